@@ -1,0 +1,1 @@
+//! Decides and signs: desired credentials, reconcile, enrol, renew.

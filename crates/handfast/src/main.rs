@@ -1,0 +1,2 @@
+//! The `handfast` binary.
+fn main() {}

@@ -1,0 +1,1 @@
+//! Sites, links, routing, listeners and connectors: the data plane.

@@ -1,0 +1,1 @@
+//! Certificates as values: keys, requests, chains, linting. No I/O, no async, no clock.

@@ -1,0 +1,1 @@
+//! The wire between nodes: message definitions and their committed Rust. No logic.

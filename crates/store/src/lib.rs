@@ -1,0 +1,1 @@
+//! Where credentials and the ledger live, and how a change is noticed.

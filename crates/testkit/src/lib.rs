@@ -1,0 +1,1 @@
+//! For tests only: a test authority, clocks, and a harness for whole nodes.

@@ -1,0 +1,1 @@
+//! Connections we trust: configurations, live reload, peer identity, faults.
