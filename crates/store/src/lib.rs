@@ -1,1 +1,41 @@
 //! Where credentials and the ledger live, and how a change is noticed.
+//!
+//! A node has one home directory ([`Home`]), a store of named credentials in it
+//! ([`CredentialStore`], [`DirectoryStore`]) and a ledger of everything issued, granted and decided
+//! ([`Ledger`], [`SqliteLedger`]). What returns without an error is durable: a `kill -9` or a power
+//! cut does not undo it.
+//!
+//! This crate decides nothing about certificates: it does not know what should exist, whether a
+//! chain is any good, or who may ask. It never writes below `input/`, and never reads a clock
+//! (except to wait): times are parameters.
+
+mod atomic;
+mod audit;
+mod credential;
+mod directory;
+mod error;
+mod grant;
+mod home;
+mod issued;
+mod ledger;
+mod lock;
+mod revisions;
+mod scan;
+mod sqlite;
+mod supplied;
+mod watch;
+
+pub use atomic::{read_bounded, write_atomic};
+pub use audit::{AuditRange, AuditRow, RecordedAudit};
+pub use credential::{CredentialStore, Kind, RawPem, Revision, Source, Stored, StoredFault};
+pub use directory::{DirectoryStore, Stray};
+pub use error::{FileError, StoreError};
+pub use grant::{
+    Grant, GrantRecord, IssuedBundle, RedeemOutcome, RedeemedRecord, Redemption, RefusalReason,
+    hash_code,
+};
+pub use home::{Home, HomeError, HomePaths};
+pub use issued::{Issued, IssuedFilter, Lineage, LineageError};
+pub use ledger::Ledger;
+pub use sqlite::SqliteLedger;
+pub use watch::{ContentWatch, WatchSettings};

@@ -1,0 +1,75 @@
+//! The ledger as its users see it: the durable record of everything issued, granted, redeemed and
+//! decided. How it is kept is for the implementations.
+
+use handfast_pki::{Name, TrustDomain};
+use jiff::Timestamp;
+
+use crate::audit::{AuditRange, AuditRow, RecordedAudit};
+use crate::error::StoreError;
+use crate::grant::{
+    Grant, GrantRecord, IssuedBundle, RedeemOutcome, RedeemedRecord, Redemption, RefusalReason,
+};
+use crate::issued::{Issued, IssuedFilter, Lineage};
+
+/// The durable record. Everything is on disk when a method returns, and a method that fails has
+/// changed nothing. Methods block: call them from a thread that may.
+///
+/// Whatever changes something takes the audit row that says so, and writes both or neither: what
+/// cannot be recorded does not happen.
+pub trait Ledger: Send + Sync + 'static {
+    /// Records a certificate. [`StoreError::AlreadyRecorded`] if its issuer used the serial before.
+    fn record_issued(&self, issued: &Issued, audit: &AuditRow) -> Result<(), StoreError>;
+
+    /// Reads issued certificates, the newest first.
+    fn issued(&self, filter: &IssuedFilter) -> Result<Vec<Issued>, StoreError>;
+
+    /// Everything issued to one enrolment, the newest first.
+    fn lineage(&self, lineage: &Lineage) -> Result<Vec<Issued>, StoreError> {
+        self.issued(&IssuedFilter { lineage: Some(lineage.clone()), ..IssuedFilter::default() })
+    }
+
+    /// Records a grant. [`StoreError::AlreadyRecorded`] if there is one of the same name.
+    fn create_grant(&self, grant: &Grant, audit: &AuditRow) -> Result<(), StoreError>;
+
+    /// One grant with what has become of it.
+    fn grant(&self, id: &Name) -> Result<Option<GrantRecord>, StoreError>;
+
+    /// All grants, in the order they were made.
+    fn grants(&self) -> Result<Vec<GrantRecord>, StoreError>;
+
+    /// Ends a grant early: it counts as expired from `at` on. What was redeemed stays redeemed.
+    fn withdraw_grant(&self, id: &Name, at: Timestamp, audit: &AuditRow) -> Result<(), StoreError>;
+
+    /// Redeems a grant: looks it up, compares the code in constant time, checks the expiry and the
+    /// count, calls `issue`, and records certificate, redemption and audit row, all in one
+    /// transaction that excludes every other writer.
+    ///
+    /// The same `request_key` again gets the same answer, also after the grant has expired or was
+    /// used up: its redemption has been accepted, and the answer may have been lost on the way.
+    /// `issue` must not use the ledger. Refusals are audited up to a fixed number for each grant, so
+    /// that nobody can fill the disk with them.
+    fn redeem(
+        &self,
+        redemption: &Redemption,
+        issue: &mut dyn FnMut(&Grant) -> Result<IssuedBundle, RefusalReason>,
+    ) -> Result<RedeemOutcome, StoreError>;
+
+    /// What was redeemed with a grant, in order.
+    fn redemptions(&self, grant: &Name) -> Result<Vec<RedeemedRecord>, StoreError>;
+
+    /// The sequence number of the newest trust bundle of a trust domain; 0 before the first.
+    fn bundle_sequence(&self, trust_domain: &TrustDomain) -> Result<u64, StoreError>;
+
+    /// Takes the next sequence number for the bundle of a trust domain. Numbers only go up.
+    fn next_bundle_sequence(
+        &self,
+        trust_domain: &TrustDomain,
+        audit: &AuditRow,
+    ) -> Result<u64, StoreError>;
+
+    /// Adds an audit row and returns its number.
+    fn audit(&self, row: &AuditRow) -> Result<u64, StoreError>;
+
+    /// Reads audit rows, the oldest first.
+    fn audit_rows(&self, range: &AuditRange) -> Result<Vec<RecordedAudit>, StoreError>;
+}

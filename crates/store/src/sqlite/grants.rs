@@ -1,0 +1,85 @@
+//! Grants in the tables. Redeeming them is in `redeem.rs`.
+
+use handfast_pki::Name;
+use jiff::Timestamp;
+use rusqlite::{Row, Transaction, params};
+
+use super::audit::time;
+use super::failure::Failure;
+use crate::grant::{Grant, GrantRecord};
+
+pub(super) fn insert(transaction: &Transaction<'_>, grant: &Grant) -> Result<(), Failure> {
+    transaction
+        .prepare_cached(
+            "INSERT INTO access_grant (id, code_hash, salt, redemptions_allowed, expires, cost,
+                                       site, created)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+        )?
+        .execute(params![
+            grant.id.as_str(),
+            grant.code_hash,
+            grant.salt,
+            grant.redemptions_allowed,
+            grant.expires.as_microsecond(),
+            grant.cost,
+            grant.site.as_ref().map(Name::as_str),
+            grant.created.as_microsecond(),
+        ])
+        .map_err(|error| Failure::taken(error, || format!("a grant named `{}`", grant.id)))?;
+    Ok(())
+}
+
+pub(super) fn select(transaction: &Transaction<'_>) -> Result<Vec<GrantRecord>, Failure> {
+    let mut statement = transaction.prepare_cached(&format!("{SELECT} ORDER BY number"))?;
+    let mut rows = statement.query([])?;
+    let mut found = Vec::new();
+    while let Some(row) = rows.next()? {
+        found.push(read(row)?);
+    }
+    Ok(found)
+}
+
+pub(super) fn select_one(
+    transaction: &Transaction<'_>,
+    id: &Name,
+) -> Result<Option<GrantRecord>, Failure> {
+    let mut statement = transaction.prepare_cached(&format!("{SELECT} WHERE id = ?1"))?;
+    let mut rows = statement.query([id.as_str()])?;
+    rows.next()?.map(read).transpose()
+}
+
+/// Brings the expiry forward.
+pub(super) fn withdraw(
+    transaction: &Transaction<'_>,
+    id: &Name,
+    at: Timestamp,
+) -> Result<(), Failure> {
+    let changed = transaction
+        .prepare_cached("UPDATE access_grant SET expires = min(expires, ?2) WHERE id = ?1")?
+        .execute(params![id.as_str(), at.as_microsecond()])?;
+    if changed == 0 { Err(Failure::UnknownGrant(id.clone())) } else { Ok(()) }
+}
+
+fn read(row: &Row<'_>) -> Result<GrantRecord, Failure> {
+    let name = |text: String| {
+        text.parse::<Name>().map_err(|error| Failure::unreadable("grant or site", error))
+    };
+    Ok(GrantRecord {
+        grant: Grant {
+            id: name(row.get("id")?)?,
+            code_hash: row.get("code_hash")?,
+            salt: row.get("salt")?,
+            redemptions_allowed: row.get("redemptions_allowed")?,
+            expires: time(row.get("expires")?)?,
+            cost: row.get("cost")?,
+            site: row.get::<_, Option<String>>("site")?.map(name).transpose()?,
+            created: time(row.get("created")?)?,
+        },
+        redemptions: row.get("redemptions")?,
+    })
+}
+
+/// The count is taken from the redemptions themselves: there is no second place to disagree.
+const SELECT: &str =
+    "SELECT *, (SELECT count(*) FROM redemption WHERE grant_id = id) AS redemptions
+     FROM access_grant";

@@ -1,0 +1,207 @@
+//! Redeeming a grant: every check, the signing and the records, inside one transaction.
+
+use aws_lc_rs::constant_time::verify_slices_are_equal;
+use handfast_pki::Name;
+use rusqlite::{Row, Transaction, params};
+
+use super::audit::{self, time};
+use super::failure::Failure;
+use super::{grants, issued};
+use crate::audit::AuditRow;
+use crate::grant::{
+    Grant, GrantRecord, IssuedBundle, RedeemOutcome, RedeemedRecord, Redemption, RefusalReason,
+    hash_code,
+};
+
+/// See [`Ledger::redeem`](crate::Ledger::redeem). The transaction is an immediate one.
+pub(super) fn redeem(
+    transaction: &Transaction<'_>,
+    redemption: &Redemption,
+    issue: &mut dyn FnMut(&Grant) -> Result<IssuedBundle, RefusalReason>,
+) -> Result<RedeemOutcome, Failure> {
+    let Some(record) = grants::select_one(transaction, &redemption.grant_id)? else {
+        // Not recorded: there is no grant whose rows could be counted.
+        return Ok(RedeemOutcome::Unknown);
+    };
+    let outcome = decide(transaction, redemption, &record, issue)?;
+    match &outcome {
+        RedeemOutcome::Redeemed(bundle) => {
+            insert(transaction, redemption, bundle)?;
+            let detail = format!(
+                "site {}, redemption {} of {}, certificate {} of {}",
+                redemption.site,
+                record.redemptions + 1,
+                record.grant.redemptions_allowed,
+                bundle.issued.serial,
+                bundle
+                    .issued
+                    .identity
+                    .as_ref()
+                    .map_or("no identity".to_owned(), ToString::to_string),
+            );
+            audit::insert(transaction, &row(redemption, "ok", detail))?;
+        }
+        other => record_free_answer(transaction, redemption, other)?,
+    }
+    Ok(outcome)
+}
+
+/// What was redeemed with a grant, in order.
+pub(super) fn select(
+    transaction: &Transaction<'_>,
+    grant: &Name,
+) -> Result<Vec<RedeemedRecord>, Failure> {
+    let mut statement = transaction
+        .prepare_cached("SELECT * FROM redemption WHERE grant_id = ?1 ORDER BY number")?;
+    let mut rows = statement.query([grant.as_str()])?;
+    let mut found = Vec::new();
+    while let Some(row) = rows.next()? {
+        found.push(read(transaction, row)?);
+    }
+    Ok(found)
+}
+
+/// The answer, without writing anything yet. Who does not know the code learns nothing but that.
+fn decide(
+    transaction: &Transaction<'_>,
+    redemption: &Redemption,
+    record: &GrantRecord,
+    issue: &mut dyn FnMut(&Grant) -> Result<IssuedBundle, RefusalReason>,
+) -> Result<RedeemOutcome, Failure> {
+    let grant = &record.grant;
+    let presented = hash_code(&grant.salt, &redemption.code);
+    if verify_slices_are_equal(&presented, &grant.code_hash).is_err() {
+        return Ok(RedeemOutcome::WrongCode);
+    }
+    if let Some(served) = find(transaction, &grant.id, &redemption.request_key)? {
+        return Ok(if served.site == redemption.site {
+            RedeemOutcome::Repeated(served.bundle)
+        } else {
+            refused(
+                "key-used",
+                format!("this key was already used to redeem the grant for site {}", served.site),
+            )
+        });
+    }
+    if redemption.now >= grant.expires {
+        return Ok(RedeemOutcome::Expired);
+    }
+    if record.redemptions >= grant.redemptions_allowed {
+        return Ok(RedeemOutcome::Spent);
+    }
+    if grant.site.as_ref().is_some_and(|site| *site != redemption.site) {
+        return Ok(refused(
+            "wrong-site",
+            format!(
+                "the grant was made for another site than {}; ask for one of your own",
+                redemption.site
+            ),
+        ));
+    }
+    Ok(match issue(grant) {
+        Ok(bundle) => RedeemOutcome::Redeemed(bundle),
+        Err(reason) => RedeemOutcome::Refused(reason),
+    })
+}
+
+fn refused(code: &str, message: String) -> RedeemOutcome {
+    RedeemOutcome::Refused(RefusalReason { code: code.to_owned(), message })
+}
+
+/// Answers that use nothing can be had again and again; only the first of them are recorded.
+fn record_free_answer(
+    transaction: &Transaction<'_>,
+    redemption: &Redemption,
+    outcome: &RedeemOutcome,
+) -> Result<(), Failure> {
+    let counted = transaction
+        .prepare_cached(
+            "UPDATE access_grant SET free_rows = free_rows + 1 WHERE id = ?1 AND free_rows < ?2",
+        )?
+        .execute(params![redemption.grant_id.as_str(), FREE_ROWS])?;
+    if counted == 0 {
+        return Ok(());
+    }
+    let why = match outcome {
+        RedeemOutcome::Expired => "the grant has expired",
+        RedeemOutcome::Redeemed(_) | RedeemOutcome::Repeated(_) => "answered again as before",
+        RedeemOutcome::Refused(reason) => &reason.message,
+        RedeemOutcome::Spent => "the grant is used up",
+        RedeemOutcome::Unknown => "there is no such grant",
+        RedeemOutcome::WrongCode => "the code is wrong",
+    };
+    let result = if matches!(outcome, RedeemOutcome::Repeated(_)) { "repeated" } else { "refused" };
+    let detail = format!("site {}: {why}", redemption.site);
+    audit::insert(transaction, &row(redemption, result, detail))?;
+    Ok(())
+}
+
+fn row(redemption: &Redemption, outcome: &str, detail: String) -> AuditRow {
+    AuditRow {
+        at: redemption.now,
+        actor: redemption.origin.clone(),
+        action: "grant.redeem".to_owned(),
+        subject: redemption.grant_id.to_string(),
+        outcome: outcome.to_owned(),
+        detail,
+    }
+}
+
+fn insert(
+    transaction: &Transaction<'_>,
+    redemption: &Redemption,
+    bundle: &IssuedBundle,
+) -> Result<(), Failure> {
+    let number = issued::insert(transaction, &bundle.issued)?;
+    transaction
+        .prepare_cached(
+            "INSERT INTO redemption (grant_id, request_key, site, at, issued, chain_pem,
+                                     anchors_pem, context)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+        )?
+        .execute(params![
+            redemption.grant_id.as_str(),
+            redemption.request_key,
+            redemption.site.as_str(),
+            redemption.now.as_microsecond(),
+            number,
+            bundle.chain_pem,
+            bundle.anchors_pem,
+            bundle.context,
+        ])?;
+    Ok(())
+}
+
+fn find(
+    transaction: &Transaction<'_>,
+    grant: &Name,
+    request_key: &[u8; 32],
+) -> Result<Option<RedeemedRecord>, Failure> {
+    let mut statement = transaction
+        .prepare_cached("SELECT * FROM redemption WHERE grant_id = ?1 AND request_key = ?2")?;
+    let mut rows = statement.query(params![grant.as_str(), request_key])?;
+    rows.next()?.map(|row| read(transaction, row)).transpose()
+}
+
+fn read(transaction: &Transaction<'_>, row: &Row<'_>) -> Result<RedeemedRecord, Failure> {
+    let name = |column| -> Result<Name, Failure> {
+        let text: String = row.get(column)?;
+        text.parse().map_err(|error| Failure::unreadable(column, error))
+    };
+    Ok(RedeemedRecord {
+        grant_id: name("grant_id")?,
+        request_key: row.get("request_key")?,
+        site: name("site")?,
+        at: time(row.get("at")?)?,
+        bundle: IssuedBundle {
+            issued: issued::by_number(transaction, row.get("issued")?)?,
+            chain_pem: row.get("chain_pem")?,
+            anchors_pem: row.get("anchors_pem")?,
+            context: row.get("context")?,
+        },
+    })
+}
+
+/// Audit rows a grant may cause without using a redemption: enough to see an attack, too few to be
+/// one.
+const FREE_ROWS: i64 = 64;

@@ -1,0 +1,172 @@
+//! The tables of the ledger, how they came to be, and how a file is recognised as ours.
+//!
+//! Times are microseconds since 1970, whole numbers. What the tables must never lose they refuse to
+//! lose themselves: triggers hold whatever the code does.
+
+use rusqlite::{Connection, TransactionBehavior};
+
+use super::failure::Failure;
+
+/// Fails unless the file is empty or a ledger that this release understands. Writes nothing.
+pub(super) fn check_owner(connection: &Connection) -> Result<(), Failure> {
+    let number = |pragma| connection.pragma_query_value(None, pragma, |row| row.get::<_, i64>(0));
+    let owner = number("application_id")?;
+    let version = number("user_version")?;
+    let tables: i64 =
+        connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
+    if owner != APPLICATION_ID && (owner, version, tables) != (0, 0, 0) {
+        return Err(Failure::NotOurs);
+    }
+    if version > supported() {
+        return Err(Failure::TooNew { found: version, supported: supported() });
+    }
+    Ok(())
+}
+
+/// Reads the whole file once and fails at the first thing that does not fit.
+pub(super) fn check_intact(connection: &Connection) -> Result<(), Failure> {
+    let verdict: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
+    if verdict == "ok" { Ok(()) } else { Err(Failure::Damaged(verdict)) }
+}
+
+/// Brings the tables up to date, one step to a transaction.
+pub(super) fn migrate(connection: &mut Connection) -> Result<(), Failure> {
+    loop {
+        let step = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        // Read inside the transaction: another process may have done the step just now.
+        let version = step.pragma_query_value(None, "user_version", |row| row.get::<_, i64>(0))?;
+        let next = usize::try_from(version).ok().and_then(|version| MIGRATIONS.get(version));
+        let Some(migration) = next else {
+            return if version == supported() {
+                Ok(())
+            } else {
+                Err(Failure::TooNew { found: version, supported: supported() })
+            };
+        };
+        step.execute_batch(migration)?;
+        step.pragma_update(None, "application_id", APPLICATION_ID)?;
+        step.pragma_update(None, "user_version", version + 1)?;
+        step.commit()?;
+        tracing::info!(from = version, to = version + 1, "ledger schema brought up to date");
+    }
+}
+
+/// The schema this release writes.
+pub(super) fn supported() -> i64 {
+    i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX)
+}
+
+/// "hfst" in ASCII, in the header of the file: `file(1)` and we can tell it from other databases.
+pub(super) const APPLICATION_ID: i64 = 0x6866_7374;
+
+/// Each turns schema n into schema n + 1. Released ones are never edited: add another.
+const MIGRATIONS: &[&str] = &["
+CREATE TABLE issued (
+    number        INTEGER PRIMARY KEY AUTOINCREMENT,
+    issuer_key_id BLOB    NOT NULL CHECK (length(issuer_key_id) = 32),
+    serial        TEXT    NOT NULL,
+    identity      TEXT,
+    profile       TEXT    NOT NULL,
+    not_before    INTEGER NOT NULL,
+    not_after     INTEGER NOT NULL,
+    lineage       TEXT    NOT NULL,
+    fingerprint   BLOB    NOT NULL CHECK (length(fingerprint) = 32),
+    pem           TEXT    NOT NULL,
+    UNIQUE (issuer_key_id, serial)
+) STRICT;
+CREATE INDEX issued_by_fingerprint ON issued (fingerprint);
+CREATE INDEX issued_by_identity ON issued (identity);
+CREATE INDEX issued_by_lineage ON issued (lineage);
+CREATE INDEX issued_by_expiry ON issued (not_after);
+
+CREATE TABLE issued_name (
+    issued   INTEGER NOT NULL REFERENCES issued (number),
+    position INTEGER NOT NULL,
+    name     TEXT    NOT NULL,
+    PRIMARY KEY (issued, position)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX issued_name_by_name ON issued_name (name);
+
+CREATE TABLE access_grant (
+    number              INTEGER PRIMARY KEY AUTOINCREMENT,
+    id                  TEXT    NOT NULL UNIQUE,
+    code_hash           BLOB    NOT NULL CHECK (length(code_hash) = 32),
+    salt                BLOB    NOT NULL CHECK (length(salt) = 16),
+    redemptions_allowed INTEGER NOT NULL CHECK (redemptions_allowed >= 0),
+    expires             INTEGER NOT NULL,
+    cost                INTEGER NOT NULL CHECK (cost >= 0),
+    site                TEXT,
+    created             INTEGER NOT NULL,
+    free_rows           INTEGER NOT NULL DEFAULT 0
+) STRICT;
+
+CREATE TABLE redemption (
+    number      INTEGER PRIMARY KEY AUTOINCREMENT,
+    grant_id    TEXT    NOT NULL REFERENCES access_grant (id),
+    request_key BLOB    NOT NULL CHECK (length(request_key) = 32),
+    site        TEXT    NOT NULL,
+    at          INTEGER NOT NULL,
+    issued      INTEGER NOT NULL UNIQUE REFERENCES issued (number),
+    chain_pem   TEXT    NOT NULL,
+    anchors_pem TEXT    NOT NULL,
+    context     TEXT    NOT NULL,
+    UNIQUE (grant_id, request_key)
+) STRICT;
+
+CREATE TABLE bundle (
+    trust_domain TEXT    NOT NULL PRIMARY KEY,
+    sequence     INTEGER NOT NULL CHECK (sequence > 0)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE audit (
+    sequence INTEGER PRIMARY KEY AUTOINCREMENT,
+    at       INTEGER NOT NULL,
+    actor    TEXT    NOT NULL,
+    action   TEXT    NOT NULL,
+    subject  TEXT    NOT NULL,
+    outcome  TEXT    NOT NULL,
+    detail   TEXT    NOT NULL
+) STRICT;
+CREATE INDEX audit_by_subject ON audit (subject);
+
+CREATE TRIGGER audit_keeps BEFORE DELETE ON audit
+BEGIN SELECT RAISE(ABORT, 'audit rows are never removed'); END;
+CREATE TRIGGER audit_stays BEFORE UPDATE ON audit
+BEGIN SELECT RAISE(ABORT, 'audit rows are never changed'); END;
+CREATE TRIGGER audit_grows BEFORE INSERT ON audit
+WHEN EXISTS (SELECT 1 FROM audit WHERE sequence = NEW.sequence)
+BEGIN SELECT RAISE(ABORT, 'audit rows are never replaced'); END;
+
+CREATE TRIGGER issued_keeps BEFORE DELETE ON issued
+BEGIN SELECT RAISE(ABORT, 'issued certificates are never removed'); END;
+CREATE TRIGGER issued_stays BEFORE UPDATE ON issued
+BEGIN SELECT RAISE(ABORT, 'issued certificates are never changed'); END;
+CREATE TRIGGER issued_name_keeps BEFORE DELETE ON issued_name
+BEGIN SELECT RAISE(ABORT, 'issued certificates are never changed'); END;
+CREATE TRIGGER issued_name_stays BEFORE UPDATE ON issued_name
+BEGIN SELECT RAISE(ABORT, 'issued certificates are never changed'); END;
+
+CREATE TRIGGER redemption_keeps BEFORE DELETE ON redemption
+BEGIN SELECT RAISE(ABORT, 'redemptions are never removed'); END;
+CREATE TRIGGER redemption_stays BEFORE UPDATE ON redemption
+BEGIN SELECT RAISE(ABORT, 'redemptions are never changed'); END;
+CREATE TRIGGER redemption_counts BEFORE INSERT ON redemption
+WHEN (SELECT count(*) FROM redemption WHERE grant_id = NEW.grant_id)
+  >= (SELECT redemptions_allowed FROM access_grant WHERE id = NEW.grant_id)
+BEGIN SELECT RAISE(ABORT, 'the grant is spent'); END;
+
+CREATE TRIGGER access_grant_keeps BEFORE DELETE ON access_grant
+BEGIN SELECT RAISE(ABORT, 'grants are never removed'); END;
+CREATE TRIGGER access_grant_stays
+BEFORE UPDATE OF id, code_hash, salt, redemptions_allowed, cost, site, created ON access_grant
+BEGIN SELECT RAISE(ABORT, 'grants are never changed'); END;
+CREATE TRIGGER access_grant_ends BEFORE UPDATE OF expires ON access_grant
+WHEN NEW.expires > OLD.expires
+BEGIN SELECT RAISE(ABORT, 'grants are never extended'); END;
+
+CREATE TRIGGER bundle_keeps BEFORE DELETE ON bundle
+BEGIN SELECT RAISE(ABORT, 'bundle sequences are never removed'); END;
+CREATE TRIGGER bundle_counts BEFORE UPDATE ON bundle
+WHEN NEW.sequence <= OLD.sequence OR NEW.trust_domain <> OLD.trust_domain
+BEGIN SELECT RAISE(ABORT, 'bundle sequences only go up'); END;
+"];

@@ -1,0 +1,487 @@
+//! The ledger against its promises: what is counted, refused, kept and recognised.
+
+use std::os::unix::fs::PermissionsExt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Barrier;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread;
+
+use handfast_pki::{Fingerprint, Profile};
+use proptest::prelude::*;
+use tempfile::TempDir;
+
+use super::*;
+use crate::grant::hash_code;
+use crate::issued::Lineage;
+
+const CODE: &[u8] = b"correct horse battery staple";
+
+fn at(second: i64) -> Timestamp {
+    Timestamp::from_second(1_800_000_000 + second).unwrap()
+}
+
+fn ledger() -> (TempDir, SqliteLedger) {
+    let directory = tempfile::tempdir().unwrap();
+    let ledger = SqliteLedger::open(directory.path().join("state.db")).unwrap();
+    (directory, ledger)
+}
+
+fn row(subject: &str) -> AuditRow {
+    AuditRow {
+        at: at(0),
+        actor: "node".to_owned(),
+        action: "test".to_owned(),
+        subject: subject.to_owned(),
+        outcome: "ok".to_owned(),
+        detail: String::new(),
+    }
+}
+
+fn certificate(number: u32) -> Issued {
+    let mut fingerprint = [7; 32];
+    fingerprint[..4].copy_from_slice(&number.to_be_bytes());
+    Issued {
+        issuer_key_id: [1; 32],
+        serial: format!("5a{number:030x}").parse().unwrap(),
+        identity: Some("spiffe://demo.example/site/east".parse().unwrap()),
+        names: vec!["east".to_owned(), "127.0.0.1".to_owned()],
+        profile: Profile::LinkClient,
+        not_before: at(0),
+        not_after: at(86_400),
+        lineage: "grant/east".parse().unwrap(),
+        fingerprint: Fingerprint(fingerprint),
+        pem: format!("certificate {number}"),
+    }
+}
+
+fn bundle(number: u32) -> IssuedBundle {
+    IssuedBundle {
+        issued: certificate(number),
+        chain_pem: format!("chain {number}"),
+        anchors_pem: "anchors".to_owned(),
+        context: format!("{{\"n\":{number}}}"),
+    }
+}
+
+fn grant(id: &str, allowed: u32) -> Grant {
+    let salt = [9; 16];
+    Grant {
+        id: id.parse().unwrap(),
+        code_hash: hash_code(&salt, CODE),
+        salt,
+        redemptions_allowed: allowed,
+        expires: at(900),
+        cost: 1,
+        site: None,
+        created: at(0),
+    }
+}
+
+fn redemption(id: &str, key: u8) -> Redemption {
+    Redemption {
+        grant_id: id.parse().unwrap(),
+        code: CODE.to_vec(),
+        request_key: [key; 32],
+        site: "east".parse().unwrap(),
+        origin: "127.0.0.1:5000".to_owned(),
+        now: at(10),
+    }
+}
+
+fn all_rows(ledger: &SqliteLedger) -> Vec<RecordedAudit> {
+    ledger.audit_rows(&AuditRange::after(0, u32::MAX)).unwrap()
+}
+
+fn never(_: &Grant) -> Result<IssuedBundle, RefusalReason> {
+    panic!("nothing must be signed")
+}
+
+#[test]
+fn a_new_ledger_is_private_and_durable() {
+    let (directory, ledger) = ledger();
+    ledger.audit(&row("one")).unwrap();
+    for name in ["state.db", "state.db-wal", "state.db-shm"] {
+        let mode = fs::metadata(directory.path().join(name)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "{name}");
+    }
+    let connection = ledger.connection();
+    let pragma = |name| connection.pragma_query_value(None, name, |row| row.get(0));
+    assert_eq!(pragma("synchronous"), Ok(2_i64), "FULL");
+    assert_eq!(
+        connection.pragma_query_value(None, "journal_mode", |r| r.get(0)),
+        Ok("wal".to_owned())
+    );
+    assert_eq!(pragma("application_id"), Ok(schema::APPLICATION_ID));
+}
+
+#[test]
+fn certificates_come_back_as_recorded_and_never_twice() {
+    let (directory, ledger) = ledger();
+    let plain = Issued { identity: None, names: Vec::new(), ..certificate(2) };
+    let other = Issued { lineage: "own/server".parse().unwrap(), ..certificate(3) };
+    for issued in [&certificate(1), &plain, &other] {
+        ledger.record_issued(issued, &row("issue")).unwrap();
+    }
+    let error = ledger
+        .record_issued(&Issued { pem: "other".to_owned(), ..certificate(1) }, &row("again"))
+        .unwrap_err();
+    assert!(matches!(error, StoreError::AlreadyRecorded { .. }), "{error}");
+    assert!(error.to_string().contains("5a0000"), "{error}");
+    assert_eq!(all_rows(&ledger).len(), 3, "no row for what did not happen");
+
+    drop(ledger);
+    let ledger = SqliteLedger::open(directory.path().join("state.db")).unwrap();
+    let all = IssuedFilter::default();
+    assert_eq!(
+        ledger.issued(&all).unwrap(),
+        [other.clone(), plain.clone(), certificate(1)],
+        "newest first"
+    );
+    let find = |filter: IssuedFilter| ledger.issued(&filter).unwrap();
+    assert_eq!(ledger.lineage(&other.lineage).unwrap(), [other.clone()]);
+    assert_eq!(
+        find(IssuedFilter { fingerprint: Some(plain.fingerprint), ..all.clone() }),
+        [plain.clone()]
+    );
+    assert_eq!(
+        find(IssuedFilter { identity: certificate(1).identity, limit: Some(1), ..all.clone() }),
+        [other]
+    );
+    assert!(find(IssuedFilter { issuer_key_id: Some([2; 32]), ..all.clone() }).is_empty());
+    assert!(find(IssuedFilter { unexpired_at: Some(at(86_400)), ..all.clone() }).is_empty());
+    assert_eq!(find(IssuedFilter { unexpired_at: Some(at(86_399)), ..all }).len(), 3);
+}
+
+#[test]
+fn records_refuse_to_be_changed_or_removed() {
+    let (_directory, ledger) = ledger();
+    ledger.record_issued(&certificate(1), &row("issue")).unwrap();
+    ledger.create_grant(&grant("g", 2), &row("grant")).unwrap();
+    ledger.redeem(&redemption("g", 1), &mut |_| Ok(bundle(2))).unwrap();
+    let domain: TrustDomain = "demo.example".parse().unwrap();
+    ledger.next_bundle_sequence(&domain, &row("bundle")).unwrap();
+    let before = all_rows(&ledger);
+
+    for statement in [
+        "DELETE FROM audit",
+        "UPDATE audit SET detail = 'nothing happened' WHERE sequence = 1",
+        "INSERT OR REPLACE INTO audit VALUES (1, 0, '', '', '', '', '')",
+        "DELETE FROM issued",
+        "UPDATE issued SET lineage = 'x'",
+        "DELETE FROM issued_name",
+        "UPDATE issued_name SET name = 'x'",
+        "DELETE FROM redemption",
+        "UPDATE redemption SET site = 'x'",
+        "DELETE FROM access_grant",
+        "UPDATE access_grant SET redemptions_allowed = 99",
+        "UPDATE access_grant SET expires = expires + 1",
+        "DELETE FROM bundle",
+        "UPDATE bundle SET sequence = 1",
+    ] {
+        let error = ledger.connection().execute(statement, []).unwrap_err();
+        assert!(
+            error.to_string().contains("never") || error.to_string().contains("only go up"),
+            "{statement}: {error}"
+        );
+    }
+    assert_eq!(all_rows(&ledger), before);
+}
+
+#[test]
+fn every_answer_to_a_redemption() {
+    let (_directory, ledger) = ledger();
+    ledger.create_grant(&grant("g", 1), &row("grant")).unwrap();
+    let mut redeem = |redemption: &Redemption, issue: &mut dyn FnMut(&Grant) -> _| {
+        ledger.redeem(redemption, issue).unwrap()
+    };
+
+    assert_eq!(redeem(&redemption("h", 1), &mut never), RedeemOutcome::Unknown);
+    let wrong = Redemption { code: b"guess".to_vec(), ..redemption("g", 1) };
+    assert_eq!(redeem(&wrong, &mut never), RedeemOutcome::WrongCode);
+    let late = Redemption { now: at(900), ..redemption("g", 1) };
+    assert_eq!(redeem(&late, &mut never), RedeemOutcome::Expired);
+
+    let reason = RefusalReason { code: "no".to_owned(), message: "not you".to_owned() };
+    let outcome = redeem(&redemption("g", 1), &mut |_| Err(reason.clone()));
+    assert_eq!(outcome, RedeemOutcome::Refused(reason), "and nothing is used");
+
+    let outcome = redeem(&redemption("g", 1), &mut |given| {
+        assert_eq!(*given, grant("g", 1));
+        Ok(bundle(1))
+    });
+    assert_eq!(outcome, RedeemOutcome::Redeemed(bundle(1)));
+
+    // The answer may have been lost: it can be had again, also too late, but only by the same key,
+    // for the same site and with the code.
+    for now in [at(11), at(5000)] {
+        let again = Redemption { now, ..redemption("g", 1) };
+        assert_eq!(redeem(&again, &mut never), RedeemOutcome::Repeated(bundle(1)));
+    }
+    let guess = Redemption { code: Vec::new(), ..redemption("g", 1) };
+    assert_eq!(redeem(&guess, &mut never), RedeemOutcome::WrongCode);
+    let other_site = Redemption { site: "north".parse().unwrap(), ..redemption("g", 1) };
+    assert!(matches!(
+        redeem(&other_site, &mut never),
+        RedeemOutcome::Refused(RefusalReason { code, .. }) if code == "key-used"
+    ));
+    assert_eq!(redeem(&redemption("g", 2), &mut never), RedeemOutcome::Spent);
+
+    assert_eq!(ledger.issued(&IssuedFilter::default()).unwrap(), [certificate(1)]);
+    let served = ledger.redemptions(&"g".parse().unwrap()).unwrap();
+    assert_eq!(served.len(), 1);
+    assert_eq!((&served[0].bundle, served[0].request_key), (&bundle(1), [1; 32]));
+    let outcomes: Vec<_> = all_rows(&ledger)
+        .into_iter()
+        .filter(|recorded| recorded.row.action == "grant.redeem")
+        .map(|recorded| recorded.row.outcome)
+        .collect();
+    assert_eq!(
+        outcomes,
+        [
+            "refused", "refused", "refused", "ok", "repeated", "repeated", "refused", "refused",
+            "refused"
+        ]
+    );
+}
+
+#[test]
+fn a_grant_for_one_site_serves_no_other() {
+    let (_directory, ledger) = ledger();
+    let bound = Grant { site: Some("north".parse().unwrap()), ..grant("g", 1) };
+    ledger.create_grant(&bound, &row("grant")).unwrap();
+    assert!(matches!(
+        ledger.redeem(&redemption("g", 1), &mut never).unwrap(),
+        RedeemOutcome::Refused(RefusalReason { code, .. }) if code == "wrong-site"
+    ));
+    let north = Redemption { site: "north".parse().unwrap(), ..redemption("g", 1) };
+    let outcome = ledger.redeem(&north, &mut |_| Ok(bundle(1))).unwrap();
+    assert_eq!(outcome, RedeemOutcome::Redeemed(bundle(1)));
+}
+
+#[test]
+fn grants_are_listed_withdrawn_and_never_made_twice() {
+    let (_directory, ledger) = ledger();
+    for id in ["b", "a"] {
+        ledger.create_grant(&grant(id, 2), &row(id)).unwrap();
+    }
+    let error = ledger.create_grant(&grant("a", 9), &row("a")).unwrap_err();
+    assert!(error.to_string().contains("a grant named `a`"), "{error}");
+    ledger.redeem(&redemption("a", 1), &mut |_| Ok(bundle(1))).unwrap();
+    assert_eq!(
+        ledger.grants().unwrap(),
+        [
+            GrantRecord { grant: grant("b", 2), redemptions: 0 },
+            GrantRecord { grant: grant("a", 2), redemptions: 1 },
+        ]
+    );
+
+    let a: Name = "a".parse().unwrap();
+    ledger.withdraw_grant(&a, at(9), &row("a")).unwrap();
+    assert_eq!(ledger.redeem(&redemption("a", 2), &mut never).unwrap(), RedeemOutcome::Expired);
+    ledger.withdraw_grant(&a, at(5000), &row("a")).unwrap();
+    assert_eq!(ledger.grant(&a).unwrap().unwrap().grant.expires, at(9), "never extended");
+    let nobody: Name = "c".parse().unwrap();
+    assert!(matches!(
+        ledger.withdraw_grant(&nobody, at(9), &row("c")),
+        Err(StoreError::UnknownGrant { id }) if id == nobody
+    ));
+    assert_eq!(ledger.grant(&nobody).unwrap(), None);
+}
+
+#[test]
+fn guesses_cannot_fill_the_disk() {
+    let (_directory, ledger) = ledger();
+    ledger.create_grant(&grant("g", 1), &row("grant")).unwrap();
+    for _ in 0..200 {
+        let guess = Redemption { code: b"guess".to_vec(), ..redemption("g", 1) };
+        assert_eq!(ledger.redeem(&guess, &mut never).unwrap(), RedeemOutcome::WrongCode);
+        ledger.redeem(&redemption("nobody", 1), &mut never).unwrap();
+    }
+    assert_eq!(all_rows(&ledger).len(), 1 + 64);
+    let outcome = ledger.redeem(&redemption("g", 1), &mut |_| Ok(bundle(1))).unwrap();
+    assert_eq!(outcome, RedeemOutcome::Redeemed(bundle(1)), "and the right code still works");
+    assert_eq!(all_rows(&ledger).len(), 1 + 64 + 1, "which is always recorded");
+}
+
+#[test]
+fn a_panic_or_a_clash_while_signing_uses_nothing() {
+    let (_directory, ledger) = ledger();
+    ledger.create_grant(&grant("g", 1), &row("grant")).unwrap();
+    ledger.record_issued(&certificate(7), &row("issue")).unwrap();
+    let caught = catch_unwind(AssertUnwindSafe(|| {
+        let _outcome = ledger.redeem(&redemption("g", 1), &mut never);
+    }));
+    assert!(caught.is_err());
+    let clash = ledger.redeem(&redemption("g", 1), &mut |_| Ok(bundle(7))).unwrap_err();
+    assert!(matches!(clash, StoreError::AlreadyRecorded { .. }), "{clash}");
+    let outcome = ledger.redeem(&redemption("g", 1), &mut |_| Ok(bundle(8))).unwrap();
+    assert_eq!(outcome, RedeemOutcome::Redeemed(bundle(8)));
+    assert_eq!(all_rows(&ledger).len(), 3);
+}
+
+#[test]
+fn many_threads_and_two_connections_share_what_is_allowed_exactly() {
+    let (directory, ledger) = ledger();
+    let second = SqliteLedger::open(directory.path().join("state.db")).unwrap();
+    ledger.create_grant(&grant("g", 3), &row("grant")).unwrap();
+    let (serial, start) = (AtomicU32::new(0), Barrier::new(16));
+    let outcomes: Vec<(u8, RedeemOutcome)> = thread::scope(|scope| {
+        let threads: Vec<_> = (0..16_u8)
+            .map(|thread| {
+                let ledger = if thread % 2 == 0 { &ledger } else { &second };
+                let (serial, start) = (&serial, &start);
+                scope.spawn(move || {
+                    // Eight keys, each used from both connections at once.
+                    let key = thread / 2;
+                    start.wait();
+                    let outcome = ledger
+                        .redeem(&redemption("g", key), &mut |_| {
+                            Ok(bundle(serial.fetch_add(1, Ordering::Relaxed)))
+                        })
+                        .unwrap();
+                    (key, outcome)
+                })
+            })
+            .collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
+
+    let served: Vec<_> = outcomes
+        .iter()
+        .filter_map(|(key, outcome)| match outcome {
+            RedeemOutcome::Redeemed(bundle) => Some((*key, bundle)),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(served.len(), 3);
+    for (key, outcome) in &outcomes {
+        let own = served.iter().find(|(served, _)| served == key);
+        match (outcome, own) {
+            (RedeemOutcome::Redeemed(_), Some(_)) | (RedeemOutcome::Spent, None) => {}
+            (RedeemOutcome::Repeated(again), Some((_, first))) => assert_eq!(again, *first),
+            other => panic!("key {key}: {other:?}"),
+        }
+    }
+    assert_eq!(second.issued(&IssuedFilter::default()).unwrap().len(), 3);
+}
+
+#[test]
+fn bundle_sequences_count_for_each_trust_domain() {
+    let (_directory, ledger) = ledger();
+    let [one, two]: [TrustDomain; 2] =
+        ["demo.example", "shop.example"].map(|domain| domain.parse().unwrap());
+    assert_eq!(ledger.bundle_sequence(&one).unwrap(), 0);
+    for expected in 1..=3 {
+        assert_eq!(ledger.next_bundle_sequence(&one, &row("bundle")).unwrap(), expected);
+    }
+    assert_eq!(ledger.next_bundle_sequence(&two, &row("bundle")).unwrap(), 1);
+    assert_eq!(ledger.bundle_sequence(&one).unwrap(), 3);
+}
+
+#[test]
+fn audit_rows_are_read_in_pages() {
+    let (_directory, ledger) = ledger();
+    for number in 1..=5 {
+        assert_eq!(ledger.audit(&row(&number.to_string())).unwrap(), number);
+    }
+    let page = |after, limit| -> Vec<u64> {
+        let rows = ledger.audit_rows(&AuditRange::after(after, limit)).unwrap();
+        rows.iter().map(|row| row.sequence).collect()
+    };
+    assert_eq!(page(0, 2), [1, 2]);
+    assert_eq!(page(2, 9), [3, 4, 5]);
+    assert_eq!(page(u64::MAX, 9), [0; 0]);
+    let rows = ledger.audit_rows(&AuditRange { sequence: 4..=4, limit: 9 }).unwrap();
+    assert_eq!(rows, [RecordedAudit { sequence: 4, row: row("4") }]);
+}
+
+#[test]
+fn files_that_are_no_ledger_of_ours_are_recognised_and_left_alone() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("state.db");
+    let refused = || {
+        let before = fs::read(&path).unwrap();
+        let error = SqliteLedger::open(&path).unwrap_err();
+        assert!(error.to_string().contains(path.to_str().unwrap()), "{error}");
+        assert_eq!(fs::read(&path).unwrap(), before, "not touched");
+        error
+    };
+
+    fs::write(&path, "these are notes, not a database. ".repeat(40)).unwrap();
+    assert!(matches!(refused(), StoreError::Corrupt { .. }));
+
+    fs::remove_file(&path).unwrap();
+    let foreign = Connection::open(&path).unwrap();
+    foreign.execute_batch("CREATE TABLE accounts (id INTEGER)").unwrap();
+    drop(foreign);
+    assert!(matches!(refused(), StoreError::NotOurs { .. }));
+
+    fs::remove_file(&path).unwrap();
+    drop(SqliteLedger::open(&path).unwrap());
+    let newer = Connection::open(&path).unwrap();
+    newer.pragma_update(None, "user_version", schema::supported() + 1).unwrap();
+    drop(newer);
+    let error = refused();
+    assert!(matches!(error, StoreError::TooNew { .. }));
+    assert!(error.to_string().contains("newer handfast"), "{error}");
+
+    fs::remove_file(&path).unwrap();
+    fs::create_dir(&path).unwrap();
+    let error = SqliteLedger::open(&path).unwrap_err();
+    assert!(matches!(error, StoreError::File(_)), "{error}");
+    let error = SqliteLedger::open(directory.path().join("no/state.db")).unwrap_err();
+    assert!(error.to_string().contains("no/state.db"), "{error}");
+}
+
+#[test]
+fn damage_is_found_on_opening() {
+    let (directory, ledger) = ledger();
+    for number in 0..200 {
+        ledger.record_issued(&certificate(number), &row("issue")).unwrap();
+    }
+    drop(ledger);
+    let path = directory.path().join("state.db");
+    let mut bytes = fs::read(&path).unwrap();
+    // Every page but the first: the header is fine, what it leads to is not.
+    for byte in bytes.iter_mut().skip(4096) {
+        *byte ^= 0x55;
+    }
+    fs::write(&path, bytes).unwrap();
+    let error = SqliteLedger::open(&path).unwrap_err();
+    assert!(matches!(error, StoreError::Corrupt { .. }), "{error}");
+    assert!(error.to_string().contains("restore"), "{error}");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    /// Whatever text a certificate or a row carries comes back as it was.
+    #[test]
+    fn any_text_survives(
+        names in prop::collection::vec(".*", 0..4),
+        lineage in "[!-~]{1,255}",
+        detail in ".*",
+        micros in 0_i64..4_000_000_000_000_000,
+        serial in "[1-7][0-9a-f]{1,38}",
+    ) {
+        let (_directory, ledger) = ledger();
+        let serial = if serial.len() % 2 == 0 { serial } else { format!("{serial}0") };
+        let issued = Issued {
+            names,
+            serial: serial.parse().unwrap(),
+            lineage: lineage.parse::<Lineage>().unwrap(),
+            not_after: Timestamp::from_microsecond(micros).unwrap(),
+            ..certificate(1)
+        };
+        let row = AuditRow { detail, at: issued.not_after, ..row("x") };
+        ledger.record_issued(&issued, &row).unwrap();
+        prop_assert_eq!(ledger.issued(&IssuedFilter::default()).unwrap(), [issued]);
+        prop_assert_eq!(&all_rows(&ledger)[0].row, &row);
+    }
+
+    #[test]
+    fn lineages_are_visible_and_bounded(text in ".{0,300}") {
+        let good = (1..=255).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic());
+        prop_assert_eq!(text.parse::<Lineage>().is_ok(), good);
+    }
+}
