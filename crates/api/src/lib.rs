@@ -1,1 +1,14 @@
 //! The admin surface: resources, the admin API and its client, token redemption over HTTP.
+//!
+//! This crate is the edge: it turns bytes that people and peers send (YAML, JSON, HTTP) into types,
+//! and types back into what they read. It decides nothing about certificates (that is
+//! `handfast-authority`) and carries no traffic (that is `handfast-network`).
+
+pub mod admin;
+mod exchange;
+pub mod grants;
+pub mod health;
+pub mod resources;
+pub mod secret;
+pub mod serve;
+pub mod status;

@@ -1,0 +1,233 @@
+//! Calling a node's admin API, for the command line and tests.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use http_body_util::Full;
+use hyper::body::Bytes;
+use hyper::{Method, Request, header};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use thiserror::Error;
+use tokio::net::UnixStream;
+use tokio::time::timeout;
+
+use super::message::{
+    IssueToken, IssuedToken, RedeemToken, RedeemedToken, Refusal, Renew, Renewals,
+};
+use super::socket::LONGEST_PATH;
+use crate::exchange::exchange;
+use crate::status::{
+    ConnectorStatus, CredentialStatus, Faults, LinkStatus, ListenerStatus, NodeStatus,
+};
+
+/// Calls the node that serves one socket. Every call is a connection of its own.
+#[derive(Clone, Debug)]
+pub struct Client {
+    socket: PathBuf,
+    timeout: Duration,
+}
+
+impl Client {
+    /// A client for the node at `socket`, which need not be there yet. Reading calls may take 10 s,
+    /// acting ones 120 s.
+    pub fn new(socket: impl Into<PathBuf>) -> Self {
+        Self { socket: socket.into(), timeout: ACTING }
+    }
+
+    /// The same with another bound for acting calls (`--timeout`).
+    #[must_use]
+    pub fn with_timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+
+    /// Where the node is looked for.
+    pub fn socket(&self) -> &Path {
+        &self.socket
+    }
+
+    /// The node at one glance.
+    pub async fn status(&self) -> Result<NodeStatus, ClientError> {
+        self.read("/v1/status").await
+    }
+
+    /// Links in both directions.
+    pub async fn links(&self) -> Result<Vec<LinkStatus>, ClientError> {
+        self.read("/v1/links").await
+    }
+
+    /// Listeners.
+    pub async fn listeners(&self) -> Result<Vec<ListenerStatus>, ClientError> {
+        self.read("/v1/listeners").await
+    }
+
+    /// Connectors.
+    pub async fn connectors(&self) -> Result<Vec<ConnectorStatus>, ClientError> {
+        self.read("/v1/connectors").await
+    }
+
+    /// Credentials.
+    pub async fn credentials(&self) -> Result<Vec<CredentialStatus>, ClientError> {
+        self.read("/v1/credentials").await
+    }
+
+    /// What is wrong, and who was refused.
+    pub async fn faults(&self) -> Result<Faults, ClientError> {
+        self.read("/v1/faults").await
+    }
+
+    /// Makes an access grant and the token for it.
+    pub async fn issue_token(&self, request: &IssueToken) -> Result<IssuedToken, ClientError> {
+        self.act("/v1/tokens", request).await
+    }
+
+    /// Redeems another site's token.
+    pub async fn redeem_token(&self, request: &RedeemToken) -> Result<RedeemedToken, ClientError> {
+        self.act("/v1/redemptions", request).await
+    }
+
+    /// Renews credentials now.
+    pub async fn renew(&self, request: &Renew) -> Result<Renewals, ClientError> {
+        self.act("/v1/renewals", request).await
+    }
+
+    async fn read<T: DeserializeOwned>(&self, path: &'static str) -> Result<T, ClientError> {
+        self.call(Method::GET, path, Bytes::new(), READING.min(self.timeout)).await
+    }
+
+    async fn act<B: Serialize, T: DeserializeOwned>(
+        &self,
+        path: &'static str,
+        body: &B,
+    ) -> Result<T, ClientError> {
+        let body = serde_json::to_vec(body).map_err(|error| self.odd(error.to_string()))?;
+        self.call(Method::POST, path, body.into(), self.timeout).await
+    }
+
+    async fn call<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &'static str,
+        body: Bytes,
+        bound: Duration,
+    ) -> Result<T, ClientError> {
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header(header::HOST, "handfast")
+            .header(header::CONTENT_TYPE, "application/json")
+            .body(Full::new(body))
+            .map_err(|error| self.odd(error.to_string()))?;
+        let answered = timeout(bound, async {
+            let stream = self.connect().await?;
+            exchange(stream, request, ANSWER_BYTES)
+                .await
+                .map_err(|error| self.odd(error.to_string()))
+        });
+        let (status, bytes) = answered.await.map_err(|_| ClientError::TimedOut {
+            socket: self.socket.clone(),
+            seconds: bound.as_secs(),
+        })??;
+        if status.is_success() {
+            return serde_json::from_slice(&bytes)
+                .map_err(|error| self.odd(format!("unexpected answer: {error}")));
+        }
+        match serde_json::from_slice::<Refusal>(&bytes) {
+            Ok(refusal) => Err(ClientError::Refused(Box::new(refusal))),
+            Err(_) => Err(self.odd(format!("it answered with HTTP status {status}"))),
+        }
+    }
+
+    async fn connect(&self) -> Result<UnixStream, ClientError> {
+        let socket = || self.socket.clone();
+        if self.socket.as_os_str().len() > LONGEST_PATH {
+            return Err(ClientError::PathTooLong { socket: socket() });
+        }
+        UnixStream::connect(&self.socket).await.map_err(|source| match source.kind() {
+            // Missing: never started, or stopped. Refused: killed, its socket file left behind.
+            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
+                ClientError::NoNode { socket: socket() }
+            }
+            io::ErrorKind::PermissionDenied => ClientError::NotAllowed { socket: socket() },
+            _ => ClientError::Connect { socket: socket(), source },
+        })
+    }
+
+    fn odd(&self, reason: String) -> ClientError {
+        ClientError::Odd { socket: self.socket.clone(), reason }
+    }
+}
+
+/// Why a call had no answer, or a refusal for one.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum ClientError {
+    /// The socket is there and cannot be connected to.
+    #[error(
+        "cannot connect to the node at {socket}: {source}; check whether it is overloaded or stopped"
+    )]
+    Connect {
+        /// Where.
+        socket: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The socket is missing, or nobody listens on it.
+    #[error(
+        "no node runs here (nobody answers on {socket}); start one with `handfast run`, or name its home with --home"
+    )]
+    NoNode {
+        /// Where.
+        socket: PathBuf,
+    },
+    /// The caller may not use the socket.
+    #[error(
+        "no permission to use {socket}; run the command as root or as the user that runs the node"
+    )]
+    NotAllowed {
+        /// Where.
+        socket: PathBuf,
+    },
+    /// The answer makes no sense.
+    #[error(
+        "the node at {socket} cannot be understood: {reason}; check that it runs the same version as this command"
+    )]
+    Odd {
+        /// Where.
+        socket: PathBuf,
+        /// Why.
+        reason: String,
+    },
+    /// The system takes no path of this length.
+    #[error(
+        "the path {socket} is too long for a Unix socket (more than 107 bytes); use a shorter --home"
+    )]
+    PathTooLong {
+        /// Where.
+        socket: PathBuf,
+    },
+    /// The node said no.
+    #[error("{0}")]
+    Refused(#[source] Box<Refusal>),
+    /// No answer in time.
+    #[error(
+        "the node at {socket} did not answer within {seconds} s; see its log, or allow more time"
+    )]
+    TimedOut {
+        /// Where.
+        socket: PathBuf,
+        /// The bound, in seconds.
+        seconds: u64,
+    },
+}
+
+/// Bound for calls that only read.
+const READING: Duration = Duration::from_secs(10);
+
+/// Bound for calls that act, which may talk to other sites.
+const ACTING: Duration = Duration::from_secs(120);
+
+/// Largest answer that is read, in bytes: status of some tens of thousands of links.
+const ANSWER_BYTES: usize = 64 * 1024 * 1024;

@@ -1,0 +1,20 @@
+//! Access grants over HTTPS: how a site hands out, and another one redeems, the right to link.
+//!
+//! `POST <url of the token>` with a [`RedemptionBody`], answered by a [`RedemptionReply`] or a
+//! [`Problem`]. The private key never travels: a certificate request goes in, a chain comes out.
+//! Whether a grant is honoured is decided by `handfast-authority` (through [`Granter`]); here is
+//! HTTP, TLS 1.3, and what strangers may cost ([`GrantLimits`]).
+
+mod client;
+mod message;
+mod rate;
+mod server;
+mod token;
+mod url;
+
+pub use client::{RedeemError, Redeeming, redeem};
+pub use message::{LinkOffer, Problem, ProblemCode, RedemptionBody, RedemptionReply};
+pub use rate::Rate;
+pub use server::{GrantLimits, GrantServer, GrantServerError, Granter, RedemptionRequest};
+pub use token::{TokenError, TokenFile, read_token, write_token};
+pub use url::{GrantUrl, GrantUrlError};

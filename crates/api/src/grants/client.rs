@@ -1,0 +1,187 @@
+//! Redeeming another site's token: TLS 1.3 to the host in its URL, trusting only the CA in it, one
+//! request, no redirects.
+
+use std::io;
+use std::time::Duration;
+
+use handfast_pki::{Csr, Host, Name, TrustAnchors};
+use handfast_tls::{Attempt, ClientOptions, Clock, Fault, fault_of_io, timed_out};
+use http_body_util::Full;
+use hyper::{Request, StatusCode, header};
+use jiff::Timestamp;
+use thiserror::Error;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use super::message::{Problem, RedemptionBody, RedemptionReply};
+use super::server::HTTP_ALPN;
+use super::url::{GrantUrl, GrantUrlError};
+use crate::exchange::exchange;
+use crate::secret::Secret;
+
+/// What is redeemed, and for whom.
+#[derive(Clone, Debug)]
+pub struct Redeeming<'a> {
+    /// URL of the token.
+    pub url: &'a str,
+    /// Code of the token.
+    pub code: &'a Secret,
+    /// PEM in the token: what the granting site's server must chain to.
+    pub ca: &'a str,
+    /// Our site.
+    pub site: &'a Name,
+    /// Our certificate request. Store its key first: a repetition with the same key gets the same
+    /// answer, one with another key finds the token spent.
+    pub csr: &'a Csr,
+    /// The moment, for checking the server's certificate and for faults.
+    pub now: Timestamp,
+    /// For everything together; half of it for connecting.
+    pub timeout: Duration,
+}
+
+/// Redeems a token. Nothing is stored; that is the caller's, before and after.
+pub async fn redeem(redeeming: Redeeming<'_>) -> Result<RedemptionReply, RedeemError> {
+    let url: GrantUrl = redeeming.url.parse()?;
+    let bound = redeeming.timeout;
+    let authority = url.authority();
+    match timeout(bound, redeem_at(&url, redeeming)).await {
+        Ok(result) => result,
+        Err(_) => Err(RedeemError::TimedOut { at: authority, seconds: bound.as_secs() }),
+    }
+}
+
+async fn redeem_at(
+    url: &GrantUrl,
+    redeeming: Redeeming<'_>,
+) -> Result<RedemptionReply, RedeemError> {
+    let at = url.authority();
+    let anchors = TrustAnchors::from_pem(redeeming.ca.as_bytes())
+        .map_err(|error| RedeemError::Ca { reason: error.to_string() })?;
+    let options = ClientOptions {
+        alpn: vec![HTTP_ALPN.to_vec()],
+        clock: Clock::fixed(redeeming.now),
+        ..ClientOptions::default()
+    };
+    let config = handfast_tls::client_config(None, &anchors, &options)?;
+
+    let host = url.host().to_string();
+    let attempt = Attempt::client(host.clone(), redeeming.now)
+        .with_alpn(&[HTTP_ALPN])
+        .with_subject(format!("redeeming a token at {at}"));
+    let connecting = async {
+        match url.host() {
+            Host::Ip(address) => TcpStream::connect((*address, url.port())).await,
+            Host::Dns(name) => TcpStream::connect((name.as_str(), url.port())).await,
+        }
+    };
+    let half = redeeming.timeout / 2;
+    let stream = match timeout(half, connecting).await {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(error)) => return Err(unreachable(&at, error, &attempt)),
+        Err(_) => return Err(RedeemError::Tls(Box::new(timed_out(half, &attempt)))),
+    };
+    let stream = handfast_tls::connect(stream, config, &host, attempt, redeeming.timeout).await?;
+
+    let odd = |reason: String| RedeemError::Odd { at: at.clone(), reason };
+    let body = RedemptionBody {
+        code: redeeming.code.clone(),
+        site: redeeming.site.to_string(),
+        csr: redeeming.csr.to_pem(),
+    };
+    let body = serde_json::to_vec(&body).map_err(|error| odd(error.to_string()))?;
+    let request = Request::post(url.path())
+        .header(header::HOST, &at)
+        .header(header::CONTENT_TYPE, "application/json")
+        .body(Full::new(body.into()))
+        .map_err(|error| odd(error.to_string()))?;
+    let (status, bytes) =
+        exchange(stream, request, ANSWER_BYTES).await.map_err(|error| odd(error.to_string()))?;
+    if status == StatusCode::OK {
+        return serde_json::from_slice(&bytes)
+            .map_err(|error| odd(format!("unexpected answer: {error}")));
+    }
+    if status.is_redirection() {
+        return Err(odd("it redirects elsewhere, which is never followed".to_owned()));
+    }
+    match serde_json::from_slice::<Problem>(&bytes) {
+        Ok(problem) => Err(RedeemError::Refused { at, problem: Box::new(problem) }),
+        Err(_) => Err(odd(format!("it answered with HTTP status {status}"))),
+    }
+}
+
+fn unreachable(at: &str, source: io::Error, attempt: &Attempt) -> RedeemError {
+    RedeemError::Unreachable {
+        at: at.to_owned(),
+        fault: Box::new(fault_of_io(&source, attempt)),
+        source,
+    }
+}
+
+/// Why a token was not redeemed. Except for [`RedeemError::Refused`] with a code that is final, the
+/// same attempt (same key) may be repeated.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum RedeemError {
+    /// The CA in the token cannot be used.
+    #[error("the token's `ca` holds no usable CA certificate: {reason}; ask for a new token")]
+    Ca {
+        /// Why.
+        reason: String,
+    },
+    /// The answer makes no sense.
+    #[error(
+        "{at} cannot be understood: {reason}; check that the token's `url` leads to a handfast site"
+    )]
+    Odd {
+        /// Where.
+        at: String,
+        /// Why.
+        reason: String,
+    },
+    /// The granting site said no.
+    #[error("{at} refused the token: {problem}")]
+    Refused {
+        /// Where.
+        at: String,
+        /// Its words.
+        #[source]
+        problem: Box<Problem>,
+    },
+    /// No answer in time.
+    #[error(
+        "{at} did not answer within {seconds} s; check that the granting site runs and is not overloaded, then redeem the same token again"
+    )]
+    TimedOut {
+        /// Where.
+        at: String,
+        /// The bound, in seconds.
+        seconds: u64,
+    },
+    /// The handshake failed.
+    #[error("{0}")]
+    Tls(#[source] Box<Fault>),
+    /// Nobody could be connected to.
+    #[error(
+        "cannot reach {at}: {source}; check that the granting site runs and that this host and port can be reached from here"
+    )]
+    Unreachable {
+        /// Where.
+        at: String,
+        /// The same as a fault.
+        fault: Box<Fault>,
+        /// Why.
+        source: io::Error,
+    },
+    /// The URL in the token cannot be used.
+    #[error("the token's `url` cannot be used: {0}; ask for a new token")]
+    Url(#[from] GrantUrlError),
+}
+
+impl From<Fault> for RedeemError {
+    fn from(fault: Fault) -> Self {
+        Self::Tls(Box::new(fault))
+    }
+}
+
+/// Largest answer that is read, in bytes.
+const ANSWER_BYTES: usize = 256 * 1024;

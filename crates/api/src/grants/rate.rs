@@ -1,0 +1,143 @@
+//! How often one address may ask: token buckets of bounded number. Time is a parameter.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// How often one source may ask.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Rate {
+    /// Requests that may come at once.
+    pub burst: u32,
+    /// Time after which one more is allowed.
+    pub every: Duration,
+}
+
+/// Buckets by source address; an IPv6 source is its /64, which is what one host usually has.
+#[derive(Debug)]
+pub(super) struct RateLimiter {
+    rate: Rate,
+    sources: HashMap<IpAddr, Bucket>,
+    /// Shared by everybody who finds the table full.
+    overflow: Bucket,
+    capacity: usize,
+}
+
+/// When the bucket will be full again: the whole state of a token bucket in one moment (the generic
+/// cell rate algorithm, ITU-T I.371 section 5.5).
+#[derive(Clone, Copy, Debug)]
+struct Bucket {
+    full_at: Instant,
+}
+
+impl RateLimiter {
+    pub(super) fn new(rate: Rate, capacity: usize, now: Instant) -> Self {
+        Self { rate, sources: HashMap::new(), overflow: Bucket { full_at: now }, capacity }
+    }
+
+    /// Takes one request of `source`, or says how long it must wait.
+    pub(super) fn take(&mut self, source: IpAddr, now: Instant) -> Result<(), Duration> {
+        let source = network_of(source);
+        if !self.sources.contains_key(&source) && self.sources.len() >= self.capacity {
+            // Those that are full again are forgotten: they would start full anyway.
+            self.sources.retain(|_, bucket| bucket.full_at > now);
+        }
+        let room = self.sources.len() < self.capacity;
+        let rate = self.rate;
+        match self.sources.get_mut(&source) {
+            Some(bucket) => bucket.take(rate, now),
+            None if room => {
+                self.sources.entry(source).or_insert(Bucket { full_at: now }).take(rate, now)
+            }
+            None => self.overflow.take(rate, now),
+        }
+    }
+}
+
+impl Bucket {
+    fn take(&mut self, rate: Rate, now: Instant) -> Result<(), Duration> {
+        let full_at = self.full_at.max(now) + rate.every;
+        let wait = full_at.saturating_duration_since(now + rate.every * rate.burst);
+        if !wait.is_zero() {
+            return Err(wait);
+        }
+        self.full_at = full_at;
+        Ok(())
+    }
+}
+
+fn network_of(source: IpAddr) -> IpAddr {
+    match source.to_canonical() {
+        IpAddr::V4(address) => IpAddr::V4(address),
+        IpAddr::V6(address) => IpAddr::V6((address.to_bits() & !u128::from(u64::MAX)).into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{IpAddr, Ipv4Addr};
+    use std::time::Duration;
+
+    use tokio::time::Instant;
+
+    use super::{Rate, RateLimiter};
+
+    const RATE: Rate = Rate { burst: 3, every: Duration::from_secs(2) };
+
+    fn address(last: u16) -> IpAddr {
+        let [high, low] = last.to_be_bytes();
+        Ipv4Addr::new(192, 0, high, low).into()
+    }
+
+    #[test]
+    fn a_burst_passes_then_one_per_period() {
+        let start = Instant::now();
+        let mut limiter = RateLimiter::new(RATE, 10, start);
+        for _ in 0..3 {
+            assert_eq!(limiter.take(address(1), start), Ok(()));
+        }
+        assert_eq!(limiter.take(address(1), start), Err(Duration::from_secs(2)));
+        // Another source is not concerned.
+        assert_eq!(limiter.take(address(2), start), Ok(()));
+        let later = start + Duration::from_secs(2);
+        assert_eq!(limiter.take(address(1), later), Ok(()));
+        assert_eq!(limiter.take(address(1), later), Err(Duration::from_secs(2)));
+        // A long rest gives the burst back and no more.
+        let much_later = later + Duration::from_secs(3600);
+        for _ in 0..3 {
+            assert_eq!(limiter.take(address(1), much_later), Ok(()));
+        }
+        assert!(limiter.take(address(1), much_later).is_err());
+    }
+
+    #[test]
+    fn the_table_never_grows_past_its_capacity_and_forgets_the_idle() {
+        let start = Instant::now();
+        let mut limiter = RateLimiter::new(RATE, 10, start);
+        for last in 0..1000 {
+            // Late ones share one bucket, so some are refused; none is remembered.
+            limiter.take(address(last), start).ok();
+            assert!(limiter.sources.len() <= 10);
+        }
+        assert!(limiter.take(address(2000), start).is_err());
+        let later = start + Duration::from_secs(60);
+        assert_eq!(limiter.take(address(2000), later), Ok(()));
+        assert_eq!(limiter.sources.len(), 1);
+    }
+
+    #[test]
+    fn one_ipv6_network_is_one_source_and_mapped_addresses_are_ipv4() {
+        let now = Instant::now();
+        let mut limiter = RateLimiter::new(Rate { burst: 1, ..RATE }, 10, now);
+        let take = |limiter: &mut RateLimiter, text: &str| {
+            limiter.take(text.parse().expect("address"), now).is_ok()
+        };
+        assert!(take(&mut limiter, "2001:db8::1"));
+        assert!(!take(&mut limiter, "2001:db8::2"));
+        assert!(take(&mut limiter, "2001:db8:0:1::1"));
+        assert!(take(&mut limiter, "192.0.2.1"));
+        assert!(!take(&mut limiter, "::ffff:192.0.2.1"));
+    }
+}

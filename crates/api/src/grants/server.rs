@@ -1,0 +1,314 @@
+//! The grant port: HTTPS for strangers that hold a token.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Path, State};
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::Response;
+use axum::routing::post;
+use handfast_pki::{Csr, Name};
+use handfast_tls::{Attempt, Fault};
+use jiff::Timestamp;
+use thiserror::Error;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::Instant;
+use tokio_rustls::rustls::ServerConfig;
+use tokio_util::sync::CancellationToken;
+
+use super::message::{Problem, ProblemCode, RedemptionBody, RedemptionReply};
+use super::rate::{Rate, RateLimiter};
+use super::url::PATH_PREFIX;
+use crate::admin::json_fault;
+use crate::secret::Secret;
+use crate::serve::{self, BodyFault, Limits};
+
+/// Who decides about redemptions. Implemented by the node over `handfast-authority`.
+pub trait Granter: Send + Sync + 'static {
+    /// Decides, signs and records. When this returns `Ok`, the redemption is durable; the caller
+    /// may be gone by then, so a repetition with the same key must get the same answer. The future
+    /// is dropped when the connection is cut.
+    fn redeem(
+        &self,
+        request: RedemptionRequest,
+    ) -> impl Future<Output = Result<RedemptionReply, Problem>> + Send;
+
+    /// The node's clock, for faults.
+    fn now(&self) -> Timestamp;
+
+    /// Told of every connection that did not get as far as a request.
+    fn refused(&self, from: SocketAddr, fault: Fault) {
+        let _ = (from, fault);
+    }
+}
+
+/// A redemption as asked for: well-formed, and nothing more is known of it.
+#[derive(Debug)]
+pub struct RedemptionRequest {
+    /// The grant.
+    pub grant: Name,
+    /// The code presented.
+    pub code: Secret,
+    /// The site that wants to link.
+    pub site: Name,
+    /// Its certificate request, possession of the key proven.
+    pub csr: Csr,
+    /// Where it came from.
+    pub from: SocketAddr,
+}
+
+/// What strangers may cost.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct GrantLimits {
+    /// Of each connection.
+    pub connection: Limits,
+    /// Connections open at a time from one address.
+    pub connections_per_source: usize,
+    /// Connections from one address over time. Each costs a handshake, so what is too many is closed
+    /// before it.
+    pub connection_rate: Rate,
+    /// Requests from one address over time. What is too many is answered with
+    /// [`ProblemCode::TooMany`] and the time to wait.
+    pub request_rate: Rate,
+    /// Addresses that are remembered.
+    pub sources: usize,
+}
+
+impl Default for GrantLimits {
+    /// [`Limits::GRANTS`]; from one address 16 connections at a time, 60 at once and 5 per second after
+    /// that, 20 requests at once and one per second after that; 4096 addresses remembered.
+    fn default() -> Self {
+        Self {
+            connection: Limits::GRANTS,
+            connections_per_source: 16,
+            connection_rate: Rate { burst: 60, every: Duration::from_millis(200) },
+            request_rate: Rate { burst: 20, every: Duration::from_secs(1) },
+            sources: 4096,
+        }
+    }
+}
+
+/// A bound grant port.
+#[derive(Debug)]
+pub struct GrantServer {
+    listener: TcpListener,
+    limits: GrantLimits,
+}
+
+impl GrantServer {
+    /// Binds `address`; port 0 chooses a free one.
+    pub async fn bind(address: SocketAddr, limits: GrantLimits) -> Result<Self, GrantServerError> {
+        match TcpListener::bind(address).await {
+            Ok(listener) => Ok(Self { listener, limits }),
+            Err(source) => Err(GrantServerError::Bind { address, source }),
+        }
+    }
+
+    /// The address as bound.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+
+    /// Serves until `shutdown`. `tls` is asked anew for every connection, so a renewed certificate
+    /// is used by the next one; while it says `None`, connections are closed unanswered.
+    pub async fn serve<G, T>(self, granter: Arc<G>, tls: T, shutdown: CancellationToken)
+    where
+        G: Granter,
+        T: Fn() -> Option<Arc<ServerConfig>> + Send + Sync + 'static,
+    {
+        let limits = self.limits;
+        let gate = Arc::new(Mutex::new(Gate {
+            connections: RateLimiter::new(limits.connection_rate, limits.sources, Instant::now()),
+            requests: RateLimiter::new(limits.request_rate, limits.sources, Instant::now()),
+            open: HashMap::new(),
+        }));
+        serve::accept(self.listener, limits.connection, shutdown.clone(), move |stream, from| {
+            let place = Place::take(&gate, from.ip(), limits.connections_per_source);
+            let Some(place) = place else {
+                tracing::debug!(%from, "too many connections to the grant port from this address");
+                return None;
+            };
+            let config = tls()?;
+            Some(connection(
+                stream,
+                from,
+                Arc::clone(&granter),
+                config,
+                Arc::clone(&gate),
+                place,
+                limits.connection,
+                shutdown.clone(),
+            ))
+        })
+        .await;
+    }
+}
+
+#[expect(clippy::too_many_arguments, reason = "one caller, and each is used once")]
+async fn connection<G: Granter>(
+    stream: TcpStream,
+    from: SocketAddr,
+    granter: Arc<G>,
+    config: Arc<ServerConfig>,
+    gate: Arc<Mutex<Gate>>,
+    place: Place,
+    limits: Limits,
+    shutdown: CancellationToken,
+) {
+    let _place = place;
+    let now = granter.now();
+    let attempt = Attempt::server(now).with_subject("grant port").with_alpn(&[HTTP_ALPN]);
+    let stream = match handfast_tls::accept(stream, config, attempt, limits.handshake).await {
+        Ok(stream) => stream,
+        Err(fault) => {
+            granter.refused(from, fault);
+            return;
+        }
+    };
+    let shared = Arc::new(Shared { granter, from, gate, limits });
+    let router = Router::new()
+        .route(&format!("{PATH_PREFIX}{{id}}"), post(redeem::<G>))
+        .fallback(|| async { problem(&Problem::new(ProblemCode::Unknown)) })
+        .method_not_allowed_fallback(wrong_method)
+        .with_state(shared);
+    serve::http(stream, router, limits, shutdown).await;
+}
+
+struct Shared<G> {
+    granter: Arc<G>,
+    from: SocketAddr,
+    gate: Arc<Mutex<Gate>>,
+    limits: Limits,
+}
+
+async fn redeem<G: Granter>(
+    State(shared): State<Arc<Shared<G>>>,
+    Path(id): Path<String>,
+    body: Body,
+) -> Response {
+    match answer(&shared, &id, body).await {
+        Ok(reply) => json(StatusCode::OK, serde_json::to_vec(&reply)),
+        Err(reason) => problem(&reason),
+    }
+}
+
+async fn answer<G: Granter>(
+    shared: &Shared<G>,
+    id: &str,
+    body: Body,
+) -> Result<RedemptionReply, Problem> {
+    let invalid = |message: String| Problem::new(ProblemCode::Invalid).because(message);
+    lock(&shared.gate)
+        .requests
+        .take(shared.from.ip(), Instant::now())
+        .map_err(|wait| Problem::new(ProblemCode::TooMany).retry_after(wait))?;
+    // An identifier that cannot be one of ours is simply not known.
+    let grant: Name = id.parse().map_err(|_| Problem::new(ProblemCode::Unknown))?;
+    let bytes = serve::body(body, shared.limits).await.map_err(|fault| match fault {
+        BodyFault::Broken => invalid("the request body could not be read".to_owned()),
+        BodyFault::TimedOut => Problem::new(ProblemCode::TimedOut),
+        BodyFault::TooLarge => Problem::new(ProblemCode::TooLarge)
+            .because(format!("the request is larger than {} KiB", shared.limits.body_bytes / 1024)),
+    })?;
+    let body: RedemptionBody = serde_json::from_slice(&bytes).map_err(|error| {
+        invalid(format!("the request is not a redemption ({})", json_fault(&error)))
+    })?;
+    let site: Name = body.site.parse().map_err(|error| invalid(format!("`site`: {error}")))?;
+    let csr =
+        Csr::from_pem(body.csr.as_bytes()).map_err(|error| invalid(format!("`csr`: {error}")))?;
+    let request = RedemptionRequest { grant, code: body.code, site, csr, from: shared.from };
+    shared.granter.redeem(request).await
+}
+
+async fn wrong_method() -> Response {
+    let reason = Problem::new(ProblemCode::Invalid).because("grants are redeemed with POST");
+    let mut response = problem(&reason);
+    *response.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
+    response
+}
+
+fn problem(reason: &Problem) -> Response {
+    let mut response = json(reason.error.status(), serde_json::to_vec(reason));
+    if let Some(seconds) = reason.retry_after_seconds {
+        response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
+    }
+    response
+}
+
+fn json(status: StatusCode, body: serde_json::Result<Vec<u8>>) -> Response {
+    // Structs of text and numbers can always be written.
+    let mut response = Response::new(Body::from(body.unwrap_or_default()));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+/// What is counted over all connections.
+struct Gate {
+    connections: RateLimiter,
+    requests: RateLimiter,
+    open: HashMap<IpAddr, usize>,
+}
+
+/// A connection that counts as open until this is dropped.
+struct Place {
+    gate: Arc<Mutex<Gate>>,
+    source: IpAddr,
+}
+
+impl Place {
+    fn take(gate: &Arc<Mutex<Gate>>, source: IpAddr, most: usize) -> Option<Self> {
+        let source = source.to_canonical();
+        let mut locked = lock(gate);
+        if locked.open.get(&source).is_some_and(|open| *open >= most) {
+            return None;
+        }
+        locked.connections.take(source, Instant::now()).ok()?;
+        *locked.open.entry(source).or_insert(0) += 1;
+        Some(Self { gate: Arc::clone(gate), source })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut locked = lock(&self.gate);
+        if let Some(open) = locked.open.get_mut(&self.source) {
+            *open -= 1;
+            if *open == 0 {
+                locked.open.remove(&self.source);
+            }
+        }
+    }
+}
+
+fn lock(gate: &Mutex<Gate>) -> std::sync::MutexGuard<'_, Gate> {
+    // Nothing that runs under the lock can panic half-way through a change.
+    gate.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Why the grant port could not be opened.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum GrantServerError {
+    /// The system refused.
+    #[error(
+        "cannot listen for redemptions on {address}: {source}; free the port, or set `settings.grant-port` of the RouterAccess"
+    )]
+    Bind {
+        /// Where.
+        address: SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+/// Application protocol of the grant port (RFC 7301).
+pub(super) const HTTP_ALPN: &[u8] = b"http/1.1";

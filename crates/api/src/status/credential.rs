@@ -1,0 +1,87 @@
+//! Credentials as `handfast cert list` and `GET /v1/credentials` show them.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+/// One credential. The field names are a promise to scripts: name, identity, serial, issuer,
+/// notBefore, notAfter, renewAt, source, state. What cannot be known (the certificate is missing or
+/// unreadable) is `null`; no field is ever left out.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CredentialStatus {
+    /// Its name.
+    pub name: String,
+    /// The SPIFFE ID, or the common name where there is none.
+    pub identity: Option<String>,
+    /// Serial number, lower-case hexadecimal.
+    pub serial: Option<String>,
+    /// Who signed it, as a distinguished name (RFC 4514).
+    pub issuer: Option<String>,
+    /// Start of validity.
+    pub not_before: Option<Timestamp>,
+    /// End of validity.
+    pub not_after: Option<Timestamp>,
+    /// When it will be renewed; `null` for supplied ones, which are never renewed by us.
+    pub renew_at: Option<Timestamp>,
+    /// Who looks after it.
+    pub source: CredentialSource,
+    /// How it is.
+    pub state: CredentialState,
+}
+
+/// Who looks after a credential.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum CredentialSource {
+    /// We do: issued and renewed.
+    Managed,
+    /// The user does; never written by us.
+    Supplied,
+}
+
+/// How a credential is.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum CredentialState {
+    /// Present and unusable: unreadable, key does not match, wrong usage.
+    Broken,
+    /// Its validity is over.
+    Expired,
+    /// Wanted and not there.
+    Missing,
+    /// Its validity has not begun.
+    NotYetValid,
+    /// A new one is staged and not yet proven.
+    Renewing,
+    /// Valid, and past the time to renew it.
+    RenewalDue,
+    /// In use.
+    Valid,
+}
+
+/// Credentials in figures.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CredentialSummary {
+    /// How many there are.
+    pub total: usize,
+    /// How many are in any state but valid or renewing.
+    pub unhealthy: usize,
+    /// The earliest end of validity.
+    pub first_expiry: Option<Timestamp>,
+    /// The next renewal.
+    pub next_renewal: Option<Timestamp>,
+}
+
+impl CredentialSummary {
+    /// The figures of `all`.
+    pub fn of(all: &[CredentialStatus]) -> Self {
+        let healthy = [CredentialState::Renewing, CredentialState::Valid];
+        Self {
+            total: all.len(),
+            unhealthy: all.iter().filter(|one| !healthy.contains(&one.state)).count(),
+            first_expiry: all.iter().filter_map(|one| one.not_after).min(),
+            next_renewal: all.iter().filter_map(|one| one.renew_at).min(),
+        }
+    }
+}
