@@ -1,1 +1,66 @@
-//! Certificates as values: keys, requests, chains, linting. No I/O, no async, no clock.
+//! Certificates as values: keys, requests, chains, issuance, verification and linting.
+//!
+//! Nothing here opens a file or a socket, spawns a task or reads a clock: time is a
+//! [`jiff::Timestamp`] argument and randomness an [`Entropy`] argument, so that every rule can be
+//! tested at any moment of time. Building TLS configurations is the business of `handfast-tls`,
+//! keeping credentials that of `handfast-store`, deciding what to issue that of
+//! `handfast-authority`.
+//!
+//! Bytes become types at the edge ([`Certificate::from_der`], [`Chain::from_pem`],
+//! [`PrivateKey::from_pem`], [`Csr::from_pem`], [`SpiffeId`]...); past it nothing is left to check.
+//! Reading is tolerant where an operator has to be told what is wrong (a version 1 certificate is a
+//! value that [`lint`] can talk about); issuing and verifying are strict.
+
+mod anchors;
+mod certificate;
+mod chain;
+mod constraints;
+mod credential;
+mod csr;
+mod distinguished_name;
+mod entropy;
+mod extension;
+mod fingerprint;
+mod host;
+mod issuance;
+mod issuer;
+mod key_algorithm;
+mod lint;
+mod name;
+mod path;
+mod pem;
+mod private_key;
+mod profile;
+mod public_key;
+mod serial;
+mod signature;
+mod spiffe;
+mod subject;
+mod trust_domain;
+mod verify;
+
+pub use anchors::TrustAnchors;
+pub use certificate::{Certificate, CertificateError, IdentityError};
+pub use chain::{Chain, ChainReadError};
+pub use constraints::{ConstraintViolation, IpNet, IpNetError, NameConstraints, Subtrees};
+pub use credential::{Credential, CredentialError, CredentialPem};
+pub use csr::{Csr, CsrError, CsrRefusal};
+pub use entropy::{Entropy, SystemEntropy};
+pub use extension::{Eku, KeyUsage};
+pub use fingerprint::Fingerprint;
+pub use host::{DnsName, Host, HostError};
+pub use issuance::{IssueError, IssueRequest, Overrun};
+pub use issuer::{Issuer, IssuerError};
+pub use key_algorithm::{KeyAlgorithm, UnknownKeyAlgorithm};
+pub use lint::{Finding, FindingCode, LintContext, Severity, lint};
+pub use name::{Name, NameError};
+pub use pem::PemError;
+pub use private_key::{KeyError, Passphrase, PrivateKey};
+pub use profile::{Profile, UnknownProfile};
+pub use public_key::{PublicKey, PublicKeyError};
+pub use serial::{Serial, SerialError};
+pub use signature::{SignatureAlgorithm, SignatureError};
+pub use spiffe::{IdentityKind, SpiffeError, SpiffeId};
+pub use subject::{Subject, SubjectError};
+pub use trust_domain::{TrustDomain, TrustDomainError};
+pub use verify::{ChainError, Purpose, verify_chain};
