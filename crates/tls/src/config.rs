@@ -1,0 +1,176 @@
+//! Configurations of rustls from credentials: the only place in the house that builds them. What
+//! goes in is checked first, so that broken material stops here with a fault and not in somebody's
+//! handshake.
+//!
+//! Resumption is off on both sides, always: no tickets are sent or stored, no sessions kept. A
+//! resumed session skips the verifier and with it expiry, revocation and a change of trust.
+
+use std::sync::Arc;
+
+use handfast_pki::{Credential, Purpose, TrustAnchors};
+use jiff::Timestamp;
+use rustls::client::Resumption;
+use rustls::client::danger::ServerCertVerifier;
+use rustls::server::danger::ClientCertVerifier;
+use rustls::server::{NoClientAuth, NoServerSessionStorage};
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use rustls::{ClientConfig, ServerConfig, SupportedProtocolVersion};
+
+use crate::check::check;
+use crate::fault::{Fault, FaultCode, Side, fault_of_own};
+use crate::live::Live;
+use crate::options::{ClientAuth, ClientOptions, Floor, ServerOptions};
+use crate::provider::provider;
+use crate::verifier::{ClientVerifier, Judge, ServerVerifier, Usage};
+
+/// A configuration that accepts connections with `credential`; client certificates are verified
+/// against the credential's own trust anchors and nothing else.
+///
+/// # Errors
+/// A fault of our side: the leaf is not for `serverAuth`, is a CA or X.509 v1, or the key does not
+/// match.
+pub fn server_config(
+    credential: &Credential,
+    options: &ServerOptions,
+) -> Result<Arc<ServerConfig>, Fault> {
+    fault_of_own(credential.leaf(), Purpose::Server, SERVER)?;
+    let verifier: Arc<dyn ClientCertVerifier> = match options.client_auth {
+        ClientAuth::None => Arc::new(NoClientAuth),
+        ClientAuth::Required => {
+            let rule = options.identities.clone();
+            Arc::new(ClientVerifier(Judge::new(credential.anchors(), rule, Usage::Client)?))
+        }
+    };
+    let clock = Arc::clone(&options.clock.0);
+    let mut config = ServerConfig::builder_with_details(provider(), clock)
+        .with_protocol_versions(versions(options.floor))
+        .and_then(|builder| {
+            builder.with_client_cert_verifier(verifier).with_single_cert(
+                credential.chain().to_pki_types(),
+                credential.key().to_pki_types(),
+            )
+        })
+        .map_err(|error| unusable(&error, SERVER))?;
+    config.alpn_protocols.clone_from(&options.alpn);
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    config.send_tls13_tickets = 0;
+    config.max_early_data_size = 0;
+    Ok(Arc::new(config))
+}
+
+/// A configuration that dials with `credential` (or anonymously), trusting `anchors` and nothing
+/// else. The server's certificate has to match the dialled DNS name or IP address in its SANs.
+///
+/// # Errors
+/// A fault of our side: the leaf is not for `clientAuth`, is a CA or X.509 v1, or the key does not
+/// match.
+pub fn client_config(
+    credential: Option<&Credential>,
+    anchors: &TrustAnchors,
+    options: &ClientOptions,
+) -> Result<Arc<ClientConfig>, Fault> {
+    let key = match credential {
+        None => None,
+        Some(credential) => {
+            fault_of_own(credential.leaf(), Purpose::Client, CLIENT)?;
+            Some(
+                CertifiedKey::from_der(
+                    credential.chain().to_pki_types(),
+                    credential.key().to_pki_types(),
+                    &provider(),
+                )
+                .map_err(|error| unusable(&error, CLIENT))?,
+            )
+        }
+    };
+    dialler(server_verifier(anchors, options)?, key, options)
+}
+
+/// The verifier of [`client_config`].
+pub(crate) fn server_verifier(
+    anchors: &TrustAnchors,
+    options: &ClientOptions,
+) -> Result<Arc<dyn ServerCertVerifier>, Fault> {
+    let judge = Judge::new(anchors, options.identities.clone(), Usage::Server)?;
+    Ok(Arc::new(ServerVerifier(judge)))
+}
+
+/// A client configuration of any verifier and key: for [`client_config`] and for the probe.
+pub(crate) fn dialler(
+    verifier: Arc<dyn ServerCertVerifier>,
+    key: Option<CertifiedKey>,
+    options: &ClientOptions,
+) -> Result<Arc<ClientConfig>, Fault> {
+    let clock = Arc::clone(&options.clock.0);
+    let builder = ClientConfig::builder_with_details(provider(), clock)
+        .with_protocol_versions(versions(options.floor))
+        .map_err(|error| unusable(&error, CLIENT))?
+        .dangerous()
+        .with_custom_certificate_verifier(verifier);
+    let mut config = match key {
+        None => builder.with_no_client_auth(),
+        Some(key) => builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(key))),
+    };
+    config.alpn_protocols.clone_from(&options.alpn);
+    config.resumption = Resumption::disabled();
+    config.enable_early_data = false;
+    Ok(Arc::new(config))
+}
+
+impl Live<ServerConfig> {
+    /// Makes `credential` live if it passes [`check`] at `now`, for every name in `names`. If it
+    /// does not, the last good configuration goes on serving.
+    ///
+    /// # Errors
+    /// The fault of the credential that was not taken.
+    pub fn offer(
+        &self,
+        credential: &Credential,
+        options: &ServerOptions,
+        names: &[String],
+        now: Timestamp,
+    ) -> Result<(), Fault> {
+        check(credential, Purpose::Server, names, now)?;
+        self.set(server_config(credential, options)?);
+        Ok(())
+    }
+}
+
+impl Live<ClientConfig> {
+    /// Makes `credential` live if it passes [`check`] at `now`. If it does not, the last good
+    /// configuration goes on dialling.
+    ///
+    /// # Errors
+    /// The fault of the credential that was not taken.
+    pub fn offer(
+        &self,
+        credential: &Credential,
+        options: &ClientOptions,
+        now: Timestamp,
+    ) -> Result<(), Fault> {
+        check(credential, Purpose::Client, &[], now)?;
+        self.set(client_config(Some(credential), credential.anchors(), options)?);
+        Ok(())
+    }
+}
+
+pub(crate) fn versions(floor: Floor) -> &'static [&'static SupportedProtocolVersion] {
+    static FROM_12: [&SupportedProtocolVersion; 2] =
+        [&rustls::version::TLS13, &rustls::version::TLS12];
+    match floor {
+        Floor::Tls12 => &FROM_12,
+        Floor::Tls13 => &FROM_12[..1],
+    }
+}
+
+fn unusable(error: &rustls::Error, place: &str) -> Fault {
+    let code = match error {
+        rustls::Error::InconsistentKeys(_) => FaultCode::KeyMismatch,
+        rustls::Error::InvalidCertificate(_) => FaultCode::MalformedCertificate,
+        _ => FaultCode::UnsupportedAlgorithm,
+    };
+    Fault::new(code, Side::Ours, place).with("reason", error.to_string()).caused_by(error.clone())
+}
+
+const CLIENT: &str = "client credential";
+const SERVER: &str = "server credential";

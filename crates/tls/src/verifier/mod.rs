@@ -1,0 +1,258 @@
+//! Our certificate verifiers. Path building, signatures, validity, usage and names are webpki's;
+//! added here are the identity rule inside the handshake, the validity of trust anchors, a bound
+//! on the chain, and a reason that survives until it can be shown.
+//!
+//! They never consult the system store, never look at a common name to decide anything, and take
+//! identity from the leaf only: the certificate whose key rustls then demands a signature of.
+
+mod client;
+mod server;
+
+use std::fmt;
+use std::sync::Arc;
+
+use handfast_pki::{Certificate, TrustAnchors};
+use rustls::crypto::WebPkiSupportedAlgorithms;
+use rustls::pki_types::{CertificateDer, ServerName, TrustAnchor, UnixTime};
+use rustls::{CertificateError, ExtendedKeyPurpose, OtherError, RootCertStore};
+
+pub(crate) use self::client::ClientVerifier;
+pub(crate) use self::server::ServerVerifier;
+use crate::diagnosis::{describe, diagnose};
+use crate::fault::{Fault, FaultCode, Side};
+use crate::identity::IdentityRule;
+use crate::options::timestamp;
+use crate::refusal::{Refusal, refuse};
+
+/// Most certificates that a peer may present, its leaf included. webpki itself builds no path
+/// longer than six; a few extra are tolerated, a flood is not even parsed.
+pub const MAX_PRESENTED: usize = 10;
+
+/// Which side of a connection a certificate is judged for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Usage {
+    Client,
+    Server,
+}
+
+impl Usage {
+    pub(crate) fn eku_name(self) -> &'static str {
+        match self {
+            Self::Client => "clientAuth",
+            Self::Server => "serverAuth",
+        }
+    }
+}
+
+/// The configured anchors and what else a peer has to satisfy.
+pub(crate) struct Judge {
+    anchors: TrustAnchors,
+    roots: Vec<TrustAnchor<'static>>,
+    rule: IdentityRule,
+    usage: Usage,
+    algorithms: WebPkiSupportedAlgorithms,
+}
+
+impl Judge {
+    /// # Errors
+    /// A fault if a trust anchor cannot be used as one.
+    pub(crate) fn new(
+        anchors: &TrustAnchors,
+        rule: IdentityRule,
+        usage: Usage,
+    ) -> Result<Self, Fault> {
+        let mut store = RootCertStore::empty();
+        for anchor in anchors.iter() {
+            store.add(CertificateDer::from(anchor.der().to_vec())).map_err(|error| {
+                Fault::new(FaultCode::MalformedCertificate, Side::Ours, "trust anchors")
+                    .saying("a trusted CA certificate cannot be used")
+                    .with("subject", anchor.subject())
+                    .with("reason", error.to_string())
+                    .caused_by(error)
+            })?;
+        }
+        Ok(Self {
+            anchors: anchors.clone(),
+            roots: store.roots,
+            rule,
+            usage,
+            algorithms: crate::provider().signature_verification_algorithms,
+        })
+    }
+
+    /// The whole judgement on a presented chain.
+    fn judge(
+        &self,
+        leaf: &CertificateDer<'_>,
+        rest: &[CertificateDer<'_>],
+        name: Option<&ServerName<'_>>,
+        now: UnixTime,
+    ) -> Result<(), rustls::Error> {
+        let refused = |reason: CertificateError| self.refuse_chain(reason, leaf, rest, name, now);
+        if rest.len() >= MAX_PRESENTED {
+            let refusal = Refusal::new(
+                FaultCode::ChainTooLong,
+                Side::Peer,
+                format!("the peer presented {} certificates", rest.len() + 1),
+            )
+            .with("limit", MAX_PRESENTED.to_string());
+            return Err(refuse(refusal, CertificateError::BadEncoding.into()));
+        }
+        self.verify_path(leaf, rest, name, now).map_err(refused)?;
+        let parsed = Certificate::from_der(leaf.to_vec())
+            .map_err(|_| refused(CertificateError::BadEncoding))?;
+        if self.rule.demands_identity() && parsed.extended_key_usage().is_none() {
+            return Err(refused(CertificateError::InvalidPurpose));
+        }
+        self.rule.admit(&parsed).map_err(|refusal| {
+            let native = match refusal.code {
+                FaultCode::TwoUriSans | FaultCode::NoIdentity => CertificateError::BadEncoding,
+                _ => CertificateError::ApplicationVerificationFailure,
+            };
+            refuse(describe(refusal, &parsed), native.into())
+        })
+    }
+
+    fn verify_path(
+        &self,
+        leaf: &CertificateDer<'_>,
+        rest: &[CertificateDer<'_>],
+        name: Option<&ServerName<'_>>,
+        now: UnixTime,
+    ) -> Result<(), CertificateError> {
+        let parsed = webpki::EndEntityCert::try_from(leaf).map_err(native)?;
+        let usage = match self.usage {
+            Usage::Client => webpki::KeyUsage::client_auth(),
+            Usage::Server => webpki::KeyUsage::server_auth(),
+        };
+        let path = parsed
+            .verify_for_usage(self.algorithms.all, &self.roots, rest, now, usage, None, None)
+            .map_err(native)?;
+        self.anchor_is_valid(path.anchor(), now)?;
+        match name {
+            Some(name) => parsed.verify_is_valid_for_subject_name(name).map_err(native),
+            None => Ok(()),
+        }
+    }
+
+    /// webpki takes an anchor as valid for ever; RFC 5280 leaves it to us (section 6.1.1). A CA
+    /// that was renewed with the same key is one anchor with several certificates: one is enough.
+    fn anchor_is_valid(
+        &self,
+        used: &TrustAnchor<'_>,
+        now: UnixTime,
+    ) -> Result<(), CertificateError> {
+        let at = timestamp(now);
+        let mut outcome = Err(CertificateError::UnknownIssuer);
+        for (anchor, root) in self.anchors.iter().zip(&self.roots) {
+            if root.subject != used.subject
+                || root.subject_public_key_info != used.subject_public_key_info
+            {
+                continue;
+            }
+            if at < anchor.not_before() {
+                outcome = Err(CertificateError::NotValidYet);
+            } else if at > anchor.not_after() {
+                outcome = Err(CertificateError::Expired);
+            } else {
+                return Ok(());
+            }
+        }
+        outcome
+    }
+
+    fn refuse_chain(
+        &self,
+        reason: CertificateError,
+        leaf: &CertificateDer<'_>,
+        rest: &[CertificateDer<'_>],
+        name: Option<&ServerName<'_>>,
+        now: UnixTime,
+    ) -> rustls::Error {
+        let chain: Vec<CertificateDer<'_>> =
+            std::iter::once(leaf).chain(rest).take(MAX_PRESENTED).cloned().collect();
+        let expected = name.map(|name| name.to_str().into_owned());
+        let refusal = diagnose(
+            &reason,
+            &chain,
+            Some((&self.anchors, self.usage)),
+            expected.as_deref(),
+            timestamp(now),
+        );
+        refuse(refusal, reason.into())
+    }
+
+    /// The peer's signature over the handshake does not verify: it does not hold the key.
+    fn refuse_signature(&self, error: rustls::Error, leaf: &CertificateDer<'_>) -> rustls::Error {
+        if error != CertificateError::BadSignature.into() {
+            return error;
+        }
+        let refusal = Refusal::new(
+            FaultCode::KeyMismatch,
+            Side::Peer,
+            "the peer does not hold the private key of the certificate it presented",
+        );
+        let refusal = match Certificate::from_der(leaf.to_vec()) {
+            Ok(leaf) => describe(refusal, &leaf),
+            Err(_) => refusal,
+        };
+        refuse(refusal, error)
+    }
+}
+
+impl fmt::Debug for Judge {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Judge")
+            .field("anchors", &self.roots.len())
+            .field("rule", &self.rule)
+            .field("usage", &self.usage)
+            .finish_non_exhaustive()
+    }
+}
+
+/// webpki's reason in the terms of rustls, which decide the alert. The same mapping as rustls
+/// uses for its own verifier.
+fn native(error: webpki::Error) -> CertificateError {
+    use webpki::Error as W;
+    match error {
+        W::BadDer | W::BadDerTime | W::TrailingData(_) => CertificateError::BadEncoding,
+        W::CertExpired { time, not_after } => CertificateError::ExpiredContext { time, not_after },
+        W::CertNotValidForName(context) => CertificateError::NotValidForNameContext {
+            expected: context.expected,
+            presented: context.presented,
+        },
+        W::CertNotValidYet { time, not_before } => {
+            CertificateError::NotValidYetContext { time, not_before }
+        }
+        W::CertRevoked => CertificateError::Revoked,
+        W::InvalidCertValidity => CertificateError::Expired,
+        W::InvalidSignatureForPublicKey => CertificateError::BadSignature,
+        W::RequiredEkuNotFoundContext(context) => CertificateError::InvalidPurposeContext {
+            required: purpose(context.required.oid_values().collect()),
+            presented: context.present.into_iter().map(purpose).collect(),
+        },
+        W::UnknownIssuer => CertificateError::UnknownIssuer,
+        W::UnsupportedSignatureAlgorithmContext(context) => {
+            CertificateError::UnsupportedSignatureAlgorithmContext {
+                signature_algorithm_id: context.signature_algorithm_id,
+                supported_algorithms: context.supported_algorithms,
+            }
+        }
+        W::UnsupportedSignatureAlgorithmForPublicKeyContext(context) => {
+            CertificateError::UnsupportedSignatureAlgorithmForPublicKeyContext {
+                signature_algorithm_id: context.signature_algorithm_id,
+                public_key_algorithm_id: context.public_key_algorithm_id,
+            }
+        }
+        other => CertificateError::Other(OtherError(Arc::new(other))),
+    }
+}
+
+/// An extended key usage by its object identifier (RFC 5280, section 4.2.1.12).
+fn purpose(oid: Vec<usize>) -> ExtendedKeyPurpose {
+    match oid.as_slice() {
+        [1, 3, 6, 1, 5, 5, 7, 3, 1] => ExtendedKeyPurpose::ServerAuth,
+        [1, 3, 6, 1, 5, 5, 7, 3, 2] => ExtendedKeyPurpose::ClientAuth,
+        _ => ExtendedKeyPurpose::Other(oid),
+    }
+}
