@@ -1,0 +1,139 @@
+//! The handle to a running data plane.
+
+use std::io;
+use std::num::NonZeroUsize;
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::{Arc, OnceLock};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use handfast_pki::{Name, SystemEntropy};
+use handfast_proto::link::v1::control::Body;
+use jiff::Timestamp;
+
+use crate::control::{Control, Input, Parts};
+use crate::exchange::{PeerRequest, RequestError};
+use crate::gate::Gate;
+use crate::plan::Plan;
+use crate::status::NetworkStatus;
+use crate::worker::{Shared, Worker};
+
+/// Where the time of day comes from.
+pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
+
+/// How the data plane runs.
+#[derive(Clone)]
+pub struct Settings {
+    /// Worker threads. Default: one for each processor that the process may use.
+    pub workers: NonZeroUsize,
+    /// Stamps events and judges certificates.
+    pub clock: Clock,
+}
+
+impl Settings {
+    /// The defaults, on this clock.
+    pub fn new(clock: Clock) -> Self {
+        let workers = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+        Self { workers, clock }
+    }
+}
+
+/// Inputs that may wait for the control thread; who sends more waits.
+const INPUTS: usize = 4096;
+/// Questions of other sites that may wait for the node.
+const REQUESTS: usize = 256;
+
+/// A running data plane. Dropping it without [`Network::stop`] leaves its threads to end with the
+/// process.
+#[derive(Debug)]
+pub struct Network {
+    inputs: SyncSender<Input>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Network {
+    /// Starts the threads; nothing listens and nothing is dialled until a plan is applied. The
+    /// receiver gets what other sites ask.
+    pub fn start(
+        site: Name,
+        settings: &Settings,
+    ) -> io::Result<(Self, tokio::sync::mpsc::Receiver<PeerRequest>)> {
+        let (inputs, receiver) = sync_channel(INPUTS);
+        let (requests, asked) = tokio::sync::mpsc::channel(REQUESTS);
+        let peers = Arc::new(OnceLock::new());
+        let shared = Shared {
+            routes: Arc::default(),
+            presence: Arc::default(),
+            events: inputs.clone(),
+            peers: Arc::clone(&peers),
+        };
+        let mut threads = Vec::new();
+        let mut workers = Vec::new();
+        for index in 0..settings.workers.get() {
+            let (worker, handle) = Worker::new(index, &shared)?;
+            workers.push(handle);
+            threads.push(spawn(format!("worker-{index}"), move || worker.run())?);
+        }
+        // Set once, before any worker can have a client to hand over.
+        let _ = peers.set(workers.clone()).is_ok();
+        let (gate, handle) = Gate::new(inputs.clone(), Arc::clone(&settings.clock))?;
+        threads.push(spawn("gate".into(), move || gate.run())?);
+        let control = Control::new(Parts {
+            clock: Arc::clone(&settings.clock),
+            entropy: Box::new(SystemEntropy),
+            inputs: receiver,
+            sender: inputs.clone(),
+            gate: handle,
+            workers,
+            routes: shared.routes,
+            presence: shared.presence,
+            requests,
+            site,
+        });
+        threads.push(spawn("control".into(), move || control.run())?);
+        Ok((Self { inputs, threads }, asked))
+    }
+
+    /// Makes the network what the plan says, touching only what differs. Returns when listeners are
+    /// open or have a fault to show; links come up later.
+    pub fn apply(&self, plan: Plan) {
+        let (done, applied) = std::sync::mpsc::channel();
+        if self.inputs.send(Input::Apply(Box::new(plan), done)).is_ok() {
+            let _ = applied.recv().is_ok();
+        }
+    }
+
+    /// How everything is now.
+    pub fn status(&self) -> NetworkStatus {
+        let (answer, status) = std::sync::mpsc::channel();
+        match self.inputs.send(Input::Status(answer)) {
+            Ok(()) => status.recv_timeout(Duration::from_secs(5)).unwrap_or_default(),
+            Err(_) => NetworkStatus::default(),
+        }
+    }
+
+    /// Asks the site at the other end of a link that we dialled.
+    pub async fn request(&self, link: Name, body: Body) -> Result<Body, RequestError> {
+        let (answer, answered) = tokio::sync::oneshot::channel();
+        let request = Input::Request { link, body, answer };
+        self.inputs.try_send(request).map_err(|_| RequestError::Stopping)?;
+        answered.await.unwrap_or(Err(RequestError::LinkDown))
+    }
+
+    /// Winds down: accepts nothing new, lets flows end for up to `grace`, then cuts what is left.
+    /// Blocks until all threads have ended.
+    pub fn stop(mut self, grace: Duration) {
+        if self.inputs.send(Input::Stop(Instant::now() + grace)).is_err() {
+            return;
+        }
+        for thread in self.threads.drain(..) {
+            if thread.join().is_err() {
+                tracing::error!("a thread of the data plane panicked");
+            }
+        }
+    }
+}
+
+fn spawn(name: String, body: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
+    std::thread::Builder::new().name(name).spawn(body)
+}
