@@ -6,6 +6,7 @@
 //! HTTP, TLS 1.3, and what strangers may cost ([`GrantLimits`]).
 
 mod client;
+mod decision;
 mod message;
 mod rate;
 mod server;

@@ -49,7 +49,7 @@ pub struct Connector {
 
 impl Connector {
     pub(super) fn problems(&self) -> Vec<Invalid> {
-        match (&self.host, &self.selector) {
+        let mut problems = match (&self.host, &self.selector) {
             (Some(_), None) => Vec::new(),
             (None, Some(_)) => vec![Invalid::error(
                 "selector",
@@ -66,6 +66,16 @@ impl Connector {
                 "`host` and `selector` exclude each other",
                 "keep the one that is meant",
             )],
+        };
+        // Nothing fails open: the service was not meant to be spoken to in the clear.
+        if self.tls_credentials.is_some() || self.use_client_cert {
+            problems.push(Invalid::error(
+                if self.use_client_cert { "useClientCert" } else { "tlsCredentials" },
+                "TLS to the service is not spoken yet, so this connector stays unused",
+                "remove `tlsCredentials` and `useClientCert` to carry the bytes as they are (clients \
+                 may speak TLS to the service itself)",
+            ));
         }
+        problems
     }
 }

@@ -40,6 +40,7 @@ pub(super) mod parsed_option {
 
     use serde::{Deserializer, Serializer};
 
+    #[expect(clippy::ref_option, reason = "the shape serde asks for")]
     pub(in crate::resources) fn serialize<T: Display, S: Serializer>(
         value: &Option<T>,
         serializer: S,

@@ -124,9 +124,6 @@ pub(super) fn insert_into<S: Spec>(
 
 /// Implements [`Spec`] for a kind that is kept in a map of [`Resources`].
 macro_rules! spec_in_map {
-    ($kind:ident, $field:ident) => {
-        spec_in_map!($kind, $field, |_spec| Vec::new());
-    };
     ($kind:ident, $field:ident, $check:expr) => {
         impl super::Spec for $kind {
             const KIND: super::Kind = super::Kind::$kind;
@@ -166,13 +163,11 @@ impl Spec for Site {
 
     /// A node is one site, so a second one of any name is refused.
     fn insert(resources: &mut Resources, resource: Resource<Self>) -> Result<(), Origin> {
-        match &resources.site {
-            Some(earlier) => Err(earlier.origin.clone()),
-            None => {
-                resources.site = Some(resource);
-                Ok(())
-            }
+        if let Some(earlier) = &resources.site {
+            return Err(earlier.origin.clone());
         }
+        resources.site = Some(resource);
+        Ok(())
     }
 }
 
@@ -181,6 +176,6 @@ spec_in_map!(AccessToken, access_tokens, AccessToken::problems);
 spec_in_map!(Certificate, certificates, Certificate::problems);
 spec_in_map!(Connector, connectors, Connector::problems);
 spec_in_map!(Link, links, Link::problems);
-spec_in_map!(Listener, listeners);
+spec_in_map!(Listener, listeners, Listener::problems);
 spec_in_map!(MultiKeyListener, multi_key_listeners, MultiKeyListener::problems);
 spec_in_map!(RouterAccess, router_accesses, RouterAccess::problems);

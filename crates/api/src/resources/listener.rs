@@ -38,6 +38,21 @@ pub struct Listener {
     pub settings: BTreeMap<String, String>,
 }
 
+impl Listener {
+    pub(super) fn problems(&self) -> Vec<Invalid> {
+        match &self.tls_credentials {
+            None => Vec::new(),
+            // Nothing fails open: it was not meant to be plain.
+            Some(_) => vec![Invalid::error(
+                "tlsCredentials",
+                "TLS at the edge is not served yet, so this listener stays closed",
+                "remove `tlsCredentials` to carry the bytes as they are (clients may speak TLS to \
+                 the service itself)",
+            )],
+        }
+    }
+}
+
 /// `spec` of a MultiKeyListener.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
@@ -143,6 +158,7 @@ pub enum ServiceType {
 }
 
 impl ServiceType {
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "the shape serde asks for")]
     pub(super) fn is_default(&self) -> bool {
         *self == Self::default()
     }

@@ -58,8 +58,7 @@ pub(super) fn split(text: &str) -> Vec<Piece<'_>> {
     let mut start = 0;
     let mut start_line = 0;
     let mut offset = 0;
-    let mut line_number = 0;
-    for line in text.split_inclusive('\n') {
+    for (line_number, line) in (0..).zip(text.split_inclusive('\n')) {
         if let Some(marker) = ["---", "..."].into_iter().find(|marker| is_marker(line, marker)) {
             push_piece(&mut pieces, &text[start..offset], start_line);
             // Content may follow `---` on its own line.
@@ -67,7 +66,6 @@ pub(super) fn split(text: &str) -> Vec<Piece<'_>> {
             start_line = line_number;
         }
         offset += line.len();
-        line_number += 1;
     }
     push_piece(&mut pieces, &text[start..], start_line);
     pieces
@@ -306,7 +304,7 @@ impl Fault {
                 "check indentation, quotes and brackets here and on the line before".to_owned(),
             ),
         };
-        let line = line_in_piece.map(|line| piece.file_line(line)).unwrap_or(piece.first_line);
+        let line = line_in_piece.map_or(piece.first_line, |line| piece.file_line(line));
         Box::new(ResourceFault {
             field,
             ..Fault { line: Some(line), ..self.clone() }.error(what, remedy)

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use handfast_authority::Lifetimes;
 use handfast_pki::{Name, TrustDomain};
 use serde::{Deserialize, Serialize};
 
 use super::field::{is_false, parsed_option};
-use super::{Invalid, Span, settings};
+use super::{Invalid, settings};
 
 /// `spec` of a Site.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
@@ -38,26 +39,27 @@ impl Site {
     pub fn settings(&self) -> Result<SiteSettings, Invalid> {
         Ok(SiteSettings {
             trust_domain: settings::parsed(&self.settings, "trust-domain")?,
-            leaf_ttl: settings::parsed(&self.settings, "leaf-ttl")?,
-            ca_ttl: settings::parsed(&self.settings, "ca-ttl")?,
+            lifetimes: self.lifetimes()?,
+        })
+    }
+
+    fn lifetimes(&self) -> Result<Lifetimes, Invalid> {
+        let text = |key: &str| self.settings.get(key).map(String::as_str);
+        Lifetimes::parse(text("leaf-ttl"), text("ca-ttl")).map_err(|error| {
+            let field = if text("leaf-ttl").is_some() { "leaf-ttl" } else { "ca-ttl" };
+            Invalid::error(field, error.to_string(), "the site keeps no credentials until then")
         })
     }
 
     pub(super) fn problems(&self) -> Vec<Invalid> {
         let mut problems = settings::unknown(&self.settings, &KNOWN_SETTINGS);
-        match self.settings() {
-            Err(invalid) => problems.push(invalid),
-            Ok(SiteSettings { leaf_ttl: Some(leaf), ca_ttl: Some(ca), .. })
-                if leaf.duration() > ca.duration() / 6 =>
-            {
-                problems.push(Invalid::error(
-                    "leaf-ttl",
-                    format!("`leaf-ttl` {leaf} is more than a sixth of `ca-ttl` {ca}"),
-                    "shorten `leaf-ttl` or lengthen `ca-ttl`, so that a certificate can be renewed \
-                     several times before its issuer is",
-                ));
-            }
-            Ok(_) => {}
+        problems.extend(self.settings().err());
+        if self.edge {
+            problems.push(Invalid::warning(
+                "edge",
+                "edge sites are not told apart yet: this site links like any other",
+                "remove `edge` to be rid of this warning",
+            ));
         }
         if self.edge && self.ha {
             problems.push(Invalid::error(
@@ -95,10 +97,8 @@ pub enum LinkAccess {
 pub struct SiteSettings {
     /// The trust domain this site is the root of; absent for a standalone site.
     pub trust_domain: Option<TrustDomain>,
-    /// Life of leaf certificates.
-    pub leaf_ttl: Option<Span>,
-    /// Life of the site's signing certificates.
-    pub ca_ttl: Option<Span>,
+    /// How long its credentials live.
+    pub lifetimes: Lifetimes,
 }
 
 /// Ours first, then what Skupper documents or its code reads.
