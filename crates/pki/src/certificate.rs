@@ -155,11 +155,10 @@ impl Certificate {
     /// URI names, or one that looks like a SPIFFE ID and is none (X509-SVID section 2).
     pub fn spiffe_id(&self) -> Result<Option<SpiffeId>, IdentityError> {
         match self.uris() {
-            [] => Ok(None),
-            [uri] if uri.len() >= 7 && uri.as_bytes()[..7].eq_ignore_ascii_case(b"spiffe:") => {
+            [uri] if is_spiffe(uri) => {
                 uri.parse().map(Some).map_err(|source| IdentityError::Malformed { source })
             }
-            [_] => Ok(None),
+            [] | [_] => Ok(None),
             several => Err(IdentityError::SeveralUris { uris: several.to_vec() }),
         }
     }
@@ -285,6 +284,11 @@ fn timestamp(time: ASN1Time) -> Timestamp {
     } else {
         Timestamp::MAX
     })
+}
+
+/// Whether a URI claims to be a SPIFFE ID, in whatever case.
+fn is_spiffe(uri: &str) -> bool {
+    uri.split_once(':').is_some_and(|(scheme, _)| scheme.eq_ignore_ascii_case("spiffe"))
 }
 
 fn key_text(key: &SubjectPublicKeyInfo<'_>) -> String {

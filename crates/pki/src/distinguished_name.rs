@@ -35,16 +35,14 @@ fn attribute(attribute: &AttributeTypeAndValue<'_>) -> String {
         "2.5.4.11" => "OU",
         other => other,
     };
-    match value(attribute) {
-        Some(value) => format!("{kind}={}", escaped(&value)),
-        None => {
-            let hex = attribute.as_slice().iter().fold(String::new(), |mut hex, octet| {
-                let _ = write!(hex, "{octet:02x}");
-                hex
-            });
-            format!("{kind}=#{hex}")
-        }
+    if let Some(value) = value(attribute) {
+        return format!("{kind}={}", escaped(&value));
     }
+    let mut hex = String::new();
+    for octet in attribute.as_slice() {
+        let _ = write!(hex, "{octet:02x}");
+    }
+    format!("{kind}=#{hex}")
 }
 
 /// The text of an attribute, whatever its string type.

@@ -149,7 +149,7 @@ pub(crate) struct Validity {
 }
 
 /// How long before the moment of issue a certificate is already valid: clocks differ.
-pub(crate) const NOT_BEFORE_CUSHION: Duration = Duration::from_mins(1);
+pub(crate) const NOT_BEFORE_CUSHION: Duration = Duration::from_secs(60);
 
 /// A leaf may live at most this part of its CA's life (design section 5.5), so that a CA can always be
 /// replaced before what it signed becomes a burden.

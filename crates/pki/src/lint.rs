@@ -172,7 +172,7 @@ pub fn lint(certificate: &Certificate, context: LintContext) -> Vec<Finding> {
 }
 
 /// Public certificates were allowed 398 days at most when private ones still had years.
-const LONG_LEAF: Duration = Duration::from_hours(398 * 24);
+const LONG_LEAF: Duration = Duration::from_secs(398 * 86_400);
 
 struct Findings(Vec<Finding>);
 

@@ -131,7 +131,7 @@ impl<'a> Path<'a> {
             if ca.version() != 3 && !anchor {
                 return Err(ChainError::OldVersion { subject: subject(), version: ca.version() });
             }
-            if !ca.is_ca() && !(anchor && ca.version() != 3) {
+            if !(ca.is_ca() || anchor && ca.version() != 3) {
                 return Err(ChainError::NotCa { subject: subject() });
             }
             if ca.key_usage().is_some_and(|usage| !usage.key_cert_sign()) {

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use crate::{Eku, IdentityKind};
 
-const HOUR: Duration = Duration::from_hours(1);
-const DAY: Duration = Duration::from_hours(24);
+const HOUR: Duration = Duration::from_secs(3600);
+const DAY: Duration = Duration::from_secs(86_400);
 
 /// What a certificate is for. Each profile fixes basic constraints, key usage and extended key
 /// usage; a requester has no say in them.

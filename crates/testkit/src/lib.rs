@@ -1,1 +1,7 @@
 //! For tests only: a test authority, clocks, and a harness for whole nodes.
+#![expect(
+    clippy::missing_panics_doc,
+    reason = "a failed helper fails its test; that is its report"
+)]
+
+pub mod authority;
