@@ -1,1 +1,50 @@
-//! Decides and signs: desired credentials, reconcile, enrol, renew.
+//! Decides and signs: from what is declared to the credentials that must exist, made, renewed and
+//! kept, and from an access grant to another site's certificate.
+//!
+//! [`Authority`] works on a credential store and a ledger and answers with values. It opens no
+//! socket, builds no TLS configuration and runs no task: requests to other sites come out of it as
+//! [`CsrRequest`]s and the answers go back in, a new credential is proven by whatever implements
+//! [`Prove`], and time is a parameter. What it decides by are pure functions of state and time
+//! ([`desired`], [`decide`], [`renew_at`]).
+//!
+//! Three rules hold everywhere. What is the user's is never written. What is new takes the place
+//! of what is old only after it was proven, and what is old stays on disk until then. And what is
+//! answered is on disk before.
+
+mod authority;
+mod decide;
+mod declared;
+mod desired;
+mod enrol;
+mod grant;
+mod inspect;
+mod lifetimes;
+mod making;
+mod names;
+mod observed;
+mod peer;
+mod reconcile;
+mod redeem;
+mod report;
+mod schedule;
+mod skew;
+mod survey;
+
+pub use authority::{Authority, Prove};
+pub use decide::{Action, Failure, Key, Reason, Situation, decide, wake_at};
+pub use declared::{Declared, DeclaredAccess, DeclaredLink, DeclaredService, ResourceRef};
+pub use desired::{DesiredCredential, NameConflict, SignedBy, conflicts, desired};
+pub use enrol::{EnrolmentAnswer, EnrolmentError};
+pub use grant::{Code, GrantError, GrantOptions};
+pub use lifetimes::{LEAVES_PER_CA, Lifetimes, LifetimesError, parse_duration};
+pub use making::MakingError;
+pub use names::CredentialNames;
+pub use observed::{Current, Facts, Observed, Staged, Warning};
+pub use peer::{RenewRefusal, Renewed};
+pub use reconcile::{RenewNowError, Selection};
+pub use redeem::{RedeemRefusal, RedeemRequest};
+pub use report::{
+    Change, CredentialFacts, CredentialState, CsrRequest, Problem, ProblemCode, Report,
+};
+pub use schedule::{ISSUANCE_CUSHION, issued_at, lifetime, renew_at, retry_at};
+pub use skew::{Skew, detect};

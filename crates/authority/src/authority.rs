@@ -1,0 +1,187 @@
+//! The authority of one site: what it holds on to between decisions, and who may run when.
+//!
+//! The decisions are in `decide`, what carries them out in `reconcile` and `making`, what it
+//! answers to others in `redeem` and `peer`. Its methods block on disk and on the prover: call
+//! them from a thread that may.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use handfast_pki::{Credential, Entropy, KeyAlgorithm, Name, Passphrase, SystemEntropy};
+use handfast_store::{AuditRow, CredentialStore, Ledger, StoreError};
+use jiff::Timestamp;
+
+use crate::decide::{Failure, Key};
+use crate::declared::Declared;
+
+/// Decides and signs for one site, on a credential store `S` and a ledger `L`.
+///
+/// All methods take `&self` and may be called from several threads. Reconciling and completing
+/// enrolments happen one at a time, so does signing for others; the two do not wait for each other.
+pub struct Authority<S, L> {
+    pub(crate) store: Arc<S>,
+    pub(crate) ledger: Arc<L>,
+    pub(crate) prover: Box<dyn Prove>,
+    pub(crate) passphrase: Option<Passphrase>,
+    pub(crate) key_algorithm: KeyAlgorithm,
+    pub(crate) memory: Mutex<Memory>,
+    entropy: Mutex<Box<dyn Entropy + Send>>,
+    reconciling: Mutex<()>,
+    signing: Mutex<()>,
+}
+
+/// Proves that a new credential works, before it takes the place of the one in use.
+///
+/// The node proves a certificate by a real handshake with it; issuers are proven here, without
+/// this. A refusal leaves the credential staged, to be proven again later.
+pub trait Prove: Send + Sync + 'static {
+    /// Proves the credential of this name, or says in one sentence why that failed.
+    ///
+    /// Called while a reconciliation is under way: must not reconcile.
+    fn prove(&self, name: &Name, credential: &Credential) -> Result<(), String>;
+}
+
+impl<F> Prove for F
+where
+    F: Fn(&Name, &Credential) -> Result<(), String> + Send + Sync + 'static,
+{
+    fn prove(&self, name: &Name, credential: &Credential) -> Result<(), String> {
+        self(name, credential)
+    }
+}
+
+/// What is remembered between reconciliations, and rebuilt from nothing after a restart.
+#[derive(Default)]
+pub(crate) struct Memory {
+    /// What was declared last.
+    pub(crate) declared: Option<Arc<Declared>>,
+    /// What failed, and how often in a row.
+    pub(crate) failures: BTreeMap<Key, Failure>,
+    /// What somebody asked to have renewed.
+    pub(crate) asked: BTreeSet<Key>,
+    /// The last good credential of each name.
+    pub(crate) live: BTreeMap<Name, Arc<Credential>>,
+}
+
+impl<S: CredentialStore, L: Ledger> Authority<S, L> {
+    /// An authority that works on `store` and `ledger`, and proves new credentials by `prover`.
+    pub fn new(store: Arc<S>, ledger: Arc<L>, prover: impl Prove) -> Self {
+        Self {
+            store,
+            ledger,
+            prover: Box::new(prover),
+            passphrase: None,
+            key_algorithm: KeyAlgorithm::EcdsaP256,
+            memory: Mutex::new(Memory::default()),
+            entropy: Mutex::new(Box::new(SystemEntropy)),
+            reconciling: Mutex::new(()),
+            signing: Mutex::new(()),
+        }
+    }
+
+    /// With the passphrase that opens encrypted keys among the supplied credentials.
+    #[must_use]
+    pub fn with_passphrase(mut self, passphrase: Passphrase) -> Self {
+        self.passphrase = Some(passphrase);
+        self
+    }
+
+    /// With another kind of keys than ECDSA P-256 for what is made from now on.
+    #[must_use]
+    pub fn with_key_algorithm(mut self, algorithm: KeyAlgorithm) -> Self {
+        self.key_algorithm = algorithm;
+        self
+    }
+
+    /// With another source of randomness than the system's, for serials and codes.
+    #[must_use]
+    pub fn with_entropy(mut self, entropy: impl Entropy + Send + 'static) -> Self {
+        self.entropy = Mutex::new(Box::new(entropy));
+        self
+    }
+
+    /// The last good credential of this name, as of the last reconciliation.
+    ///
+    /// It stays the last good one while what is on disk is broken.
+    pub fn live(&self, name: &Name) -> Option<Arc<Credential>> {
+        self.memory().live.get(name).map(Arc::clone)
+    }
+
+    /// The store it works on.
+    pub fn store(&self) -> &Arc<S> {
+        &self.store
+    }
+
+    /// The ledger it works on.
+    pub fn ledger(&self) -> &Arc<L> {
+        &self.ledger
+    }
+
+    /// What was declared at the last reconciliation; nothing before the first.
+    pub(crate) fn declared(&self) -> Option<Arc<Declared>> {
+        self.memory().declared.as_ref().map(Arc::clone)
+    }
+
+    pub(crate) fn memory(&self) -> MutexGuard<'_, Memory> {
+        lock(&self.memory)
+    }
+
+    pub(crate) fn entropy(&self) -> MutexGuard<'_, Box<dyn Entropy + Send>> {
+        lock(&self.entropy)
+    }
+
+    pub(crate) fn reconciling(&self) -> MutexGuard<'_, ()> {
+        lock(&self.reconciling)
+    }
+
+    pub(crate) fn signing(&self) -> MutexGuard<'_, ()> {
+        lock(&self.signing)
+    }
+
+    /// Counts a failure against a credential, for the back-off and the report.
+    pub(crate) fn failed(&self, key: &Key, what: String, now: Timestamp) {
+        tracing::warn!(kind = %key.0, name = %key.1, what, "a credential could not be renewed");
+        let mut memory = self.memory();
+        let failure = memory.failures.entry(key.clone()).or_insert_with(|| Failure {
+            count: 0,
+            last: now,
+            what: String::new(),
+        });
+        failure.count = failure.count.saturating_add(1);
+        failure.last = now;
+        failure.what = what;
+    }
+
+    /// Forgets the failures of a credential.
+    pub(crate) fn succeeded(&self, key: &Key) {
+        self.memory().failures.remove(key);
+    }
+
+    /// Adds an audit row for something this site's own node did.
+    pub(crate) fn audit(
+        &self,
+        action: &str,
+        key: &Key,
+        detail: String,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        self.ledger.audit(&own_audit(action, key, detail, now)).map(drop)
+    }
+}
+
+/// An audit row of the node itself.
+pub(crate) fn own_audit(action: &str, key: &Key, detail: String, now: Timestamp) -> AuditRow {
+    AuditRow {
+        at: now,
+        actor: "node".to_owned(),
+        action: action.to_owned(),
+        subject: format!("{} {}", key.0, key.1),
+        outcome: "ok".to_owned(),
+        detail,
+    }
+}
+
+/// A panic elsewhere does not make what these locks protect invalid: each change is one step.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

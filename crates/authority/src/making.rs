@@ -1,0 +1,266 @@
+//! Making credentials: sign, record, stage, prove, promote, in this order and never another.
+//!
+//! What is recorded before it is staged can be lost in a crash without harm: a certificate whose
+//! key is gone serves nobody. What is staged is found again, and proven by the next reconciliation.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use aws_lc_rs::digest;
+use handfast_pki::{
+    Chain, Credential, CredentialError, CredentialPem, Entropy, IssueError, IssueRequest, Issuer,
+    KeyError, Name, Overrun, PrivateKey, Profile, Subject, TrustAnchors, verify_chain,
+};
+use handfast_store::{
+    CredentialStore, Issued, Kind, Ledger, Lineage, Revision, StoreError, Stored,
+};
+use jiff::Timestamp;
+
+use crate::authority::{Authority, own_audit};
+use crate::decide::{Reason, key_of};
+use crate::declared::Declared;
+use crate::desired::{DesiredCredential, SignedBy};
+use crate::inspect;
+use crate::peer::own_lineage;
+
+/// Why a credential could not be made.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum MakingError {
+    /// The parts do not make a credential.
+    #[error(transparent)]
+    Credential(#[from] CredentialError),
+    /// The issuer refused.
+    #[error(transparent)]
+    Issue(#[from] IssueError),
+    /// The issuer is missing or cannot sign.
+    #[error("issuer `{name}` cannot sign: {why}")]
+    Issuer {
+        /// The issuer.
+        name: Name,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// No key could be made.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    /// Nothing was declared yet.
+    #[error("this node is still starting")]
+    NotReconciled,
+    /// It was made, but does not work.
+    #[error("the new certificate was not put to use, because its trial failed: {why}")]
+    Proof {
+        /// What the trial showed.
+        why: String,
+    },
+    /// The store or the ledger failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// One signature to be made.
+pub(crate) struct Making<'a> {
+    pub(crate) authority: &'a Issuer,
+    pub(crate) profile: Profile,
+    pub(crate) subject: Subject,
+    pub(crate) ttl: Duration,
+    pub(crate) lineage: String,
+    pub(crate) now: Timestamp,
+}
+
+/// What came of it.
+pub(crate) struct Made {
+    pub(crate) chain: Chain,
+    pub(crate) issued: Issued,
+}
+
+impl Making<'_> {
+    /// Signs for the holder of a key. The caller records it.
+    pub(crate) fn sign(&self, spki: &[u8], entropy: &mut dyn Entropy) -> Result<Made, MakingError> {
+        let request = IssueRequest::new(self.profile, self.subject.clone(), spki)
+            .with_ttl(self.ttl)
+            .with_overrun(Overrun::Truncate);
+        let leaf = self.authority.issue(&request, self.now, entropy)?;
+        let issuer_key = key_digest(self.authority.certificate().spki_der());
+        let chain = self.authority.chain_for(leaf);
+        let issued = record(&chain, self.profile, &self.subject, &self.lineage, issuer_key);
+        Ok(Made { chain, issued })
+    }
+}
+
+impl<S: CredentialStore, L: Ledger> Authority<S, L> {
+    /// The site's CA, ready to sign, with what is declared.
+    pub(crate) fn site_issuer(&self) -> Result<(Arc<Declared>, Issuer), MakingError> {
+        let declared = self.declared().ok_or(MakingError::NotReconciled)?;
+        let authority = self.issuer(&declared.names.site_ca)?;
+        Ok((declared, authority))
+    }
+
+    /// Makes a credential that is signed in this home, and stages it.
+    pub(crate) fn make(
+        &self,
+        wanted: &DesiredCredential,
+        reason: Option<Reason>,
+        now: Timestamp,
+    ) -> Result<(), MakingError> {
+        let key = self.key_for(wanted, reason)?;
+        let lineage = own_lineage(wanted.name.as_str()).to_string();
+        let (chain, anchors, issued) = match &wanted.signed_by {
+            SignedBy::Itself => {
+                let request =
+                    IssueRequest::new(wanted.profile, wanted.subject.clone(), key.spki_der())
+                        .with_ttl(wanted.ttl);
+                let authority =
+                    Issuer::self_signed(&request, key.clone(), now, &mut **self.entropy())?;
+                let chain = authority.chain().clone();
+                let own = key.key_id();
+                let issued = record(&chain, wanted.profile, &wanted.subject, &lineage, own);
+                (chain, authority.anchors().clone(), issued)
+            }
+            SignedBy::Issuer(signer) => {
+                let authority = self.issuer(signer)?;
+                let making = Making {
+                    authority: &authority,
+                    profile: wanted.profile,
+                    subject: wanted.subject.clone(),
+                    ttl: wanted.ttl,
+                    lineage,
+                    now,
+                };
+                let made = making.sign(key.spki_der(), &mut **self.entropy())?;
+                (made.chain, authority.anchors().clone(), made.issued)
+            }
+            SignedBy::RemoteSite(link) => {
+                return Err(MakingError::Issuer {
+                    name: link.clone(),
+                    why: "another site signs it".to_owned(),
+                });
+            }
+        };
+        let why = reason.map_or_else(|| "it was missing".to_owned(), |reason| reason.to_string());
+        let detail = format!("serial {}, until {}: {why}", issued.serial, issued.not_after);
+        let audit = own_audit("certificate.issue", &key_of(wanted), detail, now);
+        self.ledger.record_issued(&issued, &audit)?;
+        let credential = Credential::new(chain, key, anchors)?;
+        self.store.stage(wanted.kind, &wanted.name, &credential.to_pem())?;
+        Ok(())
+    }
+
+    /// Proves what is staged, as it lies on disk, and makes it current.
+    pub(crate) fn prove_and_promote(
+        &self,
+        wanted: &DesiredCredential,
+        now: Timestamp,
+    ) -> Result<(), MakingError> {
+        let Some((revision, stored)) = self.store.staged(wanted.kind, &wanted.name)? else {
+            return Err(MakingError::Proof { why: "nothing is staged any more".to_owned() });
+        };
+        self.prove(wanted, &stored, now)?;
+        self.promote(wanted, revision)
+    }
+
+    fn prove(
+        &self,
+        wanted: &DesiredCredential,
+        stored: &Stored,
+        now: Timestamp,
+    ) -> Result<(), MakingError> {
+        let credential = stored
+            .credential(None)
+            .map_err(|error| MakingError::Proof { why: error.to_string() })?;
+        let purpose = inspect::purpose(wanted.profile);
+        verify_chain(credential.chain(), credential.anchors(), purpose, now)
+            .map_err(|error| MakingError::Proof { why: error.to_string() })?;
+        match wanted.kind {
+            Kind::Certificate => self
+                .prover
+                .prove(&wanted.name, &credential)
+                .map_err(|why| MakingError::Proof { why }),
+            Kind::Issuer => {
+                inspect::signer(stored, None).map(drop).map_err(|why| MakingError::Proof { why })
+            }
+        }
+    }
+
+    fn promote(&self, wanted: &DesiredCredential, revision: Revision) -> Result<(), MakingError> {
+        self.store.promote(wanted.kind, &wanted.name, revision)?;
+        tracing::info!(kind = %wanted.kind, name = %wanted.name, "a credential was put to use");
+        Ok(())
+    }
+
+    /// The key for a new credential: a new one, except that what signs itself keeps its key, so
+    /// that everything that trusts it goes on doing so. (A root with a new key is a rotation.)
+    fn key_for(
+        &self,
+        wanted: &DesiredCredential,
+        reason: Option<Reason>,
+    ) -> Result<PrivateKey, MakingError> {
+        if wanted.signed_by == SignedBy::Itself && reason.is_some() {
+            let present = self.store.load_managed(wanted.kind, &wanted.name)?;
+            if let Some(stored) = present {
+                let credential = stored.credential(None).map_err(|error| MakingError::Issuer {
+                    name: wanted.name.clone(),
+                    why: error.to_string(),
+                })?;
+                return Ok(credential.key().clone());
+            }
+        }
+        Ok(PrivateKey::generate(self.key_algorithm)?)
+    }
+
+    fn issuer(&self, name: &Name) -> Result<Issuer, MakingError> {
+        let unusable = |why: String| MakingError::Issuer { name: name.clone(), why };
+        let stored = self
+            .store
+            .load(Kind::Issuer, name)?
+            .ok_or_else(|| unusable("it does not exist yet".to_owned()))?;
+        inspect::signer(&stored, self.passphrase.as_ref()).map_err(unusable)
+    }
+}
+
+/// The ledger's record of a certificate.
+fn record(
+    chain: &Chain,
+    profile: Profile,
+    subject: &Subject,
+    lineage: &str,
+    issuer_key_id: [u8; 32],
+) -> Issued {
+    let leaf = chain.leaf();
+    let names = std::iter::once(subject.common_name.clone())
+        .chain(subject.dns.iter().map(ToString::to_string))
+        .chain(subject.ips.iter().map(ToString::to_string))
+        .collect();
+    Issued {
+        issuer_key_id,
+        serial: leaf.serial().clone(),
+        identity: subject.identity.clone(),
+        names,
+        profile,
+        not_before: leaf.not_before(),
+        not_after: leaf.not_after(),
+        lineage: lineage.parse::<Lineage>().expect("made of names and hex digits"),
+        fingerprint: leaf.fingerprint(),
+        pem: leaf.to_pem(),
+    }
+}
+
+/// A credential's files with a request where the certificate will be.
+pub(crate) fn request_pem(
+    key: &PrivateKey,
+    csr_pem: &str,
+    anchors: &TrustAnchors,
+) -> CredentialPem {
+    CredentialPem {
+        tls_crt: csr_pem.to_owned(),
+        tls_key: key.to_pkcs8_pem(),
+        ca_crt: anchors.to_pem(),
+    }
+}
+
+/// SHA-256 of a SubjectPublicKeyInfo, by which keys are known.
+pub(crate) fn key_digest(spki: &[u8]) -> [u8; 32] {
+    let mut hash = [0; 32];
+    hash.copy_from_slice(digest::digest(&digest::SHA256, spki).as_ref());
+    hash
+}

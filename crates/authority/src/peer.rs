@@ -1,0 +1,237 @@
+//! Renewal of another site's link credential, asked for over the link that it authenticates.
+//!
+//! The identity in the new certificate is the one that the peer proved, whatever it asks for, and
+//! its enrolment must be in the ledger. How the request travels is the caller's.
+
+use handfast_pki::{
+    Certificate, Chain, CsrError, IdentityKind, Issuer, Profile, SpiffeId, Subject, TrustAnchors,
+};
+use handfast_store::{
+    AuditRow, CredentialStore, Issued, IssuedFilter, Ledger, Lineage, StoreError,
+};
+use jiff::Timestamp;
+
+use crate::authority::Authority;
+use crate::declared::Declared;
+use crate::making::{Making, MakingError, key_digest};
+use crate::redeem::read_request;
+use crate::schedule;
+
+/// The answer to a renewal.
+#[derive(Clone, Debug)]
+pub struct Renewed {
+    /// The new certificate with its issuers, leaf first.
+    pub chain: Chain,
+    /// The anchors it leads to.
+    pub anchors: TrustAnchors,
+}
+
+/// Why a renewal was refused.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RenewRefusal {
+    /// The request is not one, or does not prove that the key is held.
+    #[error("the certificate request cannot be used: {0}")]
+    BadRequest(#[from] CsrError),
+    /// Every certificate of the enrolment has expired.
+    #[error(
+        "the enrolment of {identity} ended with its last certificate at {at}: redeem a new token \
+         made for that site"
+    )]
+    Ended {
+        /// The identity.
+        identity: SpiffeId,
+        /// When it ended.
+        at: Timestamp,
+    },
+    /// The identity is not one that this site enrols.
+    #[error("{identity} is not a site that is enrolled here: redeem a token of this site first")]
+    NotEnrolled {
+        /// The identity.
+        identity: SpiffeId,
+    },
+    /// The authority cannot sign at the moment.
+    #[error("the site cannot sign at the moment, ask again later: {0}")]
+    NotReady(#[from] MakingError),
+    /// The ledger failed.
+    #[error("the renewal could not be recorded, so it did not happen; ask again later: {0}")]
+    Store(#[from] StoreError),
+    /// The peer holds more certificates than it can need.
+    #[error(
+        "{identity} holds {count} valid certificates, more than it can need: ask again after some have expired"
+    )]
+    TooMany {
+        /// The identity.
+        identity: SpiffeId,
+        /// How many.
+        count: usize,
+    },
+}
+
+impl RenewRefusal {
+    /// A stable word for programs.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::BadRequest(_) => "bad-request",
+            Self::Ended { .. } => "enrolment-ended",
+            Self::NotEnrolled { .. } => "not-enrolled",
+            Self::NotReady(_) => "not-ready",
+            Self::Store(_) => "unavailable",
+            Self::TooMany { .. } => "too-many",
+        }
+    }
+}
+
+impl<S: CredentialStore, L: Ledger> Authority<S, L> {
+    /// Signs a new link certificate for `peer`, the identity that the link's handshake proved.
+    ///
+    /// The certificate and its audit row are on disk when this returns. The same key asking again
+    /// gets the same certificate, until that one is itself due for renewal. The certificates that
+    /// the peer holds stay valid.
+    ///
+    /// # Errors
+    ///
+    /// [`RenewRefusal`]; nothing was signed then.
+    pub fn renew_for_peer(
+        &self,
+        peer: &SpiffeId,
+        csr: &[u8],
+        now: Timestamp,
+    ) -> Result<Renewed, RenewRefusal> {
+        let csr = read_request(csr)?;
+        let _turn = self.signing();
+        let (declared, authority) = self.site_issuer()?;
+        let enrolment = self.peer_enrolment(&declared, peer, now)?;
+
+        if let Some(before) = enrolment.made_for(csr.spki_der(), now)
+            && let Some(chain) = self.chain_of(&declared, &authority, before)?
+        {
+            return Ok(Renewed { chain, anchors: authority.anchors().clone() });
+        }
+        if enrolment.valid.len() >= MAX_VALID {
+            return Err(RenewRefusal::TooMany {
+                identity: peer.clone(),
+                count: enrolment.valid.len(),
+            });
+        }
+
+        let making = Making {
+            authority: &authority,
+            profile: Profile::LinkClient,
+            subject: Subject::new(enrolment.site).with_identity(peer.clone()),
+            ttl: declared.settings.leaf(),
+            lineage: enrolment.lineage.to_string(),
+            now,
+        };
+        let made = making.sign(csr.spki_der(), &mut **self.entropy())?;
+        self.ledger.record_issued(
+            &made.issued,
+            &AuditRow {
+                at: now,
+                actor: peer.to_string(),
+                action: "certificate.renew".to_owned(),
+                subject: peer.to_string(),
+                outcome: "ok".to_owned(),
+                detail: format!(
+                    "serial {}, until {}, enrolment {}",
+                    made.issued.serial, made.issued.not_after, enrolment.lineage
+                ),
+            },
+        )?;
+        Ok(Renewed { chain: made.chain, anchors: authority.anchors().clone() })
+    }
+
+    /// The enrolment under which `peer` may renew.
+    fn peer_enrolment(
+        &self,
+        declared: &Declared,
+        peer: &SpiffeId,
+        now: Timestamp,
+    ) -> Result<Enrolment, RenewRefusal> {
+        let stranger = || RenewRefusal::NotEnrolled { identity: peer.clone() };
+        let site = peer.name().ok_or_else(stranger)?;
+        let ours = declared.effective_trust_domain().as_ref() == Some(peer.trust_domain());
+        if peer.kind() != Some(IdentityKind::Site) || !ours || site == declared.site {
+            return Err(stranger());
+        }
+        let of_peer = |unexpired_at, limit| IssuedFilter {
+            identity: Some(peer.clone()),
+            unexpired_at,
+            limit,
+            ..IssuedFilter::default()
+        };
+        let newest = self
+            .ledger
+            .issued(&of_peer(None, Some(1)))?
+            .into_iter()
+            .next()
+            .filter(|issued| issued.profile == Profile::LinkClient)
+            .ok_or_else(stranger)?;
+        let mut valid = self.ledger.issued(&of_peer(Some(now), None))?;
+        valid.retain(|issued| issued.lineage == newest.lineage);
+        if valid.is_empty() {
+            return Err(RenewRefusal::Ended { identity: peer.clone(), at: newest.not_after });
+        }
+        Ok(Enrolment { site: site.to_string(), lineage: newest.lineage, valid })
+    }
+
+    /// The chain that an earlier certificate was handed out with, if its issuer is still known.
+    fn chain_of(
+        &self,
+        declared: &Declared,
+        authority: &Issuer,
+        before: &Issued,
+    ) -> Result<Option<Chain>, RenewRefusal> {
+        let signed_by =
+            |issuer: &Certificate| key_digest(issuer.spki_der()) == before.issuer_key_id;
+        let Ok(leaf) = Chain::from_pem(before.pem.as_bytes()).map(|chain| chain.leaf().clone())
+        else {
+            return Ok(None);
+        };
+        if signed_by(authority.certificate()) {
+            return Ok(Some(authority.chain_for(leaf)));
+        }
+        // The CA was renewed since; the ledger has the one before.
+        let lineage: Lineage = own_lineage(declared.names.site_ca.as_str());
+        for issued in self.ledger.lineage(&lineage)? {
+            let Ok(found) = Chain::from_pem(issued.pem.as_bytes()) else { continue };
+            if signed_by(found.leaf()) {
+                return Ok(Some(Chain::new(leaf, vec![found.leaf().clone()])));
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// What the ledger knows of a peer's enrolment.
+struct Enrolment {
+    site: String,
+    lineage: Lineage,
+    /// Its certificates that have not expired, the newest first.
+    valid: Vec<Issued>,
+}
+
+impl Enrolment {
+    /// A certificate for this key that is not yet due for renewal.
+    fn made_for(&self, spki: &[u8], now: Timestamp) -> Option<&Issued> {
+        self.valid.iter().find(|issued| {
+            let due = schedule::renew_at(
+                issued.not_before,
+                issued.not_after,
+                issued.fingerprint.as_bytes(),
+            );
+            due > now
+                && Chain::from_pem(issued.pem.as_bytes())
+                    .is_ok_and(|chain| chain.leaf().spki_der() == spki)
+        })
+    }
+}
+
+/// The lineage of a credential that this site makes for itself.
+pub(crate) fn own_lineage(name: &str) -> Lineage {
+    format!("own/{name}").parse().expect("names are short and visible ASCII")
+}
+
+/// Renewals happen a few times in a certificate's life; more valid ones at a time than this are a
+/// peer gone wrong, and would only fill the ledger.
+const MAX_VALID: usize = 256;

@@ -1,0 +1,255 @@
+//! Redeeming a grant: a site shows the code and a request, and gets the certificate of its link.
+//!
+//! Transport, body and rate limits are the caller's. Only the key and the proof that it is held
+//! are taken from the request: whatever names, uses or CA flags it asks for are not looked at.
+
+use handfast_pki::{
+    Csr, CsrError, IdentityKind, Issuer, Name, NameError, Profile, SpiffeId, Subject,
+};
+use handfast_store::{
+    CredentialStore, Grant, IssuedBundle, IssuedFilter, Ledger, RedeemOutcome, Redemption,
+    RefusalReason, StoreError,
+};
+use jiff::Timestamp;
+use zeroize::Zeroizing;
+
+use crate::authority::Authority;
+use crate::declared::Declared;
+use crate::making::{Making, MakingError, key_digest};
+
+/// What a redeemer sends.
+#[derive(Clone)]
+pub struct RedeemRequest {
+    /// The grant, as named in the token's URL.
+    pub grant: String,
+    /// The code, as presented.
+    pub code: Zeroizing<Vec<u8>>,
+    /// The redeemer's name for itself.
+    pub site: String,
+    /// Its request, PEM or DER (RFC 2986).
+    pub csr: Vec<u8>,
+    /// Where it comes from, for the audit row.
+    pub origin: String,
+}
+
+/// Why a redemption was refused. Nothing was consumed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RedeemRefusal {
+    /// The request is not one, or does not prove that the key is held.
+    #[error("the certificate request cannot be used: {0}")]
+    BadRequest(#[from] CsrError),
+    /// The site's name is not one.
+    #[error("the site's name cannot be used: {0}")]
+    BadSiteName(#[from] NameError),
+    /// The grant's time is over.
+    #[error(
+        "the token has expired: ask the site that gave it for a new one, and redeem it in time \
+         (its clock decides)"
+    )]
+    Expired,
+    /// The authority cannot sign at the moment.
+    #[error("the site that gave the token cannot sign at the moment, try again later: {0}")]
+    NotReady(#[from] MakingError),
+    /// The code was good, but the request is not one to be served.
+    #[error("{}", .0.message)]
+    Refused(RefusalReason),
+    /// The grant was used as often as it may be.
+    #[error(
+        "the token was redeemed already and allows no more: ask the site that gave it for a new one"
+    )]
+    Spent,
+    /// The ledger failed.
+    #[error("the redemption could not be recorded, so it did not happen; try again later: {0}")]
+    Store(#[from] StoreError),
+    /// There is no such grant.
+    #[error(
+        "the site does not know this token: check that its `url` names the site that gave it, \
+         or ask for a new one"
+    )]
+    Unknown,
+    /// The code is not that of the grant.
+    #[error(
+        "the token's code is wrong: check that the file is complete and unchanged, or ask for a new one"
+    )]
+    WrongCode,
+}
+
+impl RedeemRefusal {
+    /// A stable word for programs.
+    pub fn code(&self) -> &str {
+        match self {
+            Self::BadRequest(_) => "bad-request",
+            Self::BadSiteName(_) => "bad-site-name",
+            Self::Expired => "expired",
+            Self::NotReady(_) => "not-ready",
+            Self::Refused(reason) => &reason.code,
+            Self::Spent => "spent",
+            Self::Store(_) => "unavailable",
+            Self::Unknown => "unknown",
+            Self::WrongCode => "wrong-code",
+        }
+    }
+
+    /// Whether the same request may succeed later, unchanged.
+    pub fn is_temporary(&self) -> bool {
+        matches!(self, Self::NotReady(_) | Self::Store(_))
+    }
+}
+
+impl<S: CredentialStore, L: Ledger> Authority<S, L> {
+    /// Serves a redemption. The certificate, the use of the grant and the audit row are on disk,
+    /// all or none, when this returns.
+    ///
+    /// The same key asking again under the same grant gets the same answer, and uses nothing.
+    /// `context` makes the rest of the answer (the links) from the grant; it is kept with it.
+    ///
+    /// # Errors
+    ///
+    /// [`RedeemRefusal`]; none of them consumes the grant.
+    pub fn redeem(
+        &self,
+        request: &RedeemRequest,
+        context: &dyn Fn(&Grant) -> String,
+        now: Timestamp,
+    ) -> Result<IssuedBundle, RedeemRefusal> {
+        let grant_id: Name = request.grant.parse().map_err(|_| RedeemRefusal::Unknown)?;
+        let csr = read_request(&request.csr)?;
+        let site: Name = request.site.parse()?;
+        let _turn = self.signing();
+        let (declared, authority) = self.site_issuer()?;
+        let enrolled = self.enrolment(&declared, &site, now)?;
+
+        let redemption = Redemption {
+            grant_id,
+            code: request.code.to_vec(),
+            request_key: key_digest(csr.spki_der()),
+            site: site.clone(),
+            origin: request.origin.clone(),
+            now,
+        };
+        let admission = Admission { declared: &declared, authority: &authority, enrolled, now };
+        let outcome = self.ledger.redeem(&redemption, &mut |grant| {
+            let identity = admission.admit(grant, &site)?;
+            let mut bundle = admission.sign(grant, identity, &site, &csr, &mut **self.entropy())?;
+            bundle.context = context(grant);
+            Ok(bundle)
+        })?;
+        match outcome {
+            RedeemOutcome::Expired => Err(RedeemRefusal::Expired),
+            RedeemOutcome::Redeemed(bundle) | RedeemOutcome::Repeated(bundle) => Ok(bundle),
+            RedeemOutcome::Refused(reason) => Err(RedeemRefusal::Refused(reason)),
+            RedeemOutcome::Spent => Err(RedeemRefusal::Spent),
+            RedeemOutcome::Unknown => Err(RedeemRefusal::Unknown),
+            RedeemOutcome::WrongCode => Err(RedeemRefusal::WrongCode),
+        }
+    }
+
+    /// Until when the site of this name holds a link certificate of ours, if it does.
+    fn enrolment(
+        &self,
+        declared: &Declared,
+        site: &Name,
+        now: Timestamp,
+    ) -> Result<Option<Timestamp>, StoreError> {
+        let Some(domain) = declared.effective_trust_domain() else { return Ok(None) };
+        let held = self.ledger.issued(&IssuedFilter {
+            identity: Some(SpiffeId::new(domain, IdentityKind::Site, site)),
+            unexpired_at: Some(now),
+            ..IssuedFilter::default()
+        })?;
+        let links = held.iter().filter(|issued| issued.profile == Profile::LinkClient);
+        Ok(links.map(|issued| issued.not_after).max())
+    }
+}
+
+/// Who is let in, once the code was found to be right.
+struct Admission<'a> {
+    declared: &'a Declared,
+    authority: &'a Issuer,
+    /// Until when the site is enrolled already.
+    enrolled: Option<Timestamp>,
+    now: Timestamp,
+}
+
+impl Admission<'_> {
+    /// The identity that the site gets, or why it gets none.
+    fn admit(&self, grant: &Grant, site: &Name) -> Result<SpiffeId, RefusalReason> {
+        if *site == self.declared.site {
+            return Err(refusal(
+                "own-name",
+                format!(
+                    "the site that gave the token is itself named `{site}`: two sites cannot \
+                     share a name. Create your site under another one"
+                ),
+            ));
+        }
+        if let Some(only) = grant.site.as_ref().filter(|only| *only != site) {
+            return Err(refusal(
+                "other-site",
+                format!(
+                    "the token was made for site `{only}`, not for `{site}`: redeem it there, or \
+                     ask for one of your own"
+                ),
+            ));
+        }
+        if let (None, Some(until)) = (&grant.site, self.enrolled) {
+            return Err(refusal(
+                "name-taken",
+                format!(
+                    "a site named `{site}` is enrolled already, with a certificate until \
+                     {until}: create your site under another name or, if this is the same site \
+                     set up anew, ask for a token made for `{site}`"
+                ),
+            ));
+        }
+        let domain = self.declared.effective_trust_domain().ok_or_else(|| {
+            let own = &self.declared.site;
+            refusal("no-trust-domain", format!("site `{own}` has no trust domain: set one there"))
+        })?;
+        Ok(SpiffeId::new(domain, IdentityKind::Site, site))
+    }
+
+    fn sign(
+        &self,
+        grant: &Grant,
+        identity: SpiffeId,
+        site: &Name,
+        csr: &Csr,
+        entropy: &mut dyn handfast_pki::Entropy,
+    ) -> Result<IssuedBundle, RefusalReason> {
+        let digest = key_digest(csr.spki_der());
+        let label =
+            digest.iter().take(8).fold(0_u64, |label, byte| (label << 8) | u64::from(*byte));
+        let making = Making {
+            authority: self.authority,
+            profile: Profile::LinkClient,
+            subject: Subject::new(site.as_str()).with_identity(identity),
+            ttl: self.declared.settings.leaf(),
+            lineage: format!("grant/{}/{site}/{label:016x}", grant.id),
+            now: self.now,
+        };
+        let made = making
+            .sign(csr.spki_der(), entropy)
+            .map_err(|error| refusal("issuance-failed", error.to_string()))?;
+        Ok(IssuedBundle {
+            chain_pem: made.chain.to_pem(),
+            anchors_pem: self.authority.anchors().to_pem(),
+            issued: made.issued,
+            context: String::new(),
+        })
+    }
+}
+
+/// Reads a request in PEM or DER, and checks that its sender holds the key.
+pub(crate) fn read_request(bytes: &[u8]) -> Result<Csr, CsrError> {
+    if bytes.trim_ascii_start().starts_with(b"-----") {
+        Csr::from_pem(bytes)
+    } else {
+        Csr::from_der(bytes)
+    }
+}
+
+fn refusal(code: &str, message: String) -> RefusalReason {
+    RefusalReason { code: code.to_owned(), message }
+}
