@@ -93,7 +93,8 @@ pub(crate) fn make_private_directory(directory: &Path) -> Result<(), FileError> 
 pub(crate) fn make_private(directory: &Path) -> Result<(), FileError> {
     let failed = |source| FileError::new("restrict", directory, source);
     let mode = fs::metadata(directory).map_err(failed)?.permissions().mode();
-    if mode & 0o077 == 0 {
+    let for_others = mode & 0o077;
+    if for_others == 0 {
         return Ok(());
     }
     tracing::warn!(

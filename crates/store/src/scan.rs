@@ -23,8 +23,8 @@ pub(crate) struct Scan {
 /// Reads everything below `roots`.
 ///
 /// Names that start with a dot are passed over: temporary files, editors' files, and the hidden
-/// directories of mounted Secrets, whose content is seen through the links that lead there. What
-/// cannot be read goes into the digest as such, so that becoming readable is a change too.
+/// directories of mounted Secrets, whose content is seen through the links that lead there. An empty
+/// directory is nothing. What cannot be read goes into the digest as such, so that becoming readable is a change too.
 pub(crate) fn scan(roots: &[PathBuf]) -> Scan {
     let mut walk = Walk { context: Context::new(&SHA256), directories: BTreeSet::new() };
     for root in roots {
@@ -62,7 +62,6 @@ impl Walk {
     }
 
     fn visit_directory(&mut self, path: &Path, depth: usize) {
-        self.add("directory", path, b"");
         if depth == DEPTH_LIMIT {
             return;
         }
@@ -132,6 +131,7 @@ mod tests {
         fs::write(root.join("east/tls.crt"), b"one").unwrap();
         fs::write(root.join("east/.tls.crt.swp"), b"x").unwrap();
         fs::create_dir(root.join("east/..tmp-4")).unwrap();
+        fs::create_dir(root.join("empty")).unwrap();
         assert_eq!(digest_of(root), one);
 
         fs::write(root.join("east/tls.crt"), b"two").unwrap();

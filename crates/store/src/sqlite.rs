@@ -114,7 +114,7 @@ impl Ledger for SqliteLedger {
     }
 
     fn grants(&self) -> Result<Vec<GrantRecord>, StoreError> {
-        self.read(|transaction| grants::select(transaction))
+        self.read(grants::select)
     }
 
     fn withdraw_grant(&self, id: &Name, at: Timestamp, row: &AuditRow) -> Result<(), StoreError> {

@@ -201,3 +201,54 @@ fn is_change(event: &Event) -> bool {
 
 /// New directories below new directories: the depth of the tree, and one round to see that it is over.
 const ROUNDS: usize = 4;
+
+#[cfg(test)]
+mod tests {
+    use notify::event::{CreateKind, ModifyKind, RemoveKind};
+
+    use super::*;
+
+    #[test]
+    fn reading_is_not_a_change() {
+        let reported = |kind| is_change(&Event::new(kind));
+        for kind in [
+            AccessKind::Any,
+            AccessKind::Open(AccessMode::Any),
+            AccessKind::Read,
+            AccessKind::Close(AccessMode::Read),
+        ] {
+            assert!(!reported(EventKind::Access(kind)), "{kind:?}");
+        }
+        for kind in [
+            EventKind::Access(AccessKind::Close(AccessMode::Write)),
+            EventKind::Any,
+            EventKind::Create(CreateKind::Any),
+            EventKind::Modify(ModifyKind::Any),
+            EventKind::Other,
+            EventKind::Remove(RemoveKind::Any),
+        ] {
+            assert!(reported(kind), "{kind:?}");
+        }
+    }
+
+    #[test]
+    fn steady_changes_do_not_put_the_reading_off_for_ever() {
+        let (signals, inbox) = sync_channel(1);
+        let settings = WatchSettings {
+            settle: Duration::from_secs(600),
+            settle_limit: Duration::from_millis(20),
+            reread: Duration::from_secs(600),
+        };
+        let noise = thread::spawn(move || while signals.send(Signal::Changed).is_ok() {});
+        assert!(settle(&inbox, settings));
+        drop(inbox);
+        noise.join().unwrap();
+    }
+
+    #[test]
+    fn stopping_does_not_wait_for_quiet() {
+        let (signals, inbox) = sync_channel(1);
+        signals.send(Signal::Stop).unwrap();
+        assert!(!settle(&inbox, WatchSettings::default()));
+    }
+}
