@@ -11,7 +11,7 @@
 //! - [`Peer::of`] and [`Session::of`] read a completed handshake, over any kind of rustls connection.
 //! - [`fault_of`] and [`fault_of_io`] turn errors into a [`Fault`]; [`watched`] keeps the precise
 //!   reason without spoiling the TLS alert.
-//! - [`handshake`] does it all over tokio sockets; [`probe`] looks at any server, and plays an
+//! - [`accept`] and [`connect`] do it all over tokio sockets; [`probe`] looks at any server, and plays an
 //!   impostor to try refusals out.
 
 mod check;
@@ -19,7 +19,7 @@ mod config;
 mod diagnosis;
 mod fault;
 mod first_bytes;
-pub mod handshake;
+mod handshake;
 mod identity;
 mod live;
 mod options;
@@ -38,6 +38,7 @@ pub use crate::fault::{
     fault_of_file, fault_of_io, timed_out,
 };
 pub use crate::first_bytes::{FirstBytes, SNIFF_LIMIT, sniff};
+pub use crate::handshake::{LINGER, accept, connect, server_name};
 pub use crate::identity::IdentityRule;
 pub use crate::live::Live;
 pub use crate::options::{ClientAuth, ClientOptions, Clock, Floor, LINK_ALPN, ServerOptions};

@@ -1,0 +1,16 @@
+//! Handshakes over real loopback sockets: what is accepted, what is refused, and what both sides
+//! say about it. One binary, so that it links once.
+
+mod acceptance;
+mod alerts;
+mod files;
+mod forge;
+mod foreign;
+mod identity;
+mod live;
+mod meeting;
+mod names;
+mod openssl;
+mod probing;
+mod time;
+mod trust;
