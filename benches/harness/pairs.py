@@ -71,11 +71,7 @@ class Pair:
             self.rig.family.stop(side)
 
     def check_alive(self):
-        for side in self.sides:
-            if side.poll() is not None:
-                with open(side.log, encoding="utf-8", errors="replace") as file:
-                    tail = file.read()[-400:].strip()
-                raise RuntimeError(f"{self.name} ended with status {side.returncode}: {tail}")
+        processes.check_alive(self.name, self.sides)
 
 
 def haproxy(rig, side):

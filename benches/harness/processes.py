@@ -64,6 +64,15 @@ class Family:
                 time.sleep(0.02)
 
 
+def check_alive(name, members):
+    """Raises with the last words of a member that has ended although nobody stopped it."""
+    for member in members:
+        if member.poll() is not None:
+            with open(member.log, encoding="utf-8", errors="replace") as file:
+                tail = file.read()[-400:].strip()
+            raise RuntimeError(f"{name} ended with status {member.returncode}: {tail}")
+
+
 def tree(pid):
     """The process and its living descendants."""
     found, todo = [], [pid]

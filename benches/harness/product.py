@@ -26,12 +26,15 @@ class Homes:
 
     def __init__(self, rig, binary):
         self.rig, self.binary = rig, os.path.abspath(binary)
-        self.made = False
+        self.state = "not made"
 
     def start(self, side):
-        if not self.made:
+        if self.state == "not made":
+            self.state = "half made: see the first failure"
             self.make()
-            self.made = True
+            self.state = "made"
+        if self.state != "made":
+            raise RuntimeError(f"the homes of handfast are {self.state}")
         return self.run(side)
 
     def make(self):
@@ -48,9 +51,9 @@ class Homes:
         self.command("a", "listener", "create", ROUTING_KEY, front, "--host", "127.0.0.1")
         nodes = [self.run("b"), self.run("a")]
         try:
-            for side in "ab":
+            for side, node in zip("ba", nodes):
                 processes.wait_until(
-                    lambda side=side: self.ask(side, "status").returncode == 0,
+                    lambda side=side, node=node: self.answers(side, node),
                     15, f"`handfast status` of site {side} still fails",
                 )  # fmt: skip
             self.command("b", "token", "issue", token)
@@ -62,6 +65,10 @@ class Homes:
     def run(self, side):
         log = self.rig.path("logs", f"handfast-{side}.log")
         return self.rig.family.start([self.binary, "--home", self.home(side), "run"], log)
+
+    def answers(self, side, node):
+        processes.check_alive("handfast", [node])
+        return self.ask(side, "status").returncode == 0
 
     def home(self, side):
         return os.path.join(self.rig.work, f"home-{side}")
