@@ -1,2 +1,27 @@
-//! The `handfast` binary.
-fn main() {}
+//! The `handfast` binary: reads the command line, runs one command, turns what happened into text and an exit code.
+//!
+//! Nothing is decided here. Commands are in [`commands`], the wiring of a node in [`node`].
+
+mod cli;
+mod clock;
+mod commands;
+mod demo;
+mod exit;
+mod failure;
+mod home;
+mod node;
+mod output;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let cli = match cli::parse() {
+        Ok(cli) => cli,
+        Err(exit) => return exit.into(),
+    };
+    let format = cli.globals.output;
+    match commands::run(cli) {
+        Ok(exit) => exit.into(),
+        Err(error) => failure::show(&error, format).into(),
+    }
+}

@@ -1,0 +1,166 @@
+//! The command line as a whole: the global options, the list of verbs, and how a wrong line is answered.
+//!
+//! Each command defines its own arguments in its own file under [`crate::commands`].
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{Args, CommandFactory as _, Parser, Subcommand};
+
+use crate::commands::{cert, completion, connector, link, listener, man, run, site, status, token};
+use crate::demo;
+use crate::exit::Exit;
+use crate::output::Format;
+
+/// Mutual TLS for everything that talks: one binary that issues every certificate, renews it, and carries the traffic.
+#[derive(Debug, Parser)]
+#[command(
+    name = "handfast",
+    version,
+    propagate_version = true,
+    max_term_width = 100,
+    after_help = "Two sites on this machine, linked, proven and renewed under load:\n  handfast demo\n\n\
+                  Exit codes: 0 done, 1 failed, 2 wrong command line, 3 bad file, 4 no node runs, 5 refused by the\n\
+                  other side, 6 home unusable, 7 timed out, 8 port in use."
+)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) globals: Globals,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Options every command takes, before or after the verb.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Globals {
+    /// The node's home directory [default: /var/lib/handfast for root, else $XDG_DATA_HOME/handfast]
+    #[arg(
+        long,
+        global = true,
+        env = "HANDFAST_HOME",
+        hide_env_values = true,
+        value_name = "DIR",
+        help_heading = "Global options"
+    )]
+    pub(crate) home: Option<PathBuf>,
+    /// How results are printed
+    #[arg(short, long, global = true, value_enum, default_value_t = Format::Text, value_name = "FORMAT", help_heading = "Global options")]
+    pub(crate) output: Format,
+}
+
+/// The verbs.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Make two sites on this machine, link them, and prove every claim
+    Demo(demo::Arguments),
+    /// Create this home's site
+    #[command(subcommand)]
+    Site(site::Verb),
+    /// Run the node of this home
+    Run(run::Arguments),
+    /// Issue and redeem the tokens that link sites
+    #[command(subcommand)]
+    Token(token::Verb),
+    /// See the links to other sites
+    #[command(subcommand)]
+    Link(link::Verb),
+    /// Say where a service of the network is reachable from here
+    #[command(subcommand)]
+    Listener(listener::Verb),
+    /// Say where a service is, and offer it to the network
+    #[command(subcommand)]
+    Connector(connector::Verb),
+    /// See how this home's node is
+    Status(status::Arguments),
+    /// List, show, verify and renew certificates
+    #[command(subcommand)]
+    Cert(cert::Verb),
+    /// Print the completion script for a shell
+    Completion(completion::Arguments),
+    /// Print or write the manual pages
+    Man(man::Arguments),
+    /// The HTTP service of the demo
+    #[command(hide = true)]
+    DemoService(demo::ServiceArguments),
+}
+
+/// Reads the command line. Help, version and usage errors are printed here; the error says how to exit after that.
+pub(crate) fn parse() -> Result<Cli, Exit> {
+    parse_from(std::env::args_os())
+}
+
+fn parse_from(arguments: impl IntoIterator<Item = OsString>) -> Result<Cli, Exit> {
+    Cli::try_parse_from(arguments).map_err(|error| {
+        // A closed pipe while printing help is nobody's fault.
+        let _ = error.print();
+        if error.use_stderr() { Exit::Usage } else { Exit::Success }
+    })
+}
+
+/// The command tree as clap knows it, for completion, manual pages and tests.
+pub(crate) fn tree() -> clap::Command {
+    Cli::command()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_tree_is_consistent() {
+        tree().debug_assert();
+    }
+
+    #[test]
+    fn every_command_has_an_example_in_its_help() {
+        fn visit(command: &mut clap::Command, path: &str) {
+            let path = format!("{path} {}", command.get_name());
+            let help = command.render_help().to_string();
+            if !command.has_subcommands() {
+                assert!(help.contains("Example"), "`{}` has no example in its help", path.trim());
+                assert!(help.contains("handfast "), "`{}` shows no full command", path.trim());
+            }
+            let shown = |sub: &&mut clap::Command| !sub.is_hide_set() && sub.get_name() != "help";
+            for sub in command.get_subcommands_mut().filter(shown) {
+                visit(sub, &path);
+            }
+        }
+        let mut tree = tree();
+        tree.build();
+        visit(&mut tree, "");
+    }
+
+    #[test]
+    fn global_options_stand_before_or_after_the_verb() {
+        for line in [
+            "handfast --home /h -o json cert list",
+            "handfast cert --home /h list -o json",
+            "handfast cert list --home /h --output json",
+            "handfast -o json cert list --home=/h",
+        ] {
+            let cli = Cli::try_parse_from(line.split(' ')).expect(line);
+            assert_eq!(cli.globals.home, Some(PathBuf::from("/h")), "{line}");
+            assert_eq!(cli.globals.output, Format::Json, "{line}");
+        }
+    }
+
+    #[test]
+    fn the_lines_of_the_manual_parse() {
+        for line in [
+            "handfast site create west --trust-domain demo.example --enable-link-access --link-host 127.0.0.1 --link-port 55671",
+            "handfast run",
+            "handfast token issue t.yaml --redemptions-allowed 2 --expiration-window 15m --cost 3",
+            "handfast site create east",
+            "handfast token redeem t.yaml",
+            "handfast link status",
+            "handfast connector create payments 8080 --host 127.0.0.1 --routing-key payments",
+            "handfast listener create payments 9090 --host 127.0.0.1",
+            "handfast status",
+            "handfast cert list",
+            "handfast cert renew --all",
+            "handfast demo --keep",
+        ] {
+            Cli::try_parse_from(line.split(' ')).expect(line);
+        }
+    }
+}

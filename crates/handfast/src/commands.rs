@@ -1,0 +1,106 @@
+//! One file per command. This one is the dispatch, and what several commands share.
+
+pub(crate) mod cert;
+pub(crate) mod completion;
+pub(crate) mod connector;
+mod edge;
+pub(crate) mod link;
+pub(crate) mod listener;
+pub(crate) mod man;
+pub(crate) mod run;
+pub(crate) mod site;
+pub(crate) mod status;
+pub(crate) mod token;
+mod uptake;
+mod words;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use handfast_api::admin::Client;
+
+use handfast_store::{Home, HomePaths};
+
+use crate::cli::{Cli, Command};
+use crate::demo;
+use crate::exit::Exit;
+use crate::failure::Failure;
+use crate::home;
+use crate::output::Output;
+
+/// What every command is given: the home it is about, and where its result goes.
+pub(crate) struct Context {
+    pub(crate) home: HomePaths,
+    pub(crate) output: Output,
+    /// The home as it was typed; absent where it is the default or comes from the environment.
+    typed_home: Option<PathBuf>,
+}
+
+impl Context {
+    /// A client for the home's node, whether it runs or not.
+    pub(crate) fn client(&self) -> Client {
+        Client::new(&self.home.admin_sock)
+    }
+
+    /// A command to be typed next, about the same home.
+    pub(crate) fn command(&self, line: &str) -> String {
+        match &self.typed_home {
+            Some(home) => format!("handfast --home {} {line}", home.display()),
+            None => format!("handfast {line}"),
+        }
+    }
+}
+
+/// Runs one command.
+pub(crate) fn run(cli: Cli) -> anyhow::Result<Exit> {
+    let output = Output::new(cli.globals.output);
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let context = || {
+        let given = cli.globals.home.clone();
+        let root = home::choose(given.clone()).ok_or_else(no_home)?;
+        let from_environment = std::env::var_os("HANDFAST_HOME").map(PathBuf::from);
+        let typed_home = given.filter(|given| from_environment.as_ref() != Some(given));
+        Ok::<_, anyhow::Error>(Context { home: Home::paths(root), output, typed_home })
+    };
+    let done = match cli.command {
+        Command::Cert(verb) => runtime.block_on(cert::run(verb, &context()?)),
+        Command::Completion(arguments) => completion::run(&arguments),
+        Command::Connector(verb) => runtime.block_on(connector::run(verb, &context()?)),
+        Command::Demo(arguments) => return runtime.block_on(demo::run(arguments, output)),
+        Command::DemoService(arguments) => runtime.block_on(demo::serve(arguments)),
+        Command::Link(verb) => runtime.block_on(link::run(verb, &context()?)),
+        Command::Listener(verb) => runtime.block_on(listener::run(verb, &context()?)),
+        Command::Man(arguments) => man::run(&arguments, output),
+        Command::Run(arguments) => runtime.block_on(run::run(arguments, context()?.home)),
+        Command::Site(verb) => runtime.block_on(site::run(verb, &context()?)),
+        Command::Status(arguments) => runtime.block_on(status::run(&arguments, &context()?)),
+        Command::Token(verb) => runtime.block_on(token::run(verb, &context()?)),
+    };
+    // A command that is done does not wait for what still runs on threads of its own.
+    runtime.shutdown_background();
+    done.map(|()| Exit::Success)
+}
+
+/// How long a command waits until the running node has taken up what it wrote.
+#[derive(clap::Args, Clone, Copy, Debug)]
+pub(crate) struct Wait {
+    /// How long to wait until the running node has taken it up
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration)]
+    pub(crate) timeout: Duration,
+}
+
+/// A duration on the command line: `45s`, `15m`, `1h30m`, `1d`; more than nothing.
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
+    match handfast_authority::parse_duration(text) {
+        Some(duration) if !duration.is_zero() => Ok(duration),
+        _ => Err("write a duration like 45s, 15m, 1h30m or 1d".to_owned()),
+    }
+}
+
+fn no_home() -> anyhow::Error {
+    Failure::new(Exit::Usage, "it is not known which home is meant")
+        .because("neither --home nor HANDFAST_HOME is given, and HOME is not set")
+        .remedy("name the directory: handfast --home DIR ...")
+        .into()
+}

@@ -1,0 +1,300 @@
+//! `handfast token issue|redeem`: how one site lets another link to it.
+
+use std::collections::BTreeMap;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use handfast_api::admin::{ClientError, IssueToken, IssuedToken, RedeemToken, RedeemedToken};
+use handfast_api::resources::{AccessToken, Resource, Resources, Severity, edit};
+use handfast_api::status::LinkState;
+use handfast_pki::Name;
+use jiff::Timestamp;
+use serde::Serialize;
+use zeroize::Zeroizing;
+
+use super::{Context, words};
+use crate::clock;
+use crate::exit::Exit;
+use crate::failure::Failure;
+use crate::node;
+
+/// Verbs of `handfast token`.
+#[derive(clap::Subcommand, Debug)]
+pub(crate) enum Verb {
+    /// Make a token that lets another site link to this one, and write it to a file
+    #[command(after_help = "Examples:\n  \
+        handfast token issue west.token\n  \
+        handfast token issue west.token --redemptions-allowed 3 --expiration-window 1h --cost 5\n\n\
+        Hand the file over on a way that others cannot read: until it is redeemed or expires, who has it can link.")]
+    Issue(Issue),
+    /// Use a token of another site: make a key here, have its certificate signed there, and link
+    #[command(after_help = "Example:\n  handfast token redeem west.token\n\n\
+        The private key is made here and never leaves. Redeeming again after an interruption gives the same answer.")]
+    Redeem(Redeem),
+}
+
+/// Arguments of `handfast token issue`.
+#[derive(clap::Args, Debug)]
+pub(crate) struct Issue {
+    /// The file to write (mode 0600). It must not exist
+    file: PathBuf,
+    /// How many sites may redeem it
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    redemptions_allowed: u32,
+    /// How long it can be redeemed, like 15m or 1h30m
+    #[arg(long, value_name = "DURATION", default_value = "15m", value_parser = super::duration)]
+    expiration_window: Duration,
+    /// The cost of the link it makes; traffic takes the cheapest way
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    cost: u32,
+    /// Only the site of this name may redeem it
+    #[arg(long, value_name = "NAME")]
+    site: Option<Name>,
+}
+
+/// Arguments of `handfast token redeem`.
+#[derive(clap::Args, Debug)]
+pub(crate) struct Redeem {
+    /// The token file
+    file: PathBuf,
+    #[command(flatten)]
+    wait: super::Wait,
+}
+
+/// Runs the verb.
+pub(crate) async fn run(verb: Verb, context: &Context) -> anyhow::Result<()> {
+    match verb {
+        Verb::Issue(issue) => self::issue(issue, context).await,
+        Verb::Redeem(redeem) => self::redeem(redeem, context).await,
+    }
+}
+
+async fn issue(issue: Issue, context: &Context) -> anyhow::Result<()> {
+    // First the place for the answer: a code that could not be written down would be lost.
+    let mut file = TokenFile::reserve(&issue.file)?;
+    let request = IssueToken {
+        name: None,
+        redemptions_allowed: Some(issue.redemptions_allowed),
+        expiration_window: Some(format!("{}s", issue.expiration_window.as_secs())),
+        cost: Some(issue.cost),
+        site: issue.site.map(|site| site.to_string()),
+    };
+    let token = context.client().issue_token(&request).await.context("no token was issued")?;
+    file.write(&token)?;
+
+    let issued = Issued {
+        file: issue.file.display().to_string(),
+        name: token.name,
+        url: token.url,
+        redemptions_allowed: token.redemptions_allowed,
+        expiration_time: token.expiration_time,
+        link_cost: token.link_cost,
+    };
+    context.output.show(&issued, |page| {
+        let until = words::moment(Some(issued.expiration_time), clock::now());
+        page.line(format!("Token {} is in {}", issued.name, issued.file));
+        page.fields(&[
+            ("redeemed at", issued.url.clone()),
+            ("redemptions", issued.redemptions_allowed.to_string()),
+            ("until", until),
+            ("link cost", issued.link_cost.to_string()),
+        ]);
+        page.line("Hand the file over in private, and at the other site type:");
+        page.line(format!("  handfast token redeem {}", file_name(&issue.file)));
+    })
+}
+
+/// What `token issue` did, for programs: all but the code, which is in the file alone.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Issued {
+    file: String,
+    name: String,
+    url: String,
+    redemptions_allowed: u32,
+    expiration_time: Timestamp,
+    link_cost: u32,
+}
+
+async fn redeem(redeem: Redeem, context: &Context) -> anyhow::Result<()> {
+    let request = read(&redeem.file)?;
+    let client = context.client().with_timeout(redeem.wait.timeout.max(SHORTEST_REDEMPTION));
+    let (redeemed, node_running) = match client.redeem_token(&request).await {
+        Err(ClientError::NoNode { .. }) => {
+            (node::redeem_offline(&context.home, request).await, false)
+        }
+        answer => (answer.map_err(anyhow::Error::from), true),
+    };
+    let token = redeemed
+        .with_context(|| format!("the token {} was not redeemed", redeem.file.display()))?;
+    let state = if node_running { link_state(context, &token, redeem.wait).await? } else { None };
+    let done = Redeemed { token, node_running, state };
+    context.output.show(&done, |page| {
+        let token = &done.token;
+        page.line(format!("This site is {} now.", token.identity));
+        page.fields(&[
+            ("linked to", token.remote_site.clone()),
+            ("trust domain", token.trust_domain.clone()),
+            ("link", token.links.join(", ")),
+            ("state", done.state.map(|state| words::link(state).to_owned()).unwrap_or_default()),
+            ("certificate until", words::moment(Some(token.not_after), clock::now())),
+        ]);
+        if token.repeated {
+            page.line("The token had been redeemed by this site before; the answer is the same.");
+        }
+        match done.state {
+            Some(LinkState::Up) => {}
+            Some(_) => {
+                page.line(format!("See why it is not up: {}", context.command("link status")));
+            }
+            None => page.line(format!(
+                "No node runs on this home yet. Start it, and it links: {}",
+                context.command("run")
+            )),
+        }
+    })
+}
+
+/// What `token redeem` did, for programs.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Redeemed {
+    #[serde(flatten)]
+    token: RedeemedToken,
+    node_running: bool,
+    state: Option<LinkState>,
+}
+
+/// Waits until the new link is up. A link that is not, in time, is told as it is: the token is redeemed all the same.
+async fn link_state(
+    context: &Context,
+    token: &RedeemedToken,
+    wait: super::Wait,
+) -> anyhow::Result<Option<LinkState>> {
+    let client = context.client();
+    let deadline = Instant::now() + wait.timeout;
+    loop {
+        let links = client.links().await?;
+        let ours =
+            links.iter().filter(|link| token.links.contains(&link.name)).map(|link| link.state);
+        let states: Vec<LinkState> = ours.collect();
+        if states.contains(&LinkState::Up) {
+            return Ok(Some(LinkState::Up));
+        }
+        if Instant::now() >= deadline {
+            return Ok(states.first().copied().or(Some(LinkState::Down)));
+        }
+        tokio::time::sleep(POLL).await;
+    }
+}
+
+/// Reads a token file: one AccessToken, and nothing that is not understood.
+fn read(path: &Path) -> anyhow::Result<RedeemToken> {
+    let unusable =
+        || Failure::new(Exit::BadInput, "the token file cannot be used").at(path.display());
+    let text = std::fs::read_to_string(path).map_err(|error| {
+        let hint =
+            "check the path; the file is what `handfast token issue FILE` wrote at the other site";
+        anyhow::Error::from(unusable().because(error).remedy(hint))
+    })?;
+    let (resources, mut faults) = Resources::parse(path, &text);
+    faults.retain(|fault| fault.severity == Severity::Error);
+    if let Some(fault) = faults.into_iter().next() {
+        return Err(anyhow::Error::from(fault).context("the token file cannot be used"));
+    }
+    let mut tokens = resources.access_tokens.into_values();
+    match (tokens.next(), tokens.next()) {
+        (Some(token), None) => Ok(RedeemToken {
+            name: token.name.to_string(),
+            url: token.spec.url,
+            code: token.spec.code,
+            ca: token.spec.ca,
+            link_cost: token.spec.link_cost,
+        }),
+        (first, _) => {
+            let found = if first.is_some() { "several AccessTokens" } else { "no AccessToken" };
+            Err(unusable()
+                .because(format!("it holds {found}"))
+                .remedy("hand in the file of one token")
+                .into())
+        }
+    }
+}
+
+/// The file a token will be written to: made before there is a token, removed again if there will be none.
+struct TokenFile {
+    path: PathBuf,
+    file: File,
+    written: bool,
+}
+
+impl TokenFile {
+    fn reserve(path: &Path) -> anyhow::Result<Self> {
+        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+        let file = file.map_err(|error| {
+            let (exit, remedy) = match error.kind() {
+                io::ErrorKind::AlreadyExists => {
+                    (Exit::Failed, "name another file, or remove this one")
+                }
+                io::ErrorKind::NotFound => (Exit::BadInput, "make the directory first"),
+                _ => (Exit::Home, "check who may write there, and whether there is room"),
+            };
+            Failure::new(exit, "no token was issued: its file cannot be made")
+                .at(path.display())
+                .because(error)
+                .remedy(remedy)
+        })?;
+        Ok(Self { path: path.to_owned(), file, written: false })
+    }
+
+    fn write(&mut self, token: &IssuedToken) -> anyhow::Result<()> {
+        let name: Name =
+            token.name.parse().context("the node gave the token an impossible name")?;
+        let spec = AccessToken {
+            url: token.url.clone(),
+            code: token.code.clone(),
+            ca: token.ca.clone(),
+            link_cost: token.link_cost,
+            settings: BTreeMap::new(),
+        };
+        let text =
+            Zeroizing::new(edit::to_yaml(&Resource::new(name, spec), "handfast token issue")?);
+        // The first line is the comment of a resource file; a token is not one to edit.
+        let document = text.split_once('\n').map_or(text.as_str(), |(_, document)| document);
+        let comment = format!(
+            "# Who has this file can link to the other site, until {}. Keep it private.\n",
+            token.expiration_time
+        );
+        let written = self
+            .file
+            .write_all(comment.as_bytes())
+            .and_then(|()| self.file.write_all(document.as_bytes()))
+            .and_then(|()| self.file.sync_all());
+        written.with_context(|| format!("cannot write the token to {}", self.path.display()))?;
+        self.written = true;
+        Ok(())
+    }
+}
+
+impl Drop for TokenFile {
+    fn drop(&mut self) {
+        if !self.written {
+            // An empty file is no token; where it cannot be removed, it does no harm.
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
+}
+
+fn file_name(path: &Path) -> String {
+    path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
+}
+
+/// The other site may be far away; what was consumed there must not be given up here too early.
+const SHORTEST_REDEMPTION: Duration = Duration::from_secs(30);
+
+/// How often the link is looked at.
+const POLL: Duration = Duration::from_millis(25);

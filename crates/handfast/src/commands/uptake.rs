@@ -1,0 +1,121 @@
+//! Waiting, within bounds, until the running node has taken up a resource that was written or deleted.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use handfast_api::admin::{Client, ClientError};
+use handfast_api::status::{EdgeState, FaultView, ProblemSeverity};
+use serde::Serialize;
+
+use super::{Context, Wait};
+use crate::exit::Exit;
+use crate::failure::Failure;
+
+/// What became of a resource.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Uptake<T> {
+    /// `Kind/name`.
+    pub(super) resource: String,
+    /// The file that declares it, or declared it.
+    pub(super) file: PathBuf,
+    /// Whether a node runs on this home.
+    pub(super) node_running: bool,
+    /// How it is now, where a node runs.
+    pub(super) status: Option<T>,
+}
+
+impl<T> Uptake<T> {
+    /// What to tell the user when no node runs.
+    pub(super) fn without_node(&self, context: &Context) -> Option<String> {
+        (!self.node_running)
+            .then(|| format!("No node runs on this home yet. Start it: {}", context.command("run")))
+    }
+}
+
+/// Waits until `look` finds the resource (or its absence) in what the node reports.
+pub(super) async fn wait<T>(
+    context: &Context,
+    wait: Wait,
+    resource: String,
+    file: PathBuf,
+    look: impl AsyncFn(&Client) -> Result<Option<T>, ClientError>,
+) -> anyhow::Result<Uptake<T>> {
+    let client = context.client();
+    let deadline = Instant::now() + wait.timeout;
+    loop {
+        match look(&client).await {
+            Err(ClientError::NoNode { .. }) => {
+                return Ok(Uptake { resource, file, node_running: false, status: None });
+            }
+            Ok(Some(status)) => {
+                return Ok(Uptake { resource, file, node_running: true, status: Some(status) });
+            }
+            Ok(None) => {}
+            Err(error) => return Err(error.into()),
+        }
+        if let Some(failure) = problem(&client, &resource, &file).await? {
+            return Err(failure.into());
+        }
+        if Instant::now() >= deadline {
+            return Err(too_late(context, wait.timeout, &resource, &file).into());
+        }
+        tokio::time::sleep(POLL).await;
+    }
+}
+
+/// A listener, connector or access that the node has taken up and that does not work.
+pub(super) fn must_work(
+    resource: &str,
+    file: &Path,
+    state: EdgeState,
+    fault: Option<&FaultView>,
+) -> anyhow::Result<()> {
+    let (EdgeState::Failed, Some(fault)) = (state, fault) else { return Ok(()) };
+    let exit = if fault.code == PORT_IN_USE { Exit::PortInUse } else { Exit::Failed };
+    let failure = Failure::new(
+        exit,
+        format!("{resource} is declared in {} and does not work", file.display()),
+    )
+    .at(&fault.place)
+    .because(format!("{} [{}]", fault.message, fault.code))
+    .remedy(&fault.remedy);
+    Err(failure.into())
+}
+
+async fn problem(
+    client: &Client,
+    resource: &str,
+    file: &Path,
+) -> Result<Option<Failure>, ClientError> {
+    let faults = client.faults().await?;
+    let problem = faults
+        .problems
+        .into_iter()
+        .find(|problem| problem.subject == resource && problem.severity == ProblemSeverity::Error);
+    Ok(problem.map(|problem| {
+        let line = problem.line.map(|line| format!(":{line}")).unwrap_or_default();
+        Failure::new(Exit::BadInput, format!("the node cannot use {resource}"))
+            .at(format!("{}{line}", problem.file.unwrap_or_else(|| file.display().to_string())))
+            .because(problem.message)
+            .remedy(problem.remedy)
+    }))
+}
+
+fn too_late(context: &Context, limit: Duration, resource: &str, file: &Path) -> Failure {
+    Failure::new(
+        Exit::TimedOut,
+        format!(
+            "{resource} is written, and the node has not taken it up within {} s",
+            limit.as_secs()
+        ),
+    )
+    .at(file.display())
+    .remedy(format!("look what it is busy with: {}", context.command("status")))
+}
+
+/// How often the node is asked.
+const POLL: Duration = Duration::from_millis(25);
+
+/// The fault code of a port that another program holds.
+const PORT_IN_USE: &str = "port-in-use";
