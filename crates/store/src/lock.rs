@@ -48,8 +48,11 @@ impl HomeLock {
 
 impl Drop for HomeLock {
     fn drop(&mut self) {
-        // Only so that nobody reads a stale process id; the lock itself goes with the file.
+        // Only so that nobody reads a stale process id.
         drop(self.file.set_len(0));
+        // Closing would do, were it not for processes that we are just starting: until they have
+        // become another program they hold every file of ours, and with it the lock.
+        drop(self.file.unlock());
     }
 }
 

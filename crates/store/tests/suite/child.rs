@@ -76,7 +76,8 @@ impl Worker {
         said
     }
 
-    fn next(&mut self) -> Option<String> {
+    /// The next thing it says; `None` if it has stopped.
+    pub(crate) fn next(&mut self) -> Option<String> {
         loop {
             let line = self.lines.next()?.unwrap();
             // The harness prints the name of the test without ending the line.

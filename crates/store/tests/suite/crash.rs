@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use handfast_store::{
 use crate::child::{self, Worker};
 use crate::material::{CODE, at, bundle, grant, name, number_in, pem};
 
-const ROUNDS: u64 = 12;
+const ROUNDS: u64 = 20;
 const KIND: Kind = Kind::Certificate;
 
 /// Kills are to hit every part of the work, so each comes a different moment after the last word.
@@ -33,16 +34,25 @@ fn credentials_survive_kill_9() {
     for round in 0..ROUNDS {
         let mut worker = Worker::start("crash::credentials_survive_kill_9", directory.path());
         let reader = DirectoryStore::read_only(&Home::paths(directory.path()));
-        let mut said = Vec::new();
-        for _ in 0..=(round * 5 % 11) {
-            said.push(worker.hear());
-            // Whoever reads meanwhile never meets a mixture, and never goes back.
-            if let Some(stored) = reader.load(KIND, &east).unwrap() {
-                assert!(number_in(&stored) >= promoted);
-            }
-        }
-        linger(round);
-        said.extend(worker.kill());
+        let mut said = vec![worker.hear(), worker.hear(), worker.hear()];
+        let killed = AtomicBool::new(false);
+        said.extend(thread::scope(|scope| {
+            // Whoever reads meanwhile always meets something, never a mixture, and never goes back.
+            scope.spawn(|| {
+                let mut newest = promoted;
+                while !killed.load(Ordering::Acquire) {
+                    let number = number_in(&reader.load(KIND, &east).unwrap().unwrap());
+                    assert!(number >= newest, "{number} after {newest}");
+                    newest = number;
+                }
+            });
+            let mut said: Vec<_> = (0..(round * 5 % 11)).map_while(|_| worker.next()).collect();
+            linger(round);
+            said.extend(worker.kill());
+            killed.store(true, Ordering::Release);
+            said
+        }));
+        check_revisions(&Home::paths(directory.path()).runtime_certs.join("east"));
 
         let last = |what: &str| {
             said.iter().rev().find_map(|line| line.strip_prefix(what)?.trim().parse::<u64>().ok())
@@ -67,6 +77,24 @@ fn credentials_survive_kill_9() {
         promoted = current;
     }
     assert!(promoted > ROUNDS, "the children did some work: {promoted}");
+}
+
+/// Whatever has the name of a revision is a whole one, before anything is cleaned up.
+fn check_revisions(directory: &Path) {
+    let mut found = 0;
+    for entry in std::fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        if path.file_name().unwrap().to_str().unwrap().starts_with("..rev-") {
+            found += 1;
+            let read = |file| std::fs::read_to_string(path.join(file)).unwrap();
+            let number = read("tls.crt").split_whitespace().nth(1).unwrap().parse().unwrap();
+            let whole = pem(number);
+            assert_eq!(read("tls.crt"), whole.tls_crt);
+            assert_eq!(read("tls.key"), *whole.tls_key);
+            assert_eq!(read("ca.crt"), whole.ca_crt);
+        }
+    }
+    assert!(found > 0);
 }
 
 fn rotate_for_ever(root: &Path) {

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::symlink;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 
 use handfast_store::{
@@ -166,20 +166,22 @@ fn mounted_secrets_and_links_out_of_the_home_are_read() {
 fn a_secret_switched_while_it_is_read_is_never_mixed() {
     let place = place();
     let Place { store, home, .. } = &place;
-    let (shop, reads) = (name("shop"), AtomicU64::new(0));
+    let shop = name("shop");
     let directory = home.layout().input_certs.join("shop");
     mount_secret(&directory, 0);
+    let (reads, reading) = (AtomicU64::new(0), AtomicBool::new(true));
     thread::scope(|scope| {
         let writer = scope.spawn(|| {
             for number in 1..=300 {
                 // Not faster than it is read: being overtaken all the time is an error of its own.
                 let seen = reads.load(Ordering::Acquire);
                 mount_secret(&directory, number);
-                while reads.load(Ordering::Acquire) == seen {
+                while reads.load(Ordering::Acquire) == seen && reading.load(Ordering::Acquire) {
                     thread::yield_now();
                 }
             }
         });
+        let _reading = ClearOnDrop(&reading);
         let mut last = 0;
         while !writer.is_finished() {
             let number = number_in(&store.load(KIND, &shop).unwrap().unwrap());
@@ -188,6 +190,15 @@ fn a_secret_switched_while_it_is_read_is_never_mixed() {
             reads.fetch_add(1, Ordering::Release);
         }
     });
+}
+
+/// Says that its owner is gone, a panic included.
+struct ClearOnDrop<'a>(&'a AtomicBool);
+
+impl Drop for ClearOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Release);
+    }
 }
 
 #[test]
