@@ -42,7 +42,11 @@ pub(crate) enum Input {
     /// The node answers what another site asked.
     Reply { connection: ConnectionId, request_id: u64, body: Body },
     /// Ask the site at the other end of a link.
-    Request { link: Name, body: Body, answer: tokio::sync::oneshot::Sender<Result<Body, RequestError>> },
+    Request {
+        link: Name,
+        body: Body,
+        answer: tokio::sync::oneshot::Sender<Result<Body, RequestError>>,
+    },
     /// How is everything?
     Status(Sender<NetworkStatus>),
     /// Wind down: flows may go on until the deadline.
@@ -119,6 +123,8 @@ pub(super) struct Offers {
 
 /// Refusals kept for the status.
 const REFUSALS: usize = 64;
+/// How long after the deadline a worker may take to end.
+const STOP_LATE: Duration = Duration::from_secs(2);
 /// How often time-outs are looked at.
 const TICK: Duration = Duration::from_millis(100);
 
@@ -192,7 +198,9 @@ impl Control {
             Input::Gate(news) => self.hear_gate(news),
             Input::Reply { connection, request_id, body } => self.say(connection, request_id, body),
             Input::Request { link, body, answer } => self.ask(&link, body, answer),
-            Input::Resolved(Lookup::Connector(name), result) => self.connector_resolved(&name, result),
+            Input::Resolved(Lookup::Connector(name), result) => {
+                self.connector_resolved(&name, result)
+            }
             Input::Resolved(Lookup::Link { link, group }, result) => {
                 self.link_resolved(&link, &group, result);
             }
@@ -207,9 +215,10 @@ impl Control {
     fn hear_gate(&mut self, news: News) {
         match news {
             News::Access(bind, fault) => {
-                match &fault {
-                    Some(fault) => tracing::error!(fault = %fault.one_line(), "the link port is closed"),
-                    None => tracing::info!(%bind, "links are accepted"),
+                if let Some(fault) = &fault {
+                    tracing::error!(fault = %fault.one_line(), "the link port is closed");
+                } else {
+                    tracing::info!(%bind, "links are accepted");
                 }
                 self.access = Some(AccessStatus { bind, fault });
             }
@@ -246,11 +255,14 @@ impl Control {
 
     fn hear_worker(&mut self, _worker: usize, event: Event) {
         match event {
+            Event::Ended => {}
             Event::Lost(id, loss) => self.lost(id, loss),
             Event::Message(id, bytes) => self.message(id, &bytes),
             Event::PeerDrains(id) => self.peer_drains(id),
             Event::Reached { connector } => self.connector_reached(&connector),
-            Event::Unreachable { connector, error } => self.connector_unreachable(&connector, &error),
+            Event::Unreachable { connector, error } => {
+                self.connector_unreachable(&connector, &error)
+            }
         }
     }
 
@@ -290,10 +302,15 @@ impl Control {
         for worker in &self.workers {
             worker.send(Command::Stop(deadline));
         }
-        // The workers' last words need a reader; they end when every worker is gone.
-        drop(self.sender);
-        drop(self.workers);
-        while self.inputs.recv_timeout(deadline.saturating_duration_since(Instant::now())).is_ok() {}
+        // The workers' last words need a reader, or they would wait for one.
+        let mut left = self.workers.len();
+        let last = deadline + STOP_LATE;
+        while left > 0
+            && let Ok(input) =
+                self.inputs.recv_timeout(last.saturating_duration_since(Instant::now()))
+        {
+            left -= usize::from(matches!(input, Input::Worker(_, Event::Ended)));
+        }
     }
 
     fn now(&self) -> Timestamp {

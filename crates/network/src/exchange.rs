@@ -29,14 +29,17 @@ pub struct Responder {
 }
 
 impl Responder {
-    pub(crate) fn new(inputs: SyncSender<Input>, connection: ConnectionId, request_id: u64) -> Self {
+    pub(crate) fn new(
+        inputs: SyncSender<Input>,
+        connection: ConnectionId,
+        request_id: u64,
+    ) -> Self {
         Self { inputs, connection, request_id }
     }
 
     /// Sends the answer. If the connection is gone meanwhile, the asker asks again.
     pub fn answer(self, body: Body) {
-        let reply =
-            Input::Reply { connection: self.connection, request_id: self.request_id, body };
+        let reply = Input::Reply { connection: self.connection, request_id: self.request_id, body };
         // From the control thread itself this must not wait for the control thread.
         if let Err(error) = self.inputs.try_send(reply) {
             tracing::warn!(%error, "an answer to another site was dropped");

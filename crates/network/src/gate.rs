@@ -227,8 +227,9 @@ impl Gate {
             return false;
         }
         self.access = None;
-        let listener = std::net::TcpListener::bind(bind)
-            .and_then(|socket| socket.set_nonblocking(true).map(|()| TcpListener::from_std(socket)));
+        let listener = std::net::TcpListener::bind(bind).and_then(|socket| {
+            socket.set_nonblocking(true).map(|()| TcpListener::from_std(socket))
+        });
         let (socket, fault, bound) = match listener {
             Ok(mut socket) => {
                 let bound = socket.local_addr().unwrap_or(bind);
@@ -325,7 +326,9 @@ impl Gate {
         let entry = self.pending.vacant_entry();
         let index = entry.key();
         let interest = Interest::READABLE | Interest::WRITABLE;
-        if let Err(error) = self.poll.registry().register(pending.socket_mut(), Token(index), interest) {
+        if let Err(error) =
+            self.poll.registry().register(pending.socket_mut(), Token(index), interest)
+        {
             tracing::warn!(%error, "cannot watch a link connection");
             return;
         }

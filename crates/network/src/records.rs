@@ -61,8 +61,10 @@ pub(crate) enum Progress {
 pub(crate) enum Taken {
     /// Bytes came, and there may be more.
     More,
-    /// The socket is empty for now.
-    Drained,
+    /// Bytes came, and the socket is empty for now; an end of stream may stand behind them.
+    Short,
+    /// Nothing came.
+    Nothing,
     /// End of stream.
     End,
 }
@@ -145,9 +147,9 @@ impl Records {
                 Ok(0) => Ok(Taken::End),
                 Ok(n) => {
                     self.filled += n;
-                    Ok(if n < room { Taken::Drained } else { Taken::More })
+                    Ok(if n < room { Taken::Short } else { Taken::More })
                 }
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => Ok(Taken::Drained),
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => Ok(Taken::Nothing),
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
                 Err(e) => Err(e),
             };
@@ -163,8 +165,12 @@ impl Records {
         let result = loop {
             let input = &mut self.input[at..self.filled];
             let step = match &mut self.side {
-                Side::Client(conn) => step(&mut ***conn, input, &mut self.output, &mut self.tail, &mut sink),
-                Side::Server(conn) => step(&mut ***conn, input, &mut self.output, &mut self.tail, &mut sink),
+                Side::Client(conn) => {
+                    step(&mut ***conn, input, &mut self.output, &mut self.tail, &mut sink)
+                }
+                Side::Server(conn) => {
+                    step(&mut ***conn, input, &mut self.output, &mut self.tail, &mut sink)
+                }
             };
             at += step.discard;
             match step.next {
@@ -179,23 +185,26 @@ impl Records {
             self.input.copy_within(at..self.filled, 0);
             self.filled -= at;
         }
-        if result.is_err() {
+        if let Err(RecordsError::Tls(error)) = &result
+            && !matches!(error, rustls::Error::AlertReceived(_))
+        {
             self.encode_alert();
         }
         result
     }
 
-    /// After an error rustls has an alert for the peer; it goes into the send buffer.
+    /// After an error of ours rustls has one alert for the peer; it goes into the send buffer. The
+    /// next call would look at the input again, which an error leaves in no state to be looked at.
     fn encode_alert(&mut self) {
-        for _ in 0..4 {
-            let step = match &mut self.side {
-                Side::Client(conn) => step(&mut ***conn, &mut [], &mut self.output, &mut self.tail, &mut |_| {}),
-                Side::Server(conn) => step(&mut ***conn, &mut [], &mut self.output, &mut self.tail, &mut |_| {}),
-            };
-            if !matches!(step.next, Ok(Next::Again)) {
-                return;
+        let input = &mut self.input[..self.filled];
+        match &mut self.side {
+            Side::Client(conn) => {
+                step(&mut ***conn, input, &mut self.output, &mut self.tail, &mut |_| {})
             }
-        }
+            Side::Server(conn) => {
+                step(&mut ***conn, input, &mut self.output, &mut self.tail, &mut |_| {})
+            }
+        };
     }
 
     /// Plaintext bytes that [`Records::seal`] takes now.
@@ -224,12 +233,18 @@ impl Records {
         }
         let input = &mut self.input[..self.filled];
         match &mut self.side {
-            Side::Client(conn) => {
-                write_traffic(conn.process_tls_records(input), plain, &mut self.output, &mut self.tail)
-            }
-            Side::Server(conn) => {
-                write_traffic(conn.process_tls_records(input), plain, &mut self.output, &mut self.tail)
-            }
+            Side::Client(conn) => write_traffic(
+                conn.process_tls_records(input),
+                plain,
+                &mut self.output,
+                &mut self.tail,
+            ),
+            Side::Server(conn) => write_traffic(
+                conn.process_tls_records(input),
+                plain,
+                &mut self.output,
+                &mut self.tail,
+            ),
         }
     }
 
@@ -351,16 +366,15 @@ fn write_traffic<Data>(
     let UnbufferedStatus { discard, state, .. } = status;
     // `process` always runs until only a partial record is left, so nothing is consumed here.
     debug_assert_eq!(discard, 0);
-    let mut encrypt = |mut traffic: WriteTraffic<'_, Data>| match traffic
-        .encrypt(plain, &mut output[*tail..])
-    {
-        Ok(n) => {
-            *tail += n;
-            Ok(())
-        }
-        Err(EncryptError::InsufficientSize(e)) => Err(RecordsError::NoRoom(e.required_size)),
-        Err(EncryptError::EncryptExhausted) => Err(RecordsError::Exhausted),
-    };
+    let mut encrypt =
+        |mut traffic: WriteTraffic<'_, Data>| match traffic.encrypt(plain, &mut output[*tail..]) {
+            Ok(n) => {
+                *tail += n;
+                Ok(())
+            }
+            Err(EncryptError::InsufficientSize(e)) => Err(RecordsError::NoRoom(e.required_size)),
+            Err(EncryptError::EncryptExhausted) => Err(RecordsError::Exhausted),
+        };
     match state? {
         ConnectionState::WriteTraffic(traffic) => encrypt(traffic),
         ConnectionState::TransmitTlsData(mut data) => match data.may_encrypt_app_data() {

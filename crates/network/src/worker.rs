@@ -43,7 +43,12 @@ pub(crate) enum Command {
     /// Send a control message.
     Say(ConnectionId, Vec<u8>),
     /// Accept clients.
-    Listen { name: Name, socket: std::net::TcpListener, routing_key: String, counters: Arc<Counters> },
+    Listen {
+        name: Name,
+        socket: std::net::TcpListener,
+        routing_key: String,
+        counters: Arc<Counters>,
+    },
     /// Stop accepting clients; their flows go on.
     Unlisten(Name),
     /// Carry on with a client that another worker accepted.
@@ -72,6 +77,8 @@ pub(crate) enum Event {
     Lost(ConnectionId, Loss),
     /// A connector's target could not be reached.
     Unreachable { connector: Name, error: io::Error },
+    /// The worker has ended; it says nothing more.
+    Ended,
     /// A connector's target was reached.
     Reached { connector: Name },
 }
@@ -228,6 +235,11 @@ impl Worker {
 
     /// The event loop; returns when the worker was stopped.
     pub(crate) fn run(mut self) {
+        self.turns();
+        self.context.tell(Event::Ended);
+    }
+
+    fn turns(&mut self) {
         let mut events = Events::with_capacity(1024);
         loop {
             let timeout = if !self.run.is_empty() {
@@ -292,6 +304,7 @@ impl Worker {
             KIND_EDGE => {
                 if let Some(edge) = self.edges.get_mut(index) {
                     edge.readable |= event.is_readable() || event.is_read_closed();
+                    edge.ending |= event.is_read_closed();
                     edge.writable |= event.is_writable() || event.is_write_closed();
                     self.schedule_edge(index);
                 }
@@ -299,6 +312,7 @@ impl Worker {
             _ => {
                 if let Some(link) = self.links.get_mut(index) {
                     link.readable |= event.is_readable() || event.is_read_closed();
+                    link.ending |= event.is_read_closed();
                     link.writable |= event.is_writable();
                     self.schedule_link(index);
                 }

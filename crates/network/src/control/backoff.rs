@@ -12,7 +12,7 @@ const LONGEST: Duration = Duration::from_secs(15);
 pub(super) fn pause(failures: u32, dice: u64) -> Duration {
     let full = FIRST.saturating_mul(1 << failures.min(16)).min(LONGEST);
     let span = u64::try_from(full.as_micros() / 2).unwrap_or(u64::MAX).max(1);
-    full - Duration::from_micros(dice % span)
+    full.saturating_sub(Duration::from_micros(dice % span))
 }
 
 #[cfg(test)]

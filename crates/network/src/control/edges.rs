@@ -59,8 +59,13 @@ impl Control {
                 continue;
             }
             let counters = known.map_or_else(Counters::shared, |entry| Arc::clone(&entry.counters));
-            let mut entry =
-                ListenerEntry { plan, bound: None, fault: None, counters, retry_at: Instant::now() };
+            let mut entry = ListenerEntry {
+                plan,
+                bound: None,
+                fault: None,
+                counters,
+                retry_at: Instant::now(),
+            };
             self.open_listener(&mut entry);
             self.listeners.insert(entry.plan.name.clone(), entry);
         }

@@ -87,7 +87,12 @@ impl Control {
             let Some(entry) = self.links.get_mut(&name) else { continue };
             entry.dial_at = None;
             entry.group = Some(group.clone());
-            look_up(&self.sender, Lookup::Link { link: name, group }, &entry.plan.host, entry.plan.port);
+            look_up(
+                &self.sender,
+                Lookup::Link { link: name, group },
+                &entry.plan.host,
+                entry.plan.port,
+            );
         }
     }
 
@@ -118,7 +123,10 @@ impl Control {
             }
         };
         let Ok(server_name) = ServerName::try_from(entry.plan.host.clone()) else {
-            let fault = fault(FaultCode::WrongName, "the link's host is neither a host name nor an IP address");
+            let fault = fault(
+                FaultCode::WrongName,
+                "the link's host is neither a host name nor an IP address",
+            );
             return self.not_dialled(name, group, fault);
         };
         let turn = usize::try_from(entry.failures).unwrap_or(0);
@@ -156,7 +164,11 @@ impl Control {
         entry.dial_at = Some(Instant::now() + pause);
     }
 
-    pub(super) fn established(&mut self, introduction: Introduction, established: Box<Established>) {
+    pub(super) fn established(
+        &mut self,
+        introduction: Introduction,
+        established: Box<Established>,
+    ) {
         let Introduction { id, site, link, group, index, cost, address, peer, session, counters } =
             introduction;
         let now = self.now();
@@ -191,7 +203,9 @@ impl Control {
         self.connections.insert(id, connection);
         self.workers[worker].send(Command::Carry(established));
         // New flows go over the newest dialling; what came before only finishes.
-        self.drain_connections(|c| c.site == site && c.link == link && c.group != group && link.is_some());
+        self.drain_connections(|c| {
+            c.site == site && c.link == link && c.group != group && link.is_some()
+        });
         self.advertise_to(id);
         self.reroute();
     }

@@ -39,8 +39,7 @@ impl Control {
                 self.take_offers(site, advertisement);
             }
             Some(body @ Body::CredentialRequest(_)) => {
-                let responder =
-                    Responder::new(self.sender.clone(), id, message.request_id);
+                let responder = Responder::new(self.sender.clone(), id, message.request_id);
                 let request = PeerRequest { peer: connection.peer.clone(), body, responder };
                 if let Err(refused) = self.requests.try_send(request) {
                     refused.into_inner().responder.refuse(Refusal {

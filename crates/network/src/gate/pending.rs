@@ -129,11 +129,13 @@ impl Pending {
     }
 
     pub(super) fn attempt(&self, now: Timestamp) -> Attempt {
-        let attempt = match &self.order {
-            Order::Accepted => Attempt::server(now).with_subject("link port"),
-            Order::Dialled(dial) => Attempt::client(dial.host.clone(), now)
-                .with_subject(format!("link {} to {}:{}", dial.link, dial.host, dial.address.port())),
-        };
+        let attempt =
+            match &self.order {
+                Order::Accepted => Attempt::server(now).with_subject("link port"),
+                Order::Dialled(dial) => Attempt::client(dial.host.clone(), now).with_subject(
+                    format!("link {} to {}:{}", dial.link, dial.host, dial.address.port()),
+                ),
+            };
         let attempt = attempt.with_peer_addr(self.address).with_alpn(&[LINK_ALPN]);
         match self.first {
             Some(first) => attempt.with_first_bytes(first),
@@ -176,21 +178,27 @@ impl Pending {
                 return Ok(Outcome::Ready);
             }
             if self.records.is_stuck() {
-                return Err(self.fault(FaultCode::ProtocolViolation, "a message larger than any we take"));
+                return Err(
+                    self.fault(FaultCode::ProtocolViolation, "a message larger than any we take")
+                );
             }
             let taken = self.records.read_from(&mut self.socket);
             if self.first.is_none() && !self.records.unprocessed().is_empty() {
                 self.first = Some(sniff(self.records.unprocessed()));
             }
             match taken {
-                Ok(Taken::More) => {}
-                Ok(Taken::Drained) => {
+                Ok(Taken::More | Taken::Short) => {}
+                Ok(Taken::Nothing) => {
                     // What came with this read still has to be looked at.
                     self.process(now)?;
                     if let Err(error) = self.records.write_to(&mut self.socket) {
                         return Err(Box::new(fault_of_io(&error, &self.attempt(now))));
                     }
-                    return Ok(if self.hello.is_some() { Outcome::Ready } else { Outcome::Waiting });
+                    return Ok(if self.hello.is_some() {
+                        Outcome::Ready
+                    } else {
+                        Outcome::Waiting
+                    });
                 }
                 Ok(Taken::End) => {
                     self.process(now)?;
@@ -252,7 +260,7 @@ impl Pending {
                 self.say_hello()?;
             }
         }
-        self.hear_hello(now)?;
+        self.hear_hello()?;
         if progress == Progress::PeerClosed && self.hello.is_none() {
             let error = io::Error::from(io::ErrorKind::UnexpectedEof);
             return Err(Box::new(fault_of_io(&error, &self.attempt(now))));
@@ -267,11 +275,12 @@ impl Pending {
         let session = Session::of(state)
             .ok_or_else(|| self.fault(FaultCode::HandshakeFailed, "nothing was negotiated"))?;
         session.require_alpn(LINK_ALPN, &attempt).map_err(Box::new)?;
-        let peer = Peer::of(state)
-            .ok_or_else(|| self.fault(FaultCode::NoCertificate, "the peer showed no certificate"))?;
+        let peer = Peer::of(state).ok_or_else(|| {
+            self.fault(FaultCode::NoCertificate, "the peer showed no certificate")
+        })?;
         // A site's server certificate names hosts; its identity rides along as a URI SAN.
         let named = peer.identity.as_ref().filter(|id| id.kind() == Some(IdentityKind::Site));
-        let Some(site) = named.and_then(|id| id.name()) else {
+        let Some(site) = named.and_then(handfast_pki::SpiffeId::name) else {
             return Err(self.fault(FaultCode::NoIdentity, "the certificate is not a site's"));
         };
         if site == self.site {
@@ -305,7 +314,7 @@ impl Pending {
             .map_err(|error| self.fault(FaultCode::HandshakeFailed, &error.to_string()))
     }
 
-    fn hear_hello(&mut self, now: Timestamp) -> Result<(), Box<Fault>> {
+    fn hear_hello(&mut self) -> Result<(), Box<Fault>> {
         if self.hello.is_some() || self.plain.is_empty() {
             return Ok(());
         }
@@ -316,12 +325,13 @@ impl Pending {
             Some(Err(error)) => return Err(violation(&error.to_string())),
             None => return Ok(()),
         };
-        let hello = match Control::decode(first.payload) {
-            Ok(Control { body: Some(Body::Hello(hello)), .. }) => hello,
-            _ => return Err(violation("the peer's first message is not a hello")),
+        let Ok(Control { body: Some(Body::Hello(hello)), .. }) = Control::decode(first.payload)
+        else {
+            return Err(violation("the peer's first message is not a hello"));
         };
         if hello.version != VERSION {
-            let what = format!("the peer speaks link protocol {}, we speak {VERSION}", hello.version);
+            let what =
+                format!("the peer speaks link protocol {}, we speak {VERSION}", hello.version);
             return Err(self.fault(FaultCode::ProtocolMismatch, &what));
         }
         if hello.group.len() > 64 {
@@ -350,6 +360,7 @@ impl Pending {
         Outcome::Over
     }
 
+    #[expect(clippy::unnecessary_box_returns, reason = "all errors of a step are boxed faults")]
     fn fault(&self, code: FaultCode, what: &str) -> Box<Fault> {
         let place = match &self.order {
             Order::Accepted => "link port".to_owned(),
@@ -373,12 +384,9 @@ impl Pending {
         };
         let counters = Counters::shared();
         let (link, group, index, cost) = match self.order {
-            Order::Accepted => (
-                None,
-                hello.group,
-                usize::try_from(hello.index).unwrap_or(0),
-                hello.cost.max(1),
-            ),
+            Order::Accepted => {
+                (None, hello.group, usize::try_from(hello.index).unwrap_or(0), hello.cost.max(1))
+            }
             Order::Dialled(dial) => (Some(dial.link), dial.group, dial.index, dial.cost),
         };
         let dialled = link.is_some();

@@ -67,7 +67,13 @@ impl Worker {
             tracing::error!(listener = %name, %error, "cannot watch the listening socket");
             return;
         }
-        entry.insert(Door { name, socket, routing_key: routing_key.into(), counters, pausing: false });
+        entry.insert(Door {
+            name,
+            socket,
+            routing_key: routing_key.into(),
+            counters,
+            pausing: false,
+        });
     }
 
     pub(super) fn unlisten(&mut self, name: &Name) {
@@ -135,7 +141,9 @@ impl Worker {
                     let open = self.by_site.get(&way.site).into_iter().flatten();
                     let least = open
                         .filter(|&&link| self.links.get(link).is_some_and(|l| !l.mux.draining))
-                        .min_by_key(|&&link| self.links.get(link).map_or(usize::MAX, |l| l.mux.streams.len()));
+                        .min_by_key(|&&link| {
+                            self.links.get(link).map_or(usize::MAX, |l| l.mux.streams.len())
+                        });
                     if let Some(&link) = least {
                         return Route::Link(link);
                     }
@@ -154,7 +162,9 @@ impl Worker {
     }
 
     fn start_local(&mut self, client: Client, target: &Target) {
-        let Some(near) = self.add_edge(client.socket, Far::Nothing, client.counters) else { return };
+        let Some(near) = self.add_edge(client.socket, Far::Nothing, client.counters) else {
+            return;
+        };
         match self.connect_target(target, Far::Edge(near)) {
             Some(far) => {
                 if let Some(edge) = self.edges.get_mut(near) {
@@ -170,7 +180,9 @@ impl Worker {
         if !self.links.contains(link_index) {
             return self.hold(client);
         }
-        let Some(edge) = self.add_edge(client.socket, Far::Nothing, client.counters) else { return };
+        let Some(edge) = self.add_edge(client.socket, Far::Nothing, client.counters) else {
+            return;
+        };
         let Some(link) = self.links.get_mut(link_index) else { return };
         let id = link.mux.next_stream();
         link.mux.streams.insert(id, edge);
@@ -264,4 +276,3 @@ pub(crate) fn listening_sockets(
     }
     Ok((bound, sockets))
 }
-

@@ -27,6 +27,8 @@ pub(crate) struct Edge {
     pub(super) counters: Arc<Counters>,
     pub(super) readable: bool,
     pub(super) writable: bool,
+    /// The socket's user ended its half: what a short read leaves is the end of the stream.
+    pub(super) ending: bool,
     pub(super) scheduled: bool,
     /// In its link's line for room in the send buffer.
     pub(super) waiting: bool,
@@ -74,6 +76,7 @@ impl Edge {
             counters,
             readable: false,
             writable: true,
+            ending: false,
             scheduled: false,
             waiting: false,
             connecting: None,
@@ -175,7 +178,7 @@ impl Worker {
     fn flush_edge(&mut self, index: usize) -> bool {
         let Some(edge) = self.edges.get_mut(index) else { return false };
         if edge.queue.is_empty() && (!edge.far_done || edge.write_done) {
-            return true;
+            return !self.close_if_over(index);
         }
         match edge.flush() {
             Ok(0) => {}
@@ -227,7 +230,7 @@ impl Worker {
             }
             Ok(n) => {
                 send.spend(n);
-                edge.readable = n == limit;
+                edge.readable = n == limit || edge.ending;
                 edge.counters.came_in(n);
                 link.mux.counters.went_out(n);
                 let sealed = pass_on(link, &mut self.scratch, *id, n);
@@ -261,7 +264,7 @@ impl Worker {
                 }
             }
             Ok(n) => {
-                edge.readable = n == self.scratch.len();
+                edge.readable = n == self.scratch.len() || edge.ending;
                 edge.counters.came_in(n);
                 if other.deliver(&self.scratch[..n]).is_err() {
                     self.reset_edge(index, ResetCode::Broken);
@@ -378,6 +381,7 @@ impl Worker {
                 edge.socket = socket;
                 edge.readable = false;
                 edge.writable = false;
+                edge.ending = false;
                 connecting.since = self.context.now;
                 return;
             }
@@ -396,7 +400,9 @@ impl Worker {
             .edges
             .iter()
             .filter(|(_, e)| {
-                e.connecting.as_ref().is_some_and(|c| now.saturating_duration_since(c.since) > CONNECT)
+                e.connecting
+                    .as_ref()
+                    .is_some_and(|c| now.saturating_duration_since(c.since) > CONNECT)
             })
             .map(|(index, _)| index)
             .collect();
@@ -449,7 +455,8 @@ pub(super) fn connect_target(
                 let mut edge = Edge::new(socket, far, Arc::clone(&target.counters));
                 edge.writable = false;
                 let connector = target.connector.clone();
-                edge.connecting = Some(Box::new(Connecting { connector, since: context.now, rest }));
+                edge.connecting =
+                    Some(Box::new(Connecting { connector, since: context.now, rest }));
                 entry.insert(edge);
                 return Some(index);
             }

@@ -26,6 +26,8 @@ pub(crate) struct Link {
     pub(super) waiting: VecDeque<usize>,
     pub(super) readable: bool,
     pub(super) writable: bool,
+    /// The peer ended its half: what a short read leaves is the end of the stream.
+    pub(super) ending: bool,
     pub(super) scheduled: bool,
     /// Has something to send.
     pub(super) dirty: bool,
@@ -103,11 +105,13 @@ impl Mux {
 
 impl Worker {
     pub(super) fn carry(&mut self, established: Established) {
-        let Established { id, site, mut socket, mut records, early, dialled, counters } = established;
+        let Established { id, site, mut socket, mut records, early, dialled, counters } =
+            established;
         let entry = self.links.vacant_entry();
         let index = entry.key();
         let interest = Interest::READABLE | Interest::WRITABLE;
-        if let Err(error) = self.context.registry.register(&mut socket, token(KIND_LINK, index), interest)
+        if let Err(error) =
+            self.context.registry.register(&mut socket, token(KIND_LINK, index), interest)
         {
             self.context.tell(Event::Lost(id, Loss::Io(error)));
             return;
@@ -131,6 +135,7 @@ impl Worker {
             waiting: VecDeque::new(),
             readable: true,
             writable: true,
+            ending: false,
             scheduled: false,
             dirty: false,
             heard: now,
@@ -177,7 +182,7 @@ impl Worker {
                 Err(error) => return self.close_link(index, Loss::Io(error)),
             };
             link.heard = self.context.now;
-            link.readable = taken == Taken::More;
+            link.readable = taken == Taken::More || (taken == Taken::Short && link.ending);
             match self.process_records(index) {
                 Ok(Progress::Established) if taken != Taken::End => {}
                 Ok(_) => return self.close_link(index, Loss::Closed),
@@ -355,4 +360,3 @@ pub(crate) fn push_control(batch: &mut Vec<u8>, message: &[u8]) {
         frame::push(batch, Kind::Control, flags, 0, piece);
     }
 }
-

@@ -46,7 +46,17 @@ impl<'a> Inbound<'a> {
         epoch: Instant,
     ) -> Self {
         gathered.clear();
-        Self { context, edges, link, link_index, gathered, gathering: None, run, epoch, violation: None }
+        Self {
+            context,
+            edges,
+            link,
+            link_index,
+            gathered,
+            gathering: None,
+            run,
+            epoch,
+            violation: None,
+        }
     }
 
     /// The plaintext of one record.
@@ -163,18 +173,14 @@ impl<'a> Inbound<'a> {
 
     fn deliver(&mut self, id: u32, index: usize, bytes: &[u8]) {
         let Some(edge) = self.edges.get_mut(index) else { return };
-        match edge.deliver(bytes) {
-            Ok(taken) => {
-                if let Far::Stream { receive, .. } = &mut edge.far
-                    && let Some(grant) = receive.consumed(taken, self.context.now, self.link.rtt)
-                {
-                    frame::push(&mut self.link.batch, Kind::Window, 0, id, &grant.to_be_bytes());
-                }
-            }
-            Err(_) => {
-                self.refuse(id, ResetCode::Broken);
-                self.drop_stream(id);
-            }
+        let Ok(taken) = edge.deliver(bytes) else {
+            self.refuse(id, ResetCode::Broken);
+            return self.drop_stream(id);
+        };
+        if let Far::Stream { receive, .. } = &mut edge.far
+            && let Some(grant) = receive.consumed(taken, self.context.now, self.link.rtt)
+        {
+            frame::push(&mut self.link.batch, Kind::Window, 0, id, &grant.to_be_bytes());
         }
     }
 
