@@ -12,7 +12,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
-use hyper::body::Bytes;
+use hyper::body::{Body as _, Bytes};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
@@ -235,6 +235,10 @@ async fn linger<I: AsyncRead + AsyncWrite + Unpin>(mut stream: I, limits: Limits
 
 /// Reads a request body within the limits.
 pub(crate) async fn body(body: Body, limits: Limits) -> Result<Bytes, BodyFault> {
+    // Said beforehand (Content-Length): not worth waiting for.
+    if body.size_hint().lower() > limits.body_bytes as u64 {
+        return Err(BodyFault::TooLarge);
+    }
     match timeout(limits.body, Limited::new(body, limits.body_bytes).collect()).await {
         Err(_) => Err(BodyFault::TimedOut),
         Ok(Ok(collected)) => Ok(collected.to_bytes()),

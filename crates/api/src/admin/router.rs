@@ -15,39 +15,31 @@ use super::message::{Refusal, RefusalCode};
 use super::node::Node;
 use crate::serve::{self, BodyFault, Limits};
 
-/// The admin API of `node`, for any transport.
-pub fn router<N: Node>(node: Arc<N>) -> Router {
+/// The admin API of `node`, for any transport; `limits` bound the bodies it reads.
+pub fn router<N: Node>(node: Arc<N>, limits: Limits) -> Router {
     Router::new()
-        .route(
-            "/v1/connectors",
-            get(|State(node): State<Arc<N>>| async move { json(node.connectors().await) }),
-        )
+        .route("/v1/connectors", get(async |State(api): Api<N>| json(api.node.connectors().await)))
         .route(
             "/v1/credentials",
-            get(|State(node): State<Arc<N>>| async move { answer(node.credentials().await) }),
+            get(async |State(api): Api<N>| answer(api.node.credentials().await)),
         )
-        .route(
-            "/v1/faults",
-            get(|State(node): State<Arc<N>>| async move { json(node.faults().await) }),
-        )
-        .route(
-            "/v1/links",
-            get(|State(node): State<Arc<N>>| async move { json(node.links().await) }),
-        )
-        .route(
-            "/v1/listeners",
-            get(|State(node): State<Arc<N>>| async move { json(node.listeners().await) }),
-        )
+        .route("/v1/faults", get(async |State(api): Api<N>| json(api.node.faults().await)))
+        .route("/v1/links", get(async |State(api): Api<N>| json(api.node.links().await)))
+        .route("/v1/listeners", get(async |State(api): Api<N>| json(api.node.listeners().await)))
         .route("/v1/redemptions", post(redeem_token::<N>))
         .route("/v1/renewals", post(renew::<N>))
-        .route(
-            "/v1/status",
-            get(|State(node): State<Arc<N>>| async move { json(node.status().await) }),
-        )
+        .route("/v1/status", get(async |State(api): Api<N>| json(api.node.status().await)))
         .route("/v1/tokens", post(issue_token::<N>))
         .fallback(unknown_path)
         .method_not_allowed_fallback(wrong_method)
-        .with_state(node)
+        .with_state(Arc::new(Served { node, limits }))
+}
+
+type Api<N> = State<Arc<Served<N>>>;
+
+struct Served<N> {
+    node: Arc<N>,
+    limits: Limits,
 }
 
 /// Answers every call with a refusal, for callers that are not allowed in.
@@ -61,23 +53,23 @@ pub(super) fn refuse_everyone() -> Router {
     })
 }
 
-async fn issue_token<N: Node>(State(node): State<Arc<N>>, body: Body) -> Response {
-    match read(body).await {
-        Ok(request) => answer(node.issue_token(request).await),
+async fn issue_token<N: Node>(State(api): Api<N>, body: Body) -> Response {
+    match read(body, api.limits).await {
+        Ok(request) => answer(api.node.issue_token(request).await),
         Err(refusal) => answer::<()>(Err(refusal)),
     }
 }
 
-async fn redeem_token<N: Node>(State(node): State<Arc<N>>, body: Body) -> Response {
-    match read(body).await {
-        Ok(request) => answer(node.redeem_token(request).await),
+async fn redeem_token<N: Node>(State(api): Api<N>, body: Body) -> Response {
+    match read(body, api.limits).await {
+        Ok(request) => answer(api.node.redeem_token(request).await),
         Err(refusal) => answer::<()>(Err(refusal)),
     }
 }
 
-async fn renew<N: Node>(State(node): State<Arc<N>>, body: Body) -> Response {
-    match read(body).await {
-        Ok(request) => answer(node.renew(request).await),
+async fn renew<N: Node>(State(api): Api<N>, body: Body) -> Response {
+    match read(body, api.limits).await {
+        Ok(request) => answer(api.node.renew(request).await),
         Err(refusal) => answer::<()>(Err(refusal)),
     }
 }
@@ -100,8 +92,7 @@ async fn wrong_method() -> Response {
     response
 }
 
-async fn read<T: DeserializeOwned>(body: Body) -> Result<T, Refusal> {
-    let limits = Limits::ADMIN;
+async fn read<T: DeserializeOwned>(body: Body, limits: Limits) -> Result<T, Refusal> {
     let bytes = serve::body(body, limits).await.map_err(|fault| match fault {
         BodyFault::Broken => Refusal::new(
             RefusalCode::Invalid,

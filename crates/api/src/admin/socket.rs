@@ -78,7 +78,7 @@ impl AdminSocket {
         limits: Limits,
         shutdown: CancellationToken,
     ) {
-        let api = api_router(node);
+        let api = api_router(node, limits);
         let uid = self.uid;
         serve::accept(self.listener, limits, shutdown.clone(), move |stream, ()| {
             let router = if is_allowed(&stream, uid) { api.clone() } else { refuse_everyone() };

@@ -64,12 +64,17 @@ impl FromStr for GrantUrl {
             Some(_) => return Err(GrantUrlError::NotHttps),
             None => return Err(GrantUrlError::Malformed),
         }
-        let host = uri.host().and_then(|host| host.parse::<Host>().ok());
-        let host = host.ok_or(GrantUrlError::Host)?;
-        let port = match uri.authority().map(|authority| (authority.port(), authority.port_u16())) {
-            Some((None, _)) => HTTPS_PORT,
-            Some((Some(_), Some(port))) if port != 0 => port,
-            _ => return Err(GrantUrlError::Malformed),
+        // `Uri::port` says "none" of a port that is no number, so the text is looked at.
+        let authority = uri.authority().ok_or(GrantUrlError::Malformed)?;
+        let host: Host = authority.host().parse().map_err(|_| GrantUrlError::Host)?;
+        let port = match authority.as_str().strip_prefix(authority.host()) {
+            Some("") => HTTPS_PORT,
+            Some(rest) => rest
+                .strip_prefix(':')
+                .and_then(|port| port.parse().ok())
+                .filter(|port| *port != 0)
+                .ok_or(GrantUrlError::Malformed)?,
+            None => return Err(GrantUrlError::Malformed),
         };
         if uri.query().is_some() || uri.path() == "/" {
             return Err(GrantUrlError::Path);

@@ -111,7 +111,7 @@ fn read_document(
     faults: &mut Vec<ResourceFault>,
 ) -> Result<(), Box<ResourceFault>> {
     let header: Header = serde_saphyr::from_str_with_options(piece.text, options())
-        .map_err(|error| Fault::at(&origin, None).yaml(piece, &error))?;
+        .map_err(|error| Fault::guessing(&origin, piece).yaml(piece, &error))?;
     let name = header.metadata.and_then(|metadata| metadata.name);
     let fault = |line| Fault { name: name.clone(), ..Fault::at(&origin, line) };
     let Some(kind_text) = header.kind else {
@@ -238,6 +238,23 @@ struct Fault {
 impl Fault {
     fn at(origin: &Origin, line: Option<u64>) -> Self {
         Self { file: origin.file.clone(), line, kind: None, name: None }
+    }
+
+    /// Kind and name from lines that look like them, for a document that is no YAML.
+    fn guessing(origin: &Origin, piece: &Piece<'_>) -> Self {
+        let value_of = |line: &str| {
+            let (_, value) = line.split_once(':')?;
+            Some(value.trim().trim_matches(['"', '\'']).to_owned())
+        };
+        let mut lines = piece.text.lines();
+        let kind = lines.clone().find(|line| line.starts_with("kind:")).and_then(value_of);
+        let in_metadata = lines.any(|line| line.trim_end() == "metadata:");
+        let name = lines
+            .take_while(|line| in_metadata && line.starts_with([' ', '\t']))
+            .find(|line| line.trim_start().starts_with("name:"))
+            .and_then(value_of);
+        let kind = kind.and_then(|kind| kind.parse().ok());
+        Self { kind, name, ..Self::at(origin, None) }
     }
 
     fn error(self, what: impl Into<String>, remedy: impl Into<String>) -> ResourceFault {

@@ -1,0 +1,292 @@
+//! What the tests share: a node that answers with known values, a granter, raw connections.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use handfast_api::admin::{
+    AdminSocket, IssueToken, IssuedToken, Node, RedeemToken, RedeemedToken, Refusal, RefusalCode,
+    Renew, Renewal, RenewalOutcome, Renewals,
+};
+use handfast_api::grants::{
+    GrantLimits, GrantServer, Granter, LinkOffer, Problem, ProblemCode, RedemptionReply,
+    RedemptionRequest,
+};
+use handfast_api::secret::Secret;
+use handfast_api::serve::Limits;
+use handfast_api::status::{
+    ConnectorStatus, CredentialSource, CredentialState, CredentialStatus, CredentialSummary,
+    EdgeState, Faults, LinkDirection, LinkState, LinkStatus, ListenerStatus, NodeState, NodeStatus,
+};
+use handfast_testkit::authority::TestAuthority;
+use handfast_tls::{ClientAuth, Fault, ServerOptions};
+use jiff::Timestamp;
+use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+use tokio_rustls::rustls::ServerConfig;
+use tokio_util::sync::CancellationToken;
+
+/// The moment of every test.
+pub(crate) fn now() -> Timestamp {
+    "2026-11-21T12:00:00Z".parse().expect("a timestamp")
+}
+
+/// Long enough for a busy machine; reaching it fails the test.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A server that is stopped and awaited at the end of a test.
+pub(crate) struct Running {
+    stop: CancellationToken,
+    task: JoinHandle<()>,
+}
+
+impl Running {
+    pub(crate) fn new<F: Future<Output = ()> + Send + 'static>(
+        serve: impl FnOnce(CancellationToken) -> F,
+    ) -> Self {
+        let stop = CancellationToken::new();
+        Self { task: tokio::spawn(serve(stop.clone())), stop }
+    }
+
+    pub(crate) async fn stop(self) {
+        self.stop.cancel();
+        timeout(PATIENCE, self.task).await.expect("the server stops").expect("without a panic");
+    }
+}
+
+/// A node whose answers can be recognised.
+#[derive(Default)]
+pub(crate) struct FakeNode {
+    pub(crate) calls: AtomicUsize,
+}
+
+impl Node for FakeNode {
+    async fn status(&self) -> NodeStatus {
+        NodeStatus {
+            site: Some("west".to_owned()),
+            trust_domain: Some("demo.example".to_owned()),
+            version: "0.1.0".to_owned(),
+            pid: 42,
+            home: "/home".to_owned(),
+            started_at: now(),
+            state: NodeState::Ready,
+            accesses: Vec::new(),
+            links: self.links().await,
+            listeners: self.listeners().await,
+            connectors: self.connectors().await,
+            credentials: CredentialSummary::of(&[credential()]),
+            problems: Vec::new(),
+        }
+    }
+
+    async fn links(&self) -> Vec<LinkStatus> {
+        self.calls.fetch_add(1, Ordering::Relaxed);
+        vec![LinkStatus {
+            name: "west".to_owned(),
+            direction: LinkDirection::Outgoing,
+            state: LinkState::Up,
+            endpoint: "127.0.0.1:55671".to_owned(),
+            remote_site: Some("west".to_owned()),
+            cost: 1,
+            since: Some(now()),
+            peer: None,
+            session: None,
+            connections: 3,
+            bytes_in: 1,
+            bytes_out: 2,
+            fault: None,
+        }]
+    }
+
+    async fn listeners(&self) -> Vec<ListenerStatus> {
+        vec![ListenerStatus {
+            name: "payments".to_owned(),
+            routing_key: "payments".to_owned(),
+            host: "127.0.0.1".to_owned(),
+            port: 9090,
+            bind: Some("127.0.0.1:9090".to_owned()),
+            state: EdgeState::Ready,
+            has_matching_connector: true,
+            connections_open: 0,
+            connections_total: 7,
+            bytes_in: 0,
+            bytes_out: 0,
+            fault: None,
+        }]
+    }
+
+    async fn connectors(&self) -> Vec<ConnectorStatus> {
+        Vec::new()
+    }
+
+    async fn credentials(&self) -> Result<Vec<CredentialStatus>, Refusal> {
+        Ok(vec![credential()])
+    }
+
+    async fn faults(&self) -> Faults {
+        Faults::default()
+    }
+
+    async fn issue_token(&self, request: IssueToken) -> Result<IssuedToken, Refusal> {
+        Ok(IssuedToken {
+            name: request.name.unwrap_or_else(|| "token-1".to_owned()),
+            url: "https://127.0.0.1:55672/v1/grants/abc".to_owned(),
+            code: Secret::new("0123456789abcdefghijklmn"),
+            ca: "pem".to_owned(),
+            link_cost: request.cost.unwrap_or(1),
+            redemptions_allowed: request.redemptions_allowed.unwrap_or(1),
+            expiration_time: now(),
+        })
+    }
+
+    async fn redeem_token(&self, _request: RedeemToken) -> Result<RedeemedToken, Refusal> {
+        Err(Refusal::new(RefusalCode::RefusedByPeer, "west says: spent", "ask for a new token"))
+    }
+
+    async fn renew(&self, request: Renew) -> Result<Renewals, Refusal> {
+        let renewals = request.names.into_iter().map(|name| Renewal {
+            name,
+            outcome: RenewalOutcome::Renewed,
+            old_serial: None,
+            credential: Some(credential()),
+            message: None,
+        });
+        Ok(Renewals { renewals: renewals.collect() })
+    }
+}
+
+pub(crate) fn credential() -> CredentialStatus {
+    CredentialStatus {
+        name: "handfast-site-server".to_owned(),
+        identity: Some("spiffe://demo.example/site/west".to_owned()),
+        serial: Some("5a".to_owned()),
+        issuer: None,
+        not_before: Some(now()),
+        not_after: Some(now()),
+        renew_at: None,
+        source: CredentialSource::Managed,
+        state: CredentialState::Valid,
+    }
+}
+
+/// Serves a [`FakeNode`] on `socket`.
+pub(crate) async fn serve_admin(socket: &Path, limits: Limits) -> Running {
+    let socket = AdminSocket::bind(socket).await.expect("bound");
+    Running::new(|stop| socket.serve_within(Arc::new(FakeNode::default()), limits, stop))
+}
+
+/// A granter with one grant, `good`, that accepts the code [`CODE`] from site `east`.
+#[derive(Default)]
+pub(crate) struct FakeGranter {
+    pub(crate) redeemed: AtomicUsize,
+    pub(crate) refusals: Mutex<Vec<Fault>>,
+}
+
+pub(crate) const CODE: &str = "0123456789abcdefghijklmn";
+
+impl Granter for FakeGranter {
+    async fn redeem(&self, request: RedemptionRequest) -> Result<RedemptionReply, Problem> {
+        let refuse = |code| Err(Problem::new(code));
+        match request.grant.as_ref() {
+            "good" if request.code.reveal() != CODE => refuse(ProblemCode::WrongCode),
+            "good" if request.site.as_ref() != "east" => refuse(ProblemCode::Refused),
+            "good" => {
+                self.redeemed.fetch_add(1, Ordering::Relaxed);
+                Ok(RedemptionReply {
+                    certificate: request.csr.to_pem(),
+                    ca: "ca".to_owned(),
+                    links: vec![LinkOffer {
+                        name: None,
+                        host: "127.0.0.1".to_owned(),
+                        port: 55671,
+                        role: "inter-router".to_owned(),
+                        cost: 1,
+                    }],
+                    trust_domain: "demo.example".to_owned(),
+                    site: "west".to_owned(),
+                })
+            }
+            "late" => refuse(ProblemCode::Expired),
+            "used" => refuse(ProblemCode::Spent),
+            _ => refuse(ProblemCode::Unknown),
+        }
+    }
+
+    fn now(&self) -> Timestamp {
+        now()
+    }
+
+    fn refused(&self, _from: SocketAddr, fault: Fault) {
+        self.refusals.lock().expect("no panic under it").push(fault);
+    }
+}
+
+/// A grant port at work.
+pub(crate) struct GrantPort {
+    pub(crate) address: SocketAddr,
+    pub(crate) granter: Arc<FakeGranter>,
+    pub(crate) server: Running,
+}
+
+impl GrantPort {
+    pub(crate) async fn start(authority: &TestAuthority, limits: GrantLimits) -> Self {
+        let config = server_config(authority);
+        Self::start_with(move || Some(Arc::clone(&config)), limits).await
+    }
+
+    pub(crate) async fn start_with(
+        tls: impl Fn() -> Option<Arc<ServerConfig>> + Send + Sync + 'static,
+        limits: GrantLimits,
+    ) -> Self {
+        let loopback = "127.0.0.1:0".parse().expect("an address");
+        let server = GrantServer::bind(loopback, limits).await.expect("bound");
+        let address = server.local_addr().expect("an address");
+        let granter = Arc::new(FakeGranter::default());
+        let for_server = Arc::clone(&granter);
+        let server = Running::new(|stop| server.serve(for_server, tls, stop));
+        Self { address, granter, server }
+    }
+
+    pub(crate) fn url(&self, grant: &str) -> String {
+        format!("https://{}/v1/grants/{grant}", self.address)
+    }
+}
+
+pub(crate) fn server_config(authority: &TestAuthority) -> Arc<ServerConfig> {
+    let options = ServerOptions {
+        alpn: vec![b"http/1.1".to_vec()],
+        client_auth: ClientAuth::None,
+        ..ServerOptions::default()
+    };
+    handfast_tls::server_config(&authority.server("west", &["127.0.0.1"]), &options)
+        .expect("a configuration")
+}
+
+/// Limits short enough to be waited for, and wide enough in number not to be met by accident.
+pub(crate) fn hasty() -> Limits {
+    Limits {
+        handshake: Duration::from_millis(300),
+        header: Duration::from_millis(300),
+        body: Duration::from_millis(300),
+        lifetime: Duration::from_secs(2),
+        drain: Duration::from_secs(1),
+        ..Limits::GRANTS
+    }
+}
+
+/// Everything until the end of the stream (or its reset), which must come.
+pub(crate) async fn read_to_end<S: AsyncRead + Unpin>(stream: &mut S) -> Vec<u8> {
+    let mut received = Vec::new();
+    // How it ends is not the point: a reset or a missing close_notify is an end too.
+    timeout(PATIENCE, stream.read_to_end(&mut received)).await.expect("the server closes").ok();
+    received
+}
+
+/// The status code of an HTTP/1.1 answer.
+pub(crate) fn status_of(answer: &[u8]) -> Option<u16> {
+    let text = std::str::from_utf8(answer.get(..12)?).ok()?;
+    text.strip_prefix("HTTP/1.1 ")?.parse().ok()
+}

@@ -1,0 +1,240 @@
+//! Redeeming over real TLS, both ends ours.
+
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use handfast_api::grants::{
+    GrantLimits, ProblemCode, Rate, RedeemError, Redeeming, RedemptionReply, redeem,
+};
+use handfast_api::secret::Secret;
+use handfast_pki::{Csr, KeyAlgorithm, Name, PrivateKey, Subject};
+use handfast_testkit::authority::TestAuthority;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpListener;
+
+use crate::clients::{CODE, GrantPort, PATIENCE, now, server_config};
+
+/// A site that redeems.
+pub(crate) struct East {
+    code: Secret,
+    site: Name,
+    csr: Csr,
+}
+
+impl East {
+    pub(crate) fn new() -> Self {
+        Self::named("east", CODE)
+    }
+
+    fn named(site: &str, code: &str) -> Self {
+        let key = PrivateKey::generate(KeyAlgorithm::EcdsaP256).expect("a key");
+        let subject = Subject {
+            common_name: site.to_owned(),
+            identity: None,
+            dns: Vec::new(),
+            ips: Vec::new(),
+        };
+        Self {
+            code: Secret::new(code),
+            site: site.parse().expect("a name"),
+            csr: Csr::create(&key, &subject).expect("a request"),
+        }
+    }
+
+    pub(crate) async fn redeem(&self, url: &str, ca: &str) -> Result<RedemptionReply, RedeemError> {
+        redeem(Redeeming {
+            url,
+            code: &self.code,
+            ca,
+            site: &self.site,
+            csr: &self.csr,
+            now: now(),
+            timeout: PATIENCE,
+        })
+        .await
+    }
+}
+
+fn authority() -> TestAuthority {
+    TestAuthority::new("demo.example", now())
+}
+
+fn refusal(result: Result<RedemptionReply, RedeemError>) -> ProblemCode {
+    match result {
+        Err(RedeemError::Refused { problem, .. }) => {
+            assert!(!problem.message.is_empty() && !problem.remedy.is_empty());
+            problem.error
+        }
+        other => panic!("not a refusal: {other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_token_is_redeemed() {
+    let authority = authority();
+    let port = GrantPort::start(&authority, GrantLimits::default()).await;
+    let east = East::new();
+    let reply =
+        east.redeem(&port.url("good"), &authority.anchors().to_pem()).await.expect("granted");
+    assert_eq!(reply.certificate, east.csr.to_pem(), "the request came through whole");
+    assert_eq!((reply.site.as_str(), reply.links[0].port), ("west", 55671));
+    assert!(port.granter.refusals.lock().expect("unpoisoned").is_empty());
+    port.server.stop().await;
+}
+
+#[tokio::test]
+async fn refusals_are_told_apart() {
+    let authority = authority();
+    let ca = authority.anchors().to_pem();
+    let port = GrantPort::start(&authority, GrantLimits::default()).await;
+    let east = East::new();
+    for (grant, code) in [
+        ("late", ProblemCode::Expired),
+        ("used", ProblemCode::Spent),
+        ("nothing", ProblemCode::Unknown),
+        ("Not_A_Name", ProblemCode::Unknown),
+    ] {
+        assert_eq!(refusal(east.redeem(&port.url(grant), &ca).await), code, "{grant}");
+    }
+    let wrong = East::named("east", "another-code");
+    assert_eq!(refusal(wrong.redeem(&port.url("good"), &ca).await), ProblemCode::WrongCode);
+    let north = East::named("north", CODE);
+    assert_eq!(refusal(north.redeem(&port.url("good"), &ca).await), ProblemCode::Refused);
+    let elsewhere = format!("https://{}/other/path", port.address);
+    assert_eq!(refusal(east.redeem(&elsewhere, &ca).await), ProblemCode::Unknown);
+    assert_eq!(port.granter.redeemed.load(Ordering::Relaxed), 0);
+    port.server.stop().await;
+}
+
+#[tokio::test]
+async fn only_the_ca_of_the_token_and_the_host_of_its_url_count() {
+    let authority = authority();
+    let port = GrantPort::start(&authority, GrantLimits::default()).await;
+    let east = East::new();
+
+    let other_ca = TestAuthority::new("demo.example", now()).anchors().to_pem();
+    let Err(RedeemError::Tls(fault)) = east.redeem(&port.url("good"), &other_ca).await else {
+        panic!("a server of another CA was trusted")
+    };
+    assert_eq!(fault.code().to_string(), "unknown-issuer");
+
+    // The certificate is for 127.0.0.1 only.
+    let ca = authority.anchors().to_pem();
+    let url = format!("https://localhost:{}/v1/grants/good", port.address.port());
+    match east.redeem(&url, &ca).await {
+        Err(RedeemError::Tls(fault)) => assert_eq!(fault.code().to_string(), "wrong-name"),
+        // Where localhost is ::1 only, nobody listens.
+        Err(RedeemError::Unreachable { .. }) => {}
+        other => panic!("another host's certificate was trusted: {other:?}"),
+    }
+
+    for (url, ca) in [("http://127.0.0.1/g", ca.as_str()), ("https://127.0.0.1:1/g", "no PEM")] {
+        let result = east.redeem(url, ca).await;
+        assert!(matches!(result, Err(RedeemError::Url(_) | RedeemError::Ca { .. })), "{result:?}");
+    }
+    assert_eq!(port.granter.redeemed.load(Ordering::Relaxed), 0);
+    port.server.stop().await;
+}
+
+#[tokio::test]
+async fn an_unreachable_site_is_told_from_one_that_is_no_handfast() {
+    let authority = authority();
+    let ca = authority.anchors().to_pem();
+    let east = East::new();
+
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("bound");
+    let address = listener.local_addr().expect("an address");
+    drop(listener);
+    let result = east.redeem(&format!("https://{address}/v1/grants/good"), &ca).await;
+    assert!(matches!(result, Err(RedeemError::Unreachable { .. })), "{result:?}");
+
+    // TLS is right, and what is inside is not: a redirect, then no HTTP at all.
+    for answer in [
+        "HTTP/1.1 302 Found\r\nlocation: https://evil.example/\r\ncontent-length: 0\r\n\r\n",
+        "HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\n{}  ",
+        "HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n",
+        "220 mail.example ESMTP\r\n",
+    ] {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("bound");
+        let address = listener.local_addr().expect("an address");
+        let config = server_config(&authority);
+        let odd = tokio::spawn(async move {
+            let (stream, _) = listener.accept().await.expect("a client");
+            let acceptor = tokio_rustls::TlsAcceptor::from(config);
+            let mut stream = acceptor.accept(stream).await.expect("a handshake");
+            stream.write_all(answer.as_bytes()).await.expect("sent");
+            crate::clients::read_to_end(&mut stream).await;
+        });
+        let result = east.redeem(&format!("https://{address}/v1/grants/good"), &ca).await;
+        assert!(matches!(result, Err(RedeemError::Odd { .. })), "{answer}: {result:?}");
+        odd.await.expect("no panic");
+    }
+}
+
+#[tokio::test]
+async fn a_renewed_certificate_is_used_by_the_next_connection_and_a_missing_one_answers_nobody() {
+    let (first, second) = (authority(), authority());
+    let current = Arc::new(Mutex::new(Some(server_config(&first))));
+    let for_server = Arc::clone(&current);
+    let port = GrantPort::start_with(
+        move || for_server.lock().expect("unpoisoned").clone(),
+        GrantLimits::default(),
+    )
+    .await;
+    let east = East::new();
+    let url = port.url("good");
+    east.redeem(&url, &first.anchors().to_pem()).await.expect("the first one");
+    *current.lock().expect("unpoisoned") = Some(server_config(&second));
+    east.redeem(&url, &second.anchors().to_pem()).await.expect("the second one");
+    assert!(east.redeem(&url, &first.anchors().to_pem()).await.is_err());
+    *current.lock().expect("unpoisoned") = None;
+    assert!(east.redeem(&url, &second.anchors().to_pem()).await.is_err(), "fails closed");
+    port.server.stop().await;
+}
+
+#[tokio::test]
+async fn one_address_cannot_ask_without_end() {
+    let authority = authority();
+    let ca = authority.anchors().to_pem();
+    let slow = Rate { burst: 3, every: Duration::from_secs(3600) };
+    let limits = GrantLimits { request_rate: slow, ..GrantLimits::default() };
+    let port = GrantPort::start(&authority, limits).await;
+    let guesser = East::named("east", "a guess");
+    for _ in 0..3 {
+        let code = refusal(guesser.redeem(&port.url("good"), &ca).await);
+        assert_eq!(code, ProblemCode::WrongCode);
+    }
+    let Err(RedeemError::Refused { problem, .. }) = guesser.redeem(&port.url("good"), &ca).await
+    else {
+        panic!("not limited")
+    };
+    assert_eq!(problem.error, ProblemCode::TooMany);
+    assert!(problem.retry_after_seconds.is_some_and(|wait| (3500..=3600).contains(&wait)));
+    // The right code does not help either: nothing is tried while too many ask.
+    assert_eq!(refusal(East::new().redeem(&port.url("good"), &ca).await), ProblemCode::TooMany);
+    port.server.stop().await;
+
+    // What is too many connections is closed before the handshake.
+    let limits = GrantLimits { connection_rate: slow, ..GrantLimits::default() };
+    let port = GrantPort::start(&authority, limits).await;
+    let east = East::new();
+    for _ in 0..3 {
+        east.redeem(&port.url("good"), &ca).await.expect("granted");
+    }
+    let closed = east.redeem(&port.url("good"), &ca).await;
+    assert!(matches!(closed, Err(RedeemError::Tls(_))), "{closed:?}");
+    port.server.stop().await;
+}
+
+#[tokio::test]
+async fn a_server_that_stops_closes_its_port() {
+    let authority = authority();
+    let port = GrantPort::start(&authority, GrantLimits::default()).await;
+    let east = East::new();
+    let reply = east.redeem(&port.url("good"), &authority.anchors().to_pem()).await;
+    assert!(reply.is_ok());
+    let address = port.address;
+    port.server.stop().await;
+    assert!(tokio::net::TcpStream::connect(address).await.is_err(), "the port is closed");
+}

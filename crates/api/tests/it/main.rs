@@ -1,0 +1,11 @@
+//! The edge as its users meet it: files on disk, sockets of the kernel.
+
+mod admin;
+mod clients;
+mod documents;
+mod editing;
+mod grants;
+mod health;
+mod hostile;
+mod properties;
+mod tokens;
