@@ -37,7 +37,8 @@ pub struct Authority<S, L> {
 pub trait Prove: Send + Sync + 'static {
     /// Proves the credential of this name, or says in one sentence why that failed.
     ///
-    /// Called while a reconciliation is under way: must not reconcile.
+    /// Called while a reconciliation is under way: must not wait for anything that reconciles, or
+    /// completes an enrolment, itself.
     fn prove(&self, name: &Name, credential: &Credential) -> Result<(), String>;
 }
 

@@ -173,7 +173,8 @@ struct Admission<'a> {
 }
 
 impl Admission<'_> {
-    /// The identity that the site gets, or why it gets none.
+    /// The identity that the site gets, or why it gets none. That the grant is for this site was
+    /// checked by the ledger.
     fn admit(&self, grant: &Grant, site: &Name) -> Result<SpiffeId, RefusalReason> {
         if *site == self.declared.site {
             return Err(refusal(
@@ -181,15 +182,6 @@ impl Admission<'_> {
                 format!(
                     "the site that gave the token is itself named `{site}`: two sites cannot \
                      share a name. Create your site under another one"
-                ),
-            ));
-        }
-        if let Some(only) = grant.site.as_ref().filter(|only| *only != site) {
-            return Err(refusal(
-                "other-site",
-                format!(
-                    "the token was made for site `{only}`, not for `{site}`: redeem it there, or \
-                     ask for one of your own"
                 ),
             ));
         }

@@ -1,0 +1,12 @@
+//! The authority from outside: decisions on made-up worlds, and everything it does on a real
+//! directory store and a real ledger, killed and wrong clocks included.
+#![expect(clippy::unwrap_used, reason = "a failed helper fails its test; that is its report")]
+
+mod decisions;
+mod enrolment;
+mod grants;
+mod killed;
+mod reconciling;
+mod site;
+mod supplied;
+mod unrecorded;

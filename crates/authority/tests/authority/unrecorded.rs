@@ -1,0 +1,157 @@
+//! What cannot be recorded does not happen: a ledger that fails to write, as on a full disk.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use handfast_authority::{
+    Authority, GrantError, GrantOptions, ProblemCode, RedeemRefusal, RedeemRequest, RenewRefusal,
+    Selection,
+};
+use handfast_pki::{Credential, Name, TrustDomain};
+use handfast_store::{
+    AuditRange, AuditRow, CredentialStore, DirectoryStore, Grant, GrantRecord, Home, Issued,
+    IssuedBundle, IssuedFilter, Kind, Ledger, RecordedAudit, RedeemOutcome, RedeemedRecord,
+    Redemption, RefusalReason, SqliteLedger, StoreError, WatchSettings,
+};
+use jiff::Timestamp;
+use tempfile::TempDir;
+use zeroize::Zeroizing;
+
+use crate::site::{Applicant, Site, name, start};
+
+/// A ledger whose disk can be full.
+struct Bounded {
+    ledger: SqliteLedger,
+    full: AtomicBool,
+}
+
+impl Bounded {
+    fn room(&self) -> Result<(), StoreError> {
+        if self.full.load(Ordering::SeqCst) {
+            return Err(StoreError::DiskFull { path: PathBuf::from("state.db") });
+        }
+        Ok(())
+    }
+}
+
+impl Ledger for Bounded {
+    fn record_issued(&self, issued: &Issued, audit: &AuditRow) -> Result<(), StoreError> {
+        self.room()?;
+        self.ledger.record_issued(issued, audit)
+    }
+
+    fn issued(&self, filter: &IssuedFilter) -> Result<Vec<Issued>, StoreError> {
+        self.ledger.issued(filter)
+    }
+
+    fn create_grant(&self, grant: &Grant, audit: &AuditRow) -> Result<(), StoreError> {
+        self.room()?;
+        self.ledger.create_grant(grant, audit)
+    }
+
+    fn grant(&self, id: &Name) -> Result<Option<GrantRecord>, StoreError> {
+        self.ledger.grant(id)
+    }
+
+    fn grants(&self) -> Result<Vec<GrantRecord>, StoreError> {
+        self.ledger.grants()
+    }
+
+    fn withdraw_grant(&self, id: &Name, at: Timestamp, audit: &AuditRow) -> Result<(), StoreError> {
+        self.room()?;
+        self.ledger.withdraw_grant(id, at, audit)
+    }
+
+    fn redeem(
+        &self,
+        redemption: &Redemption,
+        issue: &mut dyn FnMut(&Grant) -> Result<IssuedBundle, RefusalReason>,
+    ) -> Result<RedeemOutcome, StoreError> {
+        self.room()?;
+        self.ledger.redeem(redemption, issue)
+    }
+
+    fn redemptions(&self, grant: &Name) -> Result<Vec<RedeemedRecord>, StoreError> {
+        self.ledger.redemptions(grant)
+    }
+
+    fn bundle_sequence(&self, trust_domain: &TrustDomain) -> Result<u64, StoreError> {
+        self.ledger.bundle_sequence(trust_domain)
+    }
+
+    fn next_bundle_sequence(
+        &self,
+        trust_domain: &TrustDomain,
+        audit: &AuditRow,
+    ) -> Result<u64, StoreError> {
+        self.room()?;
+        self.ledger.next_bundle_sequence(trust_domain, audit)
+    }
+
+    fn audit(&self, row: &AuditRow) -> Result<u64, StoreError> {
+        self.room()?;
+        self.ledger.audit(row)
+    }
+
+    fn audit_rows(&self, range: &AuditRange) -> Result<Vec<RecordedAudit>, StoreError> {
+        self.ledger.audit_rows(range)
+    }
+}
+
+#[test]
+fn a_full_disk_signs_nothing_answers_nothing_and_loses_nothing() {
+    let directory = TempDir::new().unwrap();
+    let home = Home::open(directory.path()).unwrap();
+    let store = Arc::new(DirectoryStore::open(&home, WatchSettings::default()).unwrap());
+    let ledger = Arc::new(Bounded {
+        ledger: SqliteLedger::open(&home.layout().state_db).unwrap(),
+        full: AtomicBool::new(false),
+    });
+    let prover = |_: &Name, _: &Credential| Ok(());
+    let west = Authority::new(Arc::clone(&store), Arc::clone(&ledger), prover);
+    let declared = Site::new("west").declared.clone();
+    let now = start();
+    assert_eq!(west.reconcile(&declared, now).problems, Vec::new());
+    let (grant, code) = west.issue_grant(&GrantOptions::default(), now).unwrap();
+    let applicant = Applicant::new("east");
+    let request = RedeemRequest {
+        grant: grant.id.to_string(),
+        code: Zeroizing::new(code.expose().as_bytes().to_vec()),
+        site: "east".to_owned(),
+        csr: applicant.csr.clone(),
+        origin: "here".to_owned(),
+    };
+    let identity = "spiffe://demo.example/site/east".parse().unwrap();
+    let server = name("handfast-site-server");
+    let live = west.live(&server).unwrap();
+
+    ledger.full.store(true, Ordering::SeqCst);
+    let report = west.renew_now(&declared, &Selection::All, now).unwrap();
+    assert!(report.changed.is_empty());
+    let problem = report.problems.iter().find(|problem| problem.name == server).unwrap();
+    assert_eq!(problem.code, ProblemCode::IssuanceFailed);
+    assert!(problem.what.contains("disk is full"), "{problem}");
+    assert!(store.staged(Kind::Certificate, &server).unwrap().is_none());
+    assert!(Arc::ptr_eq(&live, &report.live[&server]));
+    let refused = west.redeem(&request, &|_| String::new(), now).unwrap_err();
+    assert!(matches!(&refused, RedeemRefusal::Store(_)) && refused.is_temporary(), "{refused}");
+    let refused = west.issue_grant(&GrantOptions::default(), now).unwrap_err();
+    assert!(matches!(refused, GrantError::Store(_)), "{refused}");
+
+    ledger.full.store(false, Ordering::SeqCst);
+    west.redeem(&request, &|_| String::new(), now).unwrap();
+    let again = report.next_wake;
+    let report = west.reconcile(&declared, again);
+    assert_eq!(report.problems, Vec::new());
+    assert!(
+        report.changed.iter().any(|change| change.name == server),
+        "what was asked for is done"
+    );
+
+    ledger.full.store(true, Ordering::SeqCst);
+    let before = ledger.issued(&IssuedFilter::default()).unwrap().len();
+    let refused = west.renew_for_peer(&identity, &Applicant::new("east").csr, now).unwrap_err();
+    assert!(matches!(refused, RenewRefusal::Store(_)), "{refused}");
+    assert_eq!(ledger.issued(&IssuedFilter::default()).unwrap().len(), before);
+}
