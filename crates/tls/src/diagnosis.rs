@@ -121,23 +121,15 @@ impl Case<'_> {
                 .with("presented-names", self.names())
             }
             W::UnsupportedCertVersion => self.version_one(),
-            other => self.malformed().with("reason", other.to_string()),
+            other => malformed().with("reason", other.to_string()),
         }
     }
 
     fn unreadable(&self, reason: &CertificateError) -> Refusal {
         match self.chain.first() {
             Some(leaf) if leaf.version() < 3 => self.version_one(),
-            _ => self.malformed().with("reason", reason.to_string()),
+            _ => malformed().with("reason", reason.to_string()),
         }
-    }
-
-    fn malformed(&self) -> Refusal {
-        Refusal::new(
-            FaultCode::MalformedCertificate,
-            Side::Peer,
-            "the peer's certificate cannot be understood",
-        )
     }
 
     fn version_one(&self) -> Refusal {
@@ -326,6 +318,14 @@ impl Case<'_> {
             self.chain.iter().map(|c| c.signature_algorithm().to_string()).collect();
         algorithms.join(" <- ")
     }
+}
+
+fn malformed() -> Refusal {
+    Refusal::new(
+        FaultCode::MalformedCertificate,
+        Side::Peer,
+        "the peer's certificate cannot be understood",
+    )
 }
 
 fn other(reason: &CertificateError) -> Refusal {

@@ -86,7 +86,10 @@ pub async fn connect(
         limit,
         watched_async(poll_fn(|context| {
             if let (None, Some(socket)) = (&first_bytes, handshake.get_ref()) {
-                *first_bytes = peek(socket, context);
+                match peek(socket, context) {
+                    Ok(first) => *first_bytes = first,
+                    Err(error) => return Poll::Ready(Err(error)),
+                }
             }
             Pin::new(&mut handshake).poll(context)
         })),
@@ -128,13 +131,15 @@ fn explain(error: &io::Error, refusal: Option<Refusal>, attempt: &Attempt) -> Fa
     }
 }
 
-/// Looks at the first bytes in the socket's buffer without taking them.
-fn peek(socket: &TcpStream, context: &mut Context<'_>) -> Option<FirstBytes> {
+/// Looks at the first bytes in the socket's buffer without taking them. An error has to be passed
+/// on: the operating system reports a reset only once.
+fn peek(socket: &TcpStream, context: &mut Context<'_>) -> io::Result<Option<FirstBytes>> {
     let mut space = [0; SNIFF_LIMIT];
     let mut buffer = ReadBuf::new(&mut space);
     match socket.poll_peek(context, &mut buffer) {
-        Poll::Ready(Ok(_)) if !buffer.filled().is_empty() => Some(sniff(buffer.filled())),
-        _ => None,
+        Poll::Ready(Ok(_)) if !buffer.filled().is_empty() => Ok(Some(sniff(buffer.filled()))),
+        Poll::Ready(Err(error)) => Err(error),
+        _ => Ok(None),
     }
 }
 

@@ -55,9 +55,14 @@ impl From<Refusal> for rustls::Error {
     }
 }
 
+/// What the current thread watches for.
+enum Watch {
+    Off,
+    On(Option<Refusal>),
+}
+
 thread_local! {
-    /// `None` while nobody watches; else what was refused since the watch began.
-    static WATCH: RefCell<Option<Option<Refusal>>> = const { RefCell::new(None) };
+    static WATCH: RefCell<Watch> = const { RefCell::new(Watch::Off) };
 }
 
 /// Runs a step of a handshake and hands back the refusal that one of our verifiers made in it.
@@ -71,7 +76,7 @@ thread_local! {
 /// Verifiers run synchronously inside the call that feeds them bytes, on the calling thread, so a
 /// refusal can never be taken for that of another connection.
 ///
-/// ```ignore
+/// ```text
 /// let (status, refusal) = watched(|| connection.process_tls_records(buffer));
 /// if let Err(error) = status.state {
 ///     let error = refusal.map_or(error, rustls::Error::from);
@@ -80,16 +85,19 @@ thread_local! {
 /// ```
 pub fn watched<T>(step: impl FnOnce() -> T) -> (T, Option<Refusal>) {
     /// Restores the outer watch, also if the step panics.
-    struct Restore(Option<Option<Refusal>>);
+    struct Restore(Watch);
     impl Drop for Restore {
         fn drop(&mut self) {
-            WATCH.with_borrow_mut(|watch| *watch = self.0.take());
+            WATCH.set(std::mem::replace(&mut self.0, Watch::Off));
         }
     }
 
-    let restore = Restore(WATCH.replace(Some(None)));
+    let restore = Restore(WATCH.replace(Watch::On(None)));
     let result = step();
-    let refusal = WATCH.with_borrow_mut(|watch| watch.as_mut().and_then(Option::take));
+    let refusal = match WATCH.replace(Watch::Off) {
+        Watch::On(refusal) => refusal,
+        Watch::Off => None,
+    };
     drop(restore);
     (result, refusal)
 }
@@ -112,11 +120,11 @@ pub async fn watched_async<F: Future>(handshake: F) -> (F::Output, Option<Refusa
 /// What a verifier returns: `native` if the step is watched, else an error that carries `refusal`.
 pub(crate) fn refuse(refusal: Refusal, native: rustls::Error) -> rustls::Error {
     WATCH.with_borrow_mut(|watch| match watch {
-        Some(slot) => {
+        Watch::On(slot) => {
             *slot = Some(refusal);
             native
         }
-        None => refusal.into(),
+        Watch::Off => refusal.into(),
     })
 }
 

@@ -120,7 +120,7 @@ impl Fault {
     pub(crate) fn turned_on_ourselves(mut self) -> Self {
         self.side = Side::Ours;
         self.what = self.what.replace("the peer's", "our").replace("the peer", "our side");
-        self.remedy = remedy::usual(self.code, Side::Ours).to_owned();
+        remedy::usual(self.code, Side::Ours).clone_into(&mut self.remedy);
         self
     }
 

@@ -165,3 +165,99 @@ fn incompatible(reason: &PeerIncompatible, attempt: &Attempt) -> Fault {
         _ => fault(FaultCode::ProtocolMismatch, "the peer lacks a TLS feature that is needed"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Cursor;
+    use std::sync::Arc;
+
+    use jiff::Timestamp;
+    use proptest::prelude::*;
+    use rustls::pki_types::{CertificateDer, ServerName};
+    use rustls::{ClientConnection, ServerConnection};
+
+    use super::fault_of;
+    use crate::fault::Attempt;
+    use crate::first_bytes::sniff;
+    use crate::options::ClientOptions;
+    use crate::refusal::{Refusal, watched};
+    use crate::unchecked::AcceptAnyServer;
+
+    /// Whatever a peer sends becomes a fault that fits on one line, or is waited for.
+    fn feed(bytes: &[u8], now: Timestamp) -> Result<(), TestCaseError> {
+        let attempt = Attempt::server(now).with_first_bytes(sniff(bytes));
+        let config =
+            crate::config::dialler(Arc::new(AcceptAnyServer), None, &ClientOptions::default())
+                .expect("config");
+        let name = ServerName::try_from("localhost").expect("name");
+        let mut client = ClientConnection::new(config, name).expect("connection");
+        let mut server = ServerConnection::new(nameless_server()).expect("connection");
+        client.read_tls(&mut Cursor::new(bytes)).expect("memory");
+        server.read_tls(&mut Cursor::new(bytes)).expect("memory");
+        let (results, refusal) =
+            watched(|| [client.process_new_packets().err(), server.process_new_packets().err()]);
+        prop_assert!(refusal.is_none());
+        for error in results.into_iter().flatten() {
+            let fault = fault_of(&error, &attempt, None);
+            prop_assert_eq!(fault.one_line().lines().count(), 1);
+            prop_assert!(!fault.remedy().is_empty());
+        }
+        Ok(())
+    }
+
+    /// A server that has no certificate: enough to parse what comes in.
+    fn nameless_server() -> Arc<rustls::ServerConfig> {
+        Arc::new(
+            rustls::ServerConfig::builder_with_details(
+                crate::provider(),
+                crate::Clock::default().0,
+            )
+            .with_protocol_versions(crate::config::versions(crate::Floor::Tls12))
+            .expect("versions")
+            .with_no_client_auth()
+            .with_cert_resolver(Arc::new(rustls::server::ResolvesServerCertUsingSni::new())),
+        )
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_from_a_peer_end_in_a_fault_or_in_waiting(
+            bytes in proptest::collection::vec(any::<u8>(), 0..400),
+        ) {
+            feed(&bytes, Timestamp::UNIX_EPOCH)?;
+        }
+
+        #[test]
+        fn so_does_anything_that_looks_like_a_record(
+            kind in 0x14u8..0x19,
+            minor in 0u8..5,
+            message in any::<u8>(),
+            body in proptest::collection::vec(any::<u8>(), 1..200),
+        ) {
+            let length = u16::try_from(body.len() + 4).expect("small").to_be_bytes();
+            let mut record = vec![kind, 3, minor, length[0], length[1], message, 0, 0];
+            record.push(u8::try_from(body.len()).expect("small"));
+            record.extend(body);
+            feed(&record, Timestamp::UNIX_EPOCH)?;
+        }
+
+        #[test]
+        fn any_certificate_error_with_any_chain_is_explained(
+            chain in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..80), 0..20),
+            name in any::<String>(),
+            kind in 0usize..9,
+        ) {
+            use rustls::CertificateError as E;
+            let reasons = [
+                E::BadEncoding, E::BadSignature, E::Expired, E::InvalidPurpose, E::NotValidForName,
+                E::NotValidYet, E::Revoked, E::UnhandledCriticalExtension, E::UnknownIssuer,
+            ];
+            let error = rustls::Error::from(reasons[kind].clone());
+            let chain: Vec<CertificateDer<'_>> = chain.into_iter().map(Into::into).collect();
+            let attempt = Attempt::client(name, Timestamp::UNIX_EPOCH);
+            let fault = fault_of(&error, &attempt, Some(&chain));
+            prop_assert!(!fault.one_line().chars().any(char::is_control));
+            prop_assert!(Refusal::in_error(&error).is_none());
+        }
+    }
+}

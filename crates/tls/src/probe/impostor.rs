@@ -120,12 +120,16 @@ impl Impostor {
             Ok(())
         };
         match timeout(limit, read).await {
-            Ok(Err::<(), io::Error>(error)) if error.get_ref().is_some_and(|e| e.is::<Error>()) => {
+            Ok(Err::<(), io::Error>(error)) if carries_tls_error(&error) => {
                 Err(fault_of_io(&error, &attempt))
             }
             _ => Ok(Welcome { peer, session }),
         }
     }
+}
+
+fn carries_tls_error(error: &io::Error) -> bool {
+    error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()).is_some()
 }
 
 /// More is not a demonstration any more.

@@ -36,7 +36,7 @@ impl ClientCertVerifier for ClientVerifier {
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
         rustls::crypto::verify_tls12_signature(message, cert, dss, &self.0.algorithms)
-            .map_err(|error| self.0.refuse_signature(error, cert))
+            .map_err(|error| Judge::refuse_signature(error, cert))
     }
 
     fn verify_tls13_signature(
@@ -46,7 +46,7 @@ impl ClientCertVerifier for ClientVerifier {
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
         rustls::crypto::verify_tls13_signature(message, cert, dss, &self.0.algorithms)
-            .map_err(|error| self.0.refuse_signature(error, cert))
+            .map_err(|error| Judge::refuse_signature(error, cert))
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {

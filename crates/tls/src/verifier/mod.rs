@@ -183,7 +183,7 @@ impl Judge {
     }
 
     /// The peer's signature over the handshake does not verify: it does not hold the key.
-    fn refuse_signature(&self, error: rustls::Error, leaf: &CertificateDer<'_>) -> rustls::Error {
+    fn refuse_signature(error: rustls::Error, leaf: &CertificateDer<'_>) -> rustls::Error {
         if error != CertificateError::BadSignature.into() {
             return error;
         }

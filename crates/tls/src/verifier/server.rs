@@ -31,7 +31,7 @@ impl ServerCertVerifier for ServerVerifier {
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
         rustls::crypto::verify_tls12_signature(message, cert, dss, &self.0.algorithms)
-            .map_err(|error| self.0.refuse_signature(error, cert))
+            .map_err(|error| Judge::refuse_signature(error, cert))
     }
 
     fn verify_tls13_signature(
@@ -41,7 +41,7 @@ impl ServerCertVerifier for ServerVerifier {
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
         rustls::crypto::verify_tls13_signature(message, cert, dss, &self.0.algorithms)
-            .map_err(|error| self.0.refuse_signature(error, cert))
+            .map_err(|error| Judge::refuse_signature(error, cert))
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {

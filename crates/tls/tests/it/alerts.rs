@@ -4,8 +4,8 @@
 use std::sync::Arc;
 
 use handfast_tls::{
-    Attempt, ClientAuth, ClientOptions, FaultCode, IdentityRule, ServerOptions, Side, client_config,
-    fault_of, server_config,
+    Attempt, ClientAuth, ClientOptions, FaultCode, IdentityRule, ServerOptions, Side,
+    client_config, fault_of, server_config,
 };
 use rustls::AlertDescription;
 
@@ -87,7 +87,8 @@ fn every_alert_has_a_meaning_for_both_roles() {
             assert!(alert.contains(&number.to_string()), "{alert} {number}");
         }
     }
-    let of = |alert| fault_of(&rustls::Error::AlertReceived(alert), &Attempt::client("x", now()), None);
+    let of =
+        |alert| fault_of(&rustls::Error::AlertReceived(alert), &Attempt::client("x", now()), None);
     for (alert, code, side) in [
         (AlertDescription::AccessDenied, FaultCode::WrongIdentity, Side::Ours),
         (AlertDescription::BadCertificate, FaultCode::RefusedByPeer, Side::Ours),

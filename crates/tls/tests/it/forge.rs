@@ -299,7 +299,8 @@ fn header(der: &[u8]) -> (usize, usize) {
         length @ ..=0x7f => (2, usize::from(length)),
         count => {
             let count = usize::from(count & 0x7f);
-            let length = der[2..2 + count].iter().fold(0, |sum, byte| sum << 8 | usize::from(*byte));
+            let length =
+                der[2..2 + count].iter().fold(0, |sum, byte| sum << 8 | usize::from(*byte));
             (2 + count, length)
         }
     }

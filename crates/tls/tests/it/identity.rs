@@ -3,16 +3,12 @@
 //! plays both sides.
 
 use handfast_pki::IdentityKind;
-use handfast_tls::{
-    FaultCode, IdentityRule, ServerOptions, Side, client_config, server_config,
-};
+use handfast_tls::{FaultCode, IdentityRule, ServerOptions, Side, client_config, server_config};
 use rcgen::ExtendedKeyUsagePurpose as Eku;
 use rustls::pki_types::CertificateDer;
 
 use crate::forge::{Ca, Domain, Leaf};
-use crate::meeting::{
-    dialling, domain, link_client, link_server, meet, open_server, serving,
-};
+use crate::meeting::{dialling, domain, link_client, link_server, meet, open_server, serving};
 use crate::trust::{client_presents, server_presents};
 
 #[tokio::test]

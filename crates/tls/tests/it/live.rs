@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use handfast_tls::{Attempt, FaultCode, Fault, Live, Peer, accept, connect};
+use handfast_tls::{Attempt, Fault, FaultCode, Live, Peer, accept, connect};
 use rustls::{ClientConfig, ServerConfig};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;

@@ -4,8 +4,8 @@
 mod acceptance;
 mod alerts;
 mod files;
-mod forge;
 mod foreign;
+mod forge;
 mod identity;
 mod live;
 mod meeting;

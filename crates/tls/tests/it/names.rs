@@ -37,7 +37,10 @@ async fn dns_and_ip_sans_match_and_nothing_else_does() {
         assert_eq!(fault.code(), FaultCode::WrongName, "{fault}");
         assert_eq!(fault.evidence_of("expected-name"), Some(name));
         let presented = fault.evidence_of("presented-names").expect("names");
-        assert!(presented.contains("DNS:west.example, DNS:*.wild.example, IP:127.0.0.1"), "{fault}");
+        assert!(
+            presented.contains("DNS:west.example, DNS:*.wild.example, IP:127.0.0.1"),
+            "{fault}"
+        );
     }
 }
 

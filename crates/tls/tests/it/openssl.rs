@@ -1,10 +1,10 @@
 //! A second opinion: OpenSSL's s_client and s_server meet our configurations, accepted and
 //! refused. Skipped, with one line, where there is no `openssl` command.
 
+use std::io::BufRead;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
-use std::time::Duration;
 
 use handfast_tls::probe::{Material, Probe};
 use handfast_tls::{Attempt, FaultCode, Floor, accept, probe};
@@ -13,6 +13,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use crate::forge::{Ca, Domain, Issued, LIMIT, Leaf, now};
 use crate::meeting::{link_client, listen, serving};
 
+#[expect(clippy::print_stdout, reason = "a skipped test says so")]
 fn openssl_is_there() -> bool {
     let there = Command::new("openssl").arg("version").output().is_ok_and(|o| o.status.success());
     if !there {
@@ -53,7 +54,8 @@ async fn openssl_dials(
     let addr = listener.local_addr().expect("bound");
     let client = s_client(directory, addr, arguments).spawn().expect("openssl");
     let (socket, _) = listener.accept().await.expect("accept");
-    let ours = match accept(socket, serving(&domain.server()), Attempt::server(now()), LIMIT).await {
+    let ours = match accept(socket, serving(&domain.server()), Attempt::server(now()), LIMIT).await
+    {
         Ok(mut stream) => {
             stream.write_all(b"met\n").await.expect("write");
             stream.shutdown().await.expect("close");
@@ -83,9 +85,8 @@ async fn openssl_as_a_client() {
     write(directory, "east", &domain.site.issue(&Leaf::client("east")));
     write(directory, "server", &domain.site.issue(&Leaf::server("east")));
     write(directory, "stranger", &Ca::root("stranger").issue(&Leaf::client("east")));
-    let present = |name: &str| {
-        [format!("{name}.crt"), format!("{name}.key"), format!("{name}.crt")]
-    };
+    let present =
+        |name: &str| [format!("{name}.crt"), format!("{name}.key"), format!("{name}.crt")];
 
     let [crt, key, chain] = present("east");
     let east = ["-cert", &crt, "-key", &key, "-cert_chain", &chain];
@@ -125,27 +126,28 @@ impl Drop for Server {
     }
 }
 
-/// Starts `openssl s_server` on a free port and waits until it listens.
+/// Starts `openssl s_server` on a port of its choice and waits until it says which.
 async fn s_server(directory: &Path, arguments: &[&str]) -> (Server, u16) {
-    let port = listen().await.local_addr().expect("bound").port();
-    let child = Command::new("openssl")
-        .args(["s_server", "-accept", &format!("127.0.0.1:{port}"), "-quiet"])
-        .args(["-CAfile", "ca.crt", "-attime", &now().as_second().to_string()])
+    let mut child = Command::new("openssl")
+        .args(["s_server", "-accept", "127.0.0.1:0", "-CAfile", "ca.crt"])
+        .args(["-attime", &now().as_second().to_string()])
         .args(arguments)
         .current_dir(directory)
         .stdin(Stdio::piped())
-        .stdout(Stdio::null())
+        .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .spawn()
         .expect("openssl");
+    let stdout = child.stdout.take().expect("piped");
     let server = Server(child);
-    let listening = async {
-        while tokio::net::TcpStream::connect(("127.0.0.1", port)).await.is_err() {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    };
-    tokio::time::timeout(LIMIT, listening).await.expect("openssl listens");
-    (server, port)
+    let listening = tokio::task::spawn_blocking(move || {
+        std::io::BufReader::new(stdout)
+            .lines()
+            .map_while(Result::ok)
+            .find_map(|line| line.strip_prefix("ACCEPT 127.0.0.1:")?.parse().ok())
+    });
+    let port = tokio::time::timeout(LIMIT, listening).await.expect("in time").expect("joined");
+    (server, port.expect("openssl listens"))
 }
 
 #[tokio::test]

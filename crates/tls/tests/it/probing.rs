@@ -102,7 +102,8 @@ async fn an_impostor_is_refused_by_a_sound_client_and_welcomed_by_a_careless_one
         Impostor::bind(any, &stranger.material(), link_alpn(), now()).await.expect("bound");
     let port = impostor.local_addr().expect("bound").port();
     let taken = impostor.local_addr().expect("bound");
-    let fault = Impostor::bind(taken, &stranger.material(), vec![], now()).await.expect_err("taken");
+    let fault =
+        Impostor::bind(taken, &stranger.material(), vec![], now()).await.expect_err("taken");
     assert_eq!(fault.code(), FaultCode::PortInUse, "{fault}");
 
     let anchors = domain.anchors();

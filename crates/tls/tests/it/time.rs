@@ -1,7 +1,9 @@
 //! Validity: expired, not yet valid (with the skew), at the leaf, in the middle and at the anchor,
 //! and what a wrong clock looks like from both ends.
 
-use handfast_tls::{ClientOptions, Clock, FaultCode, ServerOptions, Side, client_config, server_config};
+use handfast_tls::{
+    ClientOptions, Clock, FaultCode, ServerOptions, Side, client_config, server_config,
+};
 use jiff::Timestamp;
 
 use crate::forge::{Ca, DAY, Domain, HOUR, Leaf, NOW_SECOND};
