@@ -120,7 +120,7 @@ fn subject_of(profile: Profile) -> Result<Subject, Box<dyn Error>> {
     if !profile.is_server() {
         return Ok(subject);
     }
-    let hosts = ["west.example", "*.apps.west.example", "localhost", "127.0.0.1", "2001:db8::1"];
+    let hosts = ["west.example", "api.west.example", "localhost", "127.0.0.1", "2001:db8::1"];
     let hosts: Result<Vec<_>, _> = hosts.iter().map(|host| host.parse()).collect();
     Ok(subject.with_hosts(hosts?))
 }

@@ -85,6 +85,9 @@ impl IssueRequest {
         if !profile.is_server() && subject.has_hosts() {
             return Err(IssueError::HostsOnNonServer { profile: *profile });
         }
+        if let Some(name) = subject.dns.iter().find(|name| name.is_wildcard()) {
+            return Err(IssueError::Wildcard { name: name.to_string() });
+        }
         if !profile.is_ca() && self.name_constraints.is_some() {
             return Err(IssueError::ConstraintsOnLeaf { profile: *profile });
         }
@@ -357,6 +360,12 @@ pub enum IssueError {
     /// The names cannot stand in a certificate.
     #[error(transparent)]
     Subject(#[from] SubjectError),
+    /// A wildcard speaks for hosts that do not exist yet, and RFC 5280 has no place for it.
+    #[error("the name {name} is a wildcard, which is not issued: name each host")]
+    Wildcard {
+        /// The name asked for.
+        name: String,
+    },
 }
 
 fn kinds_text(kinds: &[IdentityKind]) -> String {

@@ -12,7 +12,7 @@ pub struct Subject {
     pub common_name: String,
     /// The SPIFFE ID, written as the only URI subject alternative name.
     pub identity: Option<SpiffeId>,
-    /// DNS subject alternative names. Servers only.
+    /// DNS subject alternative names. Servers only, and no wildcards.
     pub dns: Vec<DnsName>,
     /// IP subject alternative names. Servers only.
     pub ips: Vec<IpAddr>,

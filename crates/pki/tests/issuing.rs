@@ -154,6 +154,9 @@ fn names_must_suit_the_profile() {
         assert!(matches!(issue(ca, &foreign), Err(IssueError::IdentityKind { .. })));
         let mut hosts = good.clone();
         if profile.is_server() {
+            let mut wild = good.clone();
+            wild.subject = wild.subject.with_hosts(["*.a.example".parse().unwrap()]);
+            assert!(matches!(issue(ca, &wild), Err(IssueError::Wildcard { .. })));
             (hosts.subject.dns, hosts.subject.ips) = (vec![], vec![]);
             assert_eq!(issue(ca, &hosts), Err(IssueError::NoHosts { profile }));
         } else {

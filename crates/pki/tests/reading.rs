@@ -18,7 +18,7 @@ fn fixed() -> &'static (TestAuthority, Credential) {
     static FIXED: OnceLock<(TestAuthority, Credential)> = OnceLock::new();
     FIXED.get_or_init(|| {
         let authority = TestAuthority::new("demo.example", now());
-        let server = authority.server("west", &["west.example", "*.west.example", "10.0.0.1"]);
+        let server = authority.server("west", &["west.example", "api.west.example", "10.0.0.1"]);
         (authority, server)
     })
 }
