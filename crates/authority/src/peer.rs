@@ -212,9 +212,10 @@ struct Enrolment {
 }
 
 impl Enrolment {
-    /// A certificate for this key that is not yet due for renewal.
+    /// A certificate for this key that is not yet due for renewal. Only the newest are looked at:
+    /// a peer asks again with the key it asked with last.
     fn made_for(&self, spki: &[u8], now: Timestamp) -> Option<&Issued> {
-        self.valid.iter().find(|issued| {
+        self.valid.iter().take(REMEMBERED).find(|issued| {
             let due = schedule::renew_at(
                 issued.not_before,
                 issued.not_after,
@@ -235,3 +236,4 @@ pub(crate) fn own_lineage(name: &str) -> Lineage {
 /// Renewals happen a few times in a certificate's life; more valid ones at a time than this are a
 /// peer gone wrong, and would only fill the ledger.
 const MAX_VALID: usize = 256;
+const REMEMBERED: usize = 16;
