@@ -74,7 +74,8 @@ impl Resources {
     /// the order of file names. Symbolic links are followed, hidden files are not read, and a
     /// directory that does not exist declares nothing.
     ///
-    /// Bounds: [`MAX_FILE_BYTES`] for a file, [`MAX_FILES`] files, [`MAX_RESOURCES`] resources.
+    /// Bounds: [`MAX_FILE_BYTES`] for a file, [`MAX_FILES`] files, [`MAX_TOTAL_BYTES`] for all of them,
+    /// [`MAX_RESOURCES`] resources.
     pub fn load(directory: &Path) -> (Self, Vec<ResourceFault>) {
         directory::load(directory)
     }
@@ -129,6 +130,9 @@ impl Resources {
 
 /// Longest resource file that is read, in bytes. Larger ones are reported, not read in part.
 pub const MAX_FILE_BYTES: u64 = 1024 * 1024;
+
+/// Most bytes that are read from one directory.
+pub const MAX_TOTAL_BYTES: u64 = 64 * 1024 * 1024;
 
 /// Most files that are read from one directory.
 pub const MAX_FILES: usize = 4096;

@@ -38,3 +38,39 @@ impl From<&RedeemRefusal> for Problem {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use handfast_authority::RedeemRefusal;
+    use handfast_store::{RefusalReason, StoreError};
+
+    use super::{Problem, ProblemCode};
+
+    #[test]
+    fn refusals_keep_their_kind() {
+        let reason = RefusalReason {
+            code: "other-site".to_owned(),
+            message: "the grant is for site north".to_owned(),
+        };
+        for (refusal, code) in [
+            (RedeemRefusal::Expired, ProblemCode::Expired),
+            (RedeemRefusal::Spent, ProblemCode::Spent),
+            (RedeemRefusal::Unknown, ProblemCode::Unknown),
+            (RedeemRefusal::WrongCode, ProblemCode::WrongCode),
+            (RedeemRefusal::Refused(reason), ProblemCode::Refused),
+        ] {
+            let problem = Problem::from(&refusal);
+            assert_eq!(problem.error, code);
+            assert!(!problem.message.is_empty() && !problem.remedy.is_empty(), "{problem:?}");
+        }
+    }
+
+    #[test]
+    fn strangers_learn_nothing_of_our_disk() {
+        let path = "/var/lib/handfast/runtime/state.db".into();
+        let problem = Problem::from(&RedeemRefusal::Store(StoreError::DiskFull { path }));
+        assert_eq!(problem.error, ProblemCode::Internal);
+        assert!(problem.error.is_passing());
+        assert!(!problem.to_string().contains("state.db"), "{problem}");
+    }
+}

@@ -4,7 +4,9 @@ use std::fs;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use super::{MAX_FILE_BYTES, MAX_FILES, ResourceFault, Resources, Severity, reader};
+use super::{
+    MAX_FILE_BYTES, MAX_FILES, MAX_TOTAL_BYTES, ResourceFault, Resources, Severity, reader,
+};
 
 /// See [`Resources::load`].
 pub(super) fn load(directory: &Path) -> (Resources, Vec<ResourceFault>) {
@@ -28,9 +30,21 @@ pub(super) fn load(directory: &Path) -> (Resources, Vec<ResourceFault>) {
         ));
         files.truncate(MAX_FILES);
     }
+    let mut total = 0;
     for file in files {
+        if total > MAX_TOTAL_BYTES {
+            faults.push(fault(
+                &file,
+                format!("not read: the files before it hold more than {MAX_TOTAL_BYTES} bytes"),
+                "remove what is not needed",
+            ));
+            break;
+        }
         match read_bounded(&file) {
-            Ok(Some(text)) => reader::read(&file, &text, &mut resources, &mut faults),
+            Ok(Some(text)) => {
+                total += text.len() as u64;
+                reader::read(&file, &text, &mut resources, &mut faults);
+            }
             Ok(None) => {}
             Err(fault) => faults.push(*fault),
         }

@@ -116,7 +116,11 @@ pub(super) mod port {
 pub(super) mod port_option {
     use serde::{Deserializer, Serializer};
 
-    #[expect(clippy::ref_option, reason = "the shape serde asks for")]
+    #[expect(
+        clippy::ref_option,
+        clippy::trivially_copy_pass_by_ref,
+        reason = "the shape serde asks for"
+    )]
     pub(in crate::resources) fn serialize<S: Serializer>(
         port: &Option<u16>,
         serializer: S,

@@ -156,3 +156,44 @@ async fn a_stale_socket_is_replaced_and_a_live_one_is_not() {
     assert!(matches!(refused, Err(SocketError::NotASocket { .. })), "{refused:?}");
     assert_eq!(fs::read_to_string(&path).expect("untouched"), "a file of the user's");
 }
+
+/// The mode of the socket keeps others out; should somebody widen it, the kernel's word on the peer
+/// still does.
+#[tokio::test]
+async fn another_user_is_refused_even_if_the_mode_lets_him_in() {
+    use std::os::unix::fs::MetadataExt;
+    use std::os::unix::process::CommandExt;
+
+    let home = tempfile::tempdir().expect("a directory");
+    let path = home.path().join("admin.sock");
+    let server = serve_admin(&path, Limits::ADMIN).await;
+    if fs::metadata(&path).expect("there").uid() != 0 {
+        println!("skipped: only root can become another user");
+        return server.stop().await;
+    }
+    fs::set_permissions(home.path(), fs::Permissions::from_mode(0o755)).expect("widened");
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o666)).expect("widened");
+    let script = "import socket, sys\n\
+        s = socket.socket(socket.AF_UNIX)\n\
+        s.connect(sys.argv[1])\n\
+        s.sendall(b'GET /v1/status HTTP/1.1\\r\\nhost: a\\r\\n\\r\\n')\n\
+        while True:\n    \
+            part = s.recv(65536)\n    \
+            sys.stdout.write(part.decode())\n    \
+            if not part: break\n";
+    let mut stranger = std::process::Command::new("python3");
+    stranger.arg("-c").arg(script).arg(&path).uid(65534).gid(65534);
+    let output = tokio::task::spawn_blocking(move || stranger.output());
+    match output.await.expect("no panic") {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            println!("skipped: no python3 to act as the other user");
+        }
+        output => {
+            let output = output.expect("ran");
+            let answer = String::from_utf8_lossy(&output.stdout);
+            assert!(answer.starts_with("HTTP/1.1 403 "), "{output:?}");
+            assert!(answer.contains("not-allowed") && !answer.contains("west"), "{answer}");
+        }
+    }
+    server.stop().await;
+}

@@ -1,5 +1,6 @@
 //! Documents as people write them, and what they are told.
 
+use std::fmt::Write;
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
@@ -353,7 +354,7 @@ fn bombs_are_refused_quickly() {
     let mut laughs = "a: &a [x,x,x,x,x,x,x,x,x]\n".to_owned();
     for (from, to) in ('a'..='h').zip('b'..='i') {
         let aliases = vec![format!("*{from}"); 9].join(",");
-        laughs.push_str(&format!("{to}: &{to} [{aliases}]\n"));
+        writeln!(laughs, "{to}: &{to} [{aliases}]").expect("text grows");
     }
     let deep = "[".repeat(100_000);
     let many = "- a\n".repeat(200_000);

@@ -1,0 +1,21 @@
+//! What strangers and token files say about redemptions: URLs, request bodies, answers.
+#![no_main]
+
+use handfast_api::grants::{GrantUrl, Problem, RedemptionBody, RedemptionReply};
+use handfast_pki::{Csr, Name};
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|bytes: &[u8]| {
+    if let Ok(text) = std::str::from_utf8(bytes)
+        && let Ok(url) = text.parse::<GrantUrl>()
+    {
+        assert_eq!(url.to_string().parse(), Ok(url));
+    }
+    if let Ok(body) = serde_json::from_slice::<RedemptionBody>(bytes) {
+        assert!(!format!("{body:?}").contains("code: \""), "the code is never printed");
+        let _ = body.site.parse::<Name>();
+        let _ = Csr::from_pem(body.csr.as_bytes());
+    }
+    let _ = serde_json::from_slice::<RedemptionReply>(bytes);
+    let _ = serde_json::from_slice::<Problem>(bytes);
+});
