@@ -74,7 +74,7 @@ pub(crate) fn read_certificates(
     bytes: &[u8],
     limit: usize,
 ) -> Result<Vec<Certificate>, ChainReadError> {
-    if bytes.first() == Some(&0x30) {
+    if pem::is_der(bytes) {
         return Ok(vec![Certificate::from_der(bytes)?]);
     }
     let sections = pem::sections(bytes)?;

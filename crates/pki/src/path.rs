@@ -124,7 +124,9 @@ impl<'a> Path<'a> {
                 return Err(ChainError::UnknownCriticalExtension { subject, extension });
             }
         }
-        for (ca, below) in self.certificates.iter().skip(1).zip(0_u32..) {
+        // A CA at the foot of the path is there to sign, so it counts as one below the others.
+        let first = u32::from(self.leaf().is_ca());
+        for (ca, below) in self.certificates.iter().skip(1).zip(first..) {
             let subject = || ca.subject().to_owned();
             // An anchor is trusted as configured, even as version 1; a CA that was sent is not.
             let anchor = Some(ca) == self.certificates.last();

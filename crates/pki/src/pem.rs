@@ -20,6 +20,13 @@ pub(crate) struct Section {
     pub(crate) legacy_encrypted: bool,
 }
 
+/// Whether the bytes are to be read as DER: they begin with a SEQUENCE, and hold no PEM section. (A text may
+/// begin with the digit 0, which is the same octet.)
+pub(crate) fn is_der(bytes: &[u8]) -> bool {
+    const BEGIN: &[u8] = b"-----BEGIN ";
+    bytes.first() == Some(&0x30) && !bytes.windows(BEGIN.len()).any(|window| window == BEGIN)
+}
+
 /// All sections of a PEM text, in order. None is an error of its own: the caller knows what it
 /// looked for.
 pub(crate) fn sections(text: &[u8]) -> Result<Vec<Section>, PemError> {

@@ -59,7 +59,7 @@ impl PrivateKey {
 
     /// Reads a key from PEM or DER, whichever `bytes` are.
     pub fn read(bytes: &[u8], passphrase: Option<&Passphrase>) -> Result<Self, KeyError> {
-        if bytes.first() == Some(&DER_SEQUENCE) {
+        if pem::is_der(bytes) {
             Self::from_der(bytes, passphrase)
         } else {
             Self::from_pem(bytes, passphrase)
@@ -259,9 +259,6 @@ impl fmt::Debug for Passphrase {
 
 const P256: &EcdsaSigningAlgorithm = &aws::ECDSA_P256_SHA256_ASN1_SIGNING;
 const P384: &EcdsaSigningAlgorithm = &aws::ECDSA_P384_SHA384_ASN1_SIGNING;
-
-/// The first octet of every DER key: SEQUENCE.
-const DER_SEQUENCE: u8 = 0x30;
 
 /// OpenSSL writes 2,048 to 1,000,000 rounds; more only serves to stall the reader.
 const MAX_PBKDF2_ROUNDS: u32 = 10_000_000;

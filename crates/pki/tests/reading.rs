@@ -63,7 +63,7 @@ fn chains_and_bundles_as_people_keep_them() {
     let pem = credential.chain().to_pem();
     assert_eq!(&Chain::from_pem(pem.as_bytes()).unwrap(), credential.chain());
     let untidy = format!(
-        "# bundle\r\n\r\n{}\r\n\r\nsubject=x\n{}\n\n",
+        "0 errors in this bundle\r\n\r\n{}\r\n\r\nsubject=x\n{}\n\n",
         authority.root().certificate().to_pem().replace('\n', "\r\n"),
         authority.root().certificate().to_pem(),
     );

@@ -208,6 +208,9 @@ fn a_leaf_cannot_sign_and_a_long_line_of_cas_is_cut() {
     let no = verdict(&["end", "deep", "short"], "root", Purpose::Client);
     assert!(matches!(no, Err(ChainError::PathLength { limit: 0, below: 1, .. })), "{no:?}");
 
+    let no = verdict(&["deep", "short"], "root", Purpose::Ca);
+    assert!(matches!(no, Err(ChainError::PathLength { limit: 0, below: 1, .. })), "{no:?}");
+
     make("mute", Some("root"), "mute", "sha256");
     make("end", Some("mute"), "leaf", "sha256");
     // For handshakes webpki's word counts, and it does not look at the key usage of CAs. A CA that is
