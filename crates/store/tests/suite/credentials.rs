@@ -8,8 +8,9 @@ use std::thread;
 use handfast_store::{
     CredentialStore, DirectoryStore, Home, Kind, Source, StoreError, StoredFault, WatchSettings,
 };
+use handfast_testkit::authority::TestAuthority;
 
-use crate::material::{mount_secret, name, number_in, pem, supply};
+use crate::material::{at, mount_secret, name, number_in, pem, supply};
 
 const KIND: Kind = Kind::Certificate;
 
@@ -251,6 +252,20 @@ fn missing_files_of_a_managed_credential_make_it_missing() {
     let revision = store.stage(KIND, &east, &pem(2)).unwrap();
     store.promote(KIND, &east, revision).unwrap();
     assert_eq!(number_in(&store.load(KIND, &east).unwrap().unwrap()), 2);
+}
+
+#[test]
+fn a_real_credential_comes_back_as_itself() {
+    let place = place();
+    let store = &place.store;
+    let authority = TestAuthority::new("demo.example", at(0));
+    let server = authority.server("west", &["127.0.0.1"]);
+    let west = name("west");
+    let revision = store.stage(KIND, &west, &server.to_pem()).unwrap();
+    store.promote(KIND, &west, revision).unwrap();
+    let credential = store.load(KIND, &west).unwrap().unwrap().credential(None).unwrap();
+    assert_eq!(credential.leaf().fingerprint(), server.leaf().fingerprint());
+    assert_eq!(credential.to_pem().tls_key, server.to_pem().tls_key);
 }
 
 #[test]
