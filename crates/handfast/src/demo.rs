@@ -28,7 +28,7 @@ pub(crate) use service::{ServiceArguments, serve};
 #[derive(clap::Args, Debug)]
 #[command(
     after_help = "Examples:\n  handfast demo\n  handfast demo --keep\n  handfast demo -o json | jq .ok\n\n\
-    Uses free ports on 127.0.0.1 and a directory of its own under the temporary directory; leaves nothing behind\n\
+    Uses free ports on 127.0.0.1 and a directory of its own under the temporary directory; leaves nothing behind \
     unless --keep is given. Exits with 0 only if every step held."
 )]
 pub(crate) struct Arguments {

@@ -53,7 +53,7 @@ fn write_all(
     std::fs::write(&path, page(command.clone())?)
         .with_context(|| format!("cannot write the manual page {}", path.display()))?;
     written.push(path.display().to_string());
-    for sub in command.get_subcommands() {
+    for sub in command.get_subcommands().filter(|sub| !sub.is_hide_set()) {
         write_all(sub, directory, written)?;
     }
     Ok(())

@@ -1,20 +1,18 @@
 //! `handfast token issue|redeem`: how one site lets another link to it.
 
-use std::collections::BTreeMap;
-use std::fs::{File, OpenOptions};
-use std::io::{self, Write as _};
+use std::fs::OpenOptions;
+use std::io;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use handfast_api::admin::{ClientError, IssueToken, IssuedToken, RedeemToken, RedeemedToken};
-use handfast_api::resources::{AccessToken, Resource, Resources, Severity, edit};
+use handfast_api::grants::{read_token, write_token};
 use handfast_api::status::LinkState;
 use handfast_pki::Name;
 use jiff::Timestamp;
 use serde::Serialize;
-use zeroize::Zeroizing;
 
 use super::{Context, words};
 use crate::clock;
@@ -75,7 +73,7 @@ pub(crate) async fn run(verb: Verb, context: &Context) -> anyhow::Result<()> {
 
 async fn issue(issue: Issue, context: &Context) -> anyhow::Result<()> {
     // First the place for the answer: a code that could not be written down would be lost.
-    let mut file = TokenFile::reserve(&issue.file)?;
+    let mut place = Reserved::new(&issue.file)?;
     let request = IssueToken {
         name: None,
         redemptions_allowed: Some(issue.redemptions_allowed),
@@ -84,7 +82,7 @@ async fn issue(issue: Issue, context: &Context) -> anyhow::Result<()> {
         site: issue.site.map(|site| site.to_string()),
     };
     let token = context.client().issue_token(&request).await.context("no token was issued")?;
-    file.write(&token)?;
+    place.fill(&token)?;
 
     let issued = Issued {
         file: issue.file.display().to_string(),
@@ -121,7 +119,7 @@ struct Issued {
 }
 
 async fn redeem(redeem: Redeem, context: &Context) -> anyhow::Result<()> {
-    let request = read(&redeem.file)?;
+    let request = RedeemToken::from(&read_token(&redeem.file)?);
     let client = context.client().with_timeout(redeem.wait.timeout.max(SHORTEST_REDEMPTION));
     let (redeemed, node_running) = match client.redeem_token(&request).await {
         Err(ClientError::NoNode { .. }) => {
@@ -192,50 +190,16 @@ async fn link_state(
     }
 }
 
-/// Reads a token file: one AccessToken, and nothing that is not understood.
-fn read(path: &Path) -> anyhow::Result<RedeemToken> {
-    let unusable =
-        || Failure::new(Exit::BadInput, "the token file cannot be used").at(path.display());
-    let text = std::fs::read_to_string(path).map_err(|error| {
-        let hint =
-            "check the path; the file is what `handfast token issue FILE` wrote at the other site";
-        anyhow::Error::from(unusable().because(error).remedy(hint))
-    })?;
-    let (resources, mut faults) = Resources::parse(path, &text);
-    faults.retain(|fault| fault.severity == Severity::Error);
-    if let Some(fault) = faults.into_iter().next() {
-        return Err(anyhow::Error::from(fault).context("the token file cannot be used"));
-    }
-    let mut tokens = resources.access_tokens.into_values();
-    match (tokens.next(), tokens.next()) {
-        (Some(token), None) => Ok(RedeemToken {
-            name: token.name.to_string(),
-            url: token.spec.url,
-            code: token.spec.code,
-            ca: token.spec.ca,
-            link_cost: token.spec.link_cost,
-        }),
-        (first, _) => {
-            let found = if first.is_some() { "several AccessTokens" } else { "no AccessToken" };
-            Err(unusable()
-                .because(format!("it holds {found}"))
-                .remedy("hand in the file of one token")
-                .into())
-        }
-    }
+/// The place of a token file: taken before there is a token, given up again if there will be none.
+struct Reserved<'a> {
+    path: &'a Path,
+    filled: bool,
 }
 
-/// The file a token will be written to: made before there is a token, removed again if there will be none.
-struct TokenFile {
-    path: PathBuf,
-    file: File,
-    written: bool,
-}
-
-impl TokenFile {
-    fn reserve(path: &Path) -> anyhow::Result<Self> {
-        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
-        let file = file.map_err(|error| {
+impl<'a> Reserved<'a> {
+    fn new(path: &'a Path) -> anyhow::Result<Self> {
+        let made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+        made.map_err(|error| {
             let (exit, remedy) = match error.kind() {
                 io::ErrorKind::AlreadyExists => {
                     (Exit::Failed, "name another file, or remove this one")
@@ -248,43 +212,21 @@ impl TokenFile {
                 .because(error)
                 .remedy(remedy)
         })?;
-        Ok(Self { path: path.to_owned(), file, written: false })
+        Ok(Self { path, filled: false })
     }
 
-    fn write(&mut self, token: &IssuedToken) -> anyhow::Result<()> {
-        let name: Name =
-            token.name.parse().context("the node gave the token an impossible name")?;
-        let spec = AccessToken {
-            url: token.url.clone(),
-            code: token.code.clone(),
-            ca: token.ca.clone(),
-            link_cost: token.link_cost,
-            settings: BTreeMap::new(),
-        };
-        let text =
-            Zeroizing::new(edit::to_yaml(&Resource::new(name, spec), "handfast token issue")?);
-        // The first line is the comment of a resource file; a token is not one to edit.
-        let document = text.split_once('\n').map_or(text.as_str(), |(_, document)| document);
-        let comment = format!(
-            "# Who has this file can link to the other site, until {}. Keep it private.\n",
-            token.expiration_time
-        );
-        let written = self
-            .file
-            .write_all(comment.as_bytes())
-            .and_then(|()| self.file.write_all(document.as_bytes()))
-            .and_then(|()| self.file.sync_all());
-        written.with_context(|| format!("cannot write the token to {}", self.path.display()))?;
-        self.written = true;
+    fn fill(&mut self, token: &IssuedToken) -> anyhow::Result<()> {
+        write_token(self.path, token)?;
+        self.filled = true;
         Ok(())
     }
 }
 
-impl Drop for TokenFile {
+impl Drop for Reserved<'_> {
     fn drop(&mut self) {
-        if !self.written {
+        if !self.filled {
             // An empty file is no token; where it cannot be removed, it does no harm.
-            let _ = std::fs::remove_file(&self.path);
+            let _ = std::fs::remove_file(self.path);
         }
     }
 }

@@ -6,7 +6,9 @@ use std::error::Error;
 use std::io;
 
 use handfast_api::admin::{ClientError, Refusal, RefusalCode};
-use handfast_api::resources::{EditError, ResourceFault};
+use handfast_api::grants::{RedeemError, TokenError};
+use handfast_api::resources::ResourceFault;
+use handfast_api::resources::edit::EditError;
 use handfast_api::status::FaultView;
 use handfast_pki::{ChainReadError, CredentialError, KeyError};
 use handfast_store::{FileError, HomeError, StoreError, StoredFault};
@@ -48,6 +50,12 @@ fn known(cause: &(dyn Error + 'static)) -> Option<Known> {
     }
     if let Some(refusal) = cause.downcast_ref::<Refusal>() {
         return Some(of_refusal(refusal));
+    }
+    if let Some(error) = cause.downcast_ref::<RedeemError>() {
+        return Some(of_redemption(error));
+    }
+    if let Some(error) = cause.downcast_ref::<TokenError>() {
+        return Some(of_token(error));
     }
     if let Some(fault) = cause.downcast_ref::<Fault>() {
         return Some(of_fault(fault));
@@ -127,6 +135,32 @@ fn of_refusal(refusal: &Refusal) -> Known {
     };
     explained.push(fault.message.clone());
     Known { explained: Some(explained), ..with_view(known, fault) }
+}
+
+fn of_redemption(error: &RedeemError) -> Known {
+    match error {
+        RedeemError::Ca { .. } | RedeemError::Url(_) => plain(Exit::BadInput),
+        RedeemError::Refused { at, problem } => Known {
+            explained: Some(vec!["the other site refused it".into(), problem.message.clone()]),
+            place: Some(at.clone()),
+            remedy: Some(problem.remedy.clone()),
+            ..plain(Exit::Refused)
+        },
+        RedeemError::TimedOut { .. } => plain(Exit::TimedOut),
+        RedeemError::Tls(fault) | RedeemError::Unreachable { fault, .. } => of_fault(fault),
+        _ => plain(Exit::Failed),
+    }
+}
+
+fn of_token(error: &TokenError) -> Known {
+    match error {
+        TokenError::Fault(fault) => of_resource(fault),
+        TokenError::NotAToken { .. } | TokenError::Read { .. } | TokenError::Several { .. } => {
+            plain(Exit::BadInput)
+        }
+        TokenError::Write(error) => plain(of_file(error)),
+        _ => plain(Exit::Failed),
+    }
 }
 
 fn with_view(known: Known, fault: &FaultView) -> Known {

@@ -1,0 +1,10 @@
+//! The `handfast` command as its users meet it: the real binary, what it prints, and how it exits.
+//!
+//! No node runs here; where an answer of one is needed, a stub serves the admin socket. Whole nodes are in `tests/`.
+
+mod certificates;
+mod desk;
+mod errors;
+mod reference;
+mod resources;
+mod with_node;

@@ -1,0 +1,349 @@
+//! Commands that talk to a node, against a stub that serves the real admin socket with prepared answers.
+
+use std::sync::Arc;
+
+use handfast_api::admin::{
+    AdminSocket, IssueToken, IssuedToken, Node, RedeemToken, RedeemedToken, Refusal, RefusalCode,
+    Renew, Renewal, RenewalOutcome, Renewals,
+};
+use handfast_api::secret::Secret;
+use handfast_api::status::{
+    ConnectorStatus, CredentialStatus, CredentialSummary, EdgeState, FaultSide, FaultView, Faults,
+    LinkDirection, LinkState, LinkStatus, ListenerStatus, NodeState, NodeStatus, PeerView,
+    ProblemSeverity, ProblemView, SessionView,
+};
+use handfast_testkit::authority::TestAuthority;
+use jiff::Timestamp;
+use tokio_util::sync::CancellationToken;
+
+use crate::desk::{Desk, Ran, mode};
+
+/// What the stub answers.
+#[derive(Clone, Default)]
+struct Stub {
+    links: Vec<LinkStatus>,
+    listeners: Vec<ListenerStatus>,
+    faults: Faults,
+    token: Option<Result<IssuedToken, Refusal>>,
+    redeemed: Option<Result<RedeemedToken, Refusal>>,
+    renewals: Renewals,
+}
+
+impl Node for Stub {
+    async fn status(&self) -> NodeStatus {
+        NodeStatus {
+            site: Some("west".into()),
+            trust_domain: Some("demo.example".into()),
+            version: "1.2.3".into(),
+            pid: 7,
+            home: "/h".into(),
+            started_at: Timestamp::UNIX_EPOCH,
+            state: NodeState::Ready,
+            accesses: Vec::new(),
+            links: self.links.clone(),
+            listeners: self.listeners.clone(),
+            connectors: Vec::new(),
+            credentials: CredentialSummary::default(),
+            problems: self.faults.problems.clone(),
+        }
+    }
+
+    async fn links(&self) -> Vec<LinkStatus> {
+        self.links.clone()
+    }
+
+    async fn listeners(&self) -> Vec<ListenerStatus> {
+        self.listeners.clone()
+    }
+
+    async fn connectors(&self) -> Vec<ConnectorStatus> {
+        Vec::new()
+    }
+
+    async fn credentials(&self) -> Result<Vec<CredentialStatus>, Refusal> {
+        Ok(Vec::new())
+    }
+
+    async fn faults(&self) -> Faults {
+        self.faults.clone()
+    }
+
+    async fn issue_token(&self, _request: IssueToken) -> Result<IssuedToken, Refusal> {
+        self.token.clone().expect("an answer is prepared")
+    }
+
+    async fn redeem_token(&self, _request: RedeemToken) -> Result<RedeemedToken, Refusal> {
+        self.redeemed.clone().expect("an answer is prepared")
+    }
+
+    async fn renew(&self, _request: Renew) -> Result<Renewals, Refusal> {
+        Ok(self.renewals.clone())
+    }
+}
+
+/// Types one command while the stub serves the home `h`.
+fn run(desk: &Desk, stub: Stub, line: &str) -> Ran {
+    std::fs::create_dir_all(desk.path("h/runtime")).expect("a directory");
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .expect("a runtime");
+    runtime.block_on(async {
+        let socket = AdminSocket::bind(&desk.path("h/runtime/admin.sock")).await.expect("a socket");
+        let stop = CancellationToken::new();
+        let served = tokio::spawn(socket.serve(Arc::new(stub), stop.clone()));
+        let ran = tokio::task::block_in_place(|| desk.run(&format!("--home h {line}")));
+        stop.cancel();
+        served.await.expect("the stub ends");
+        ran
+    })
+}
+
+fn fault(code: &str) -> FaultView {
+    FaultView {
+        code: code.into(),
+        side: FaultSide::Peer,
+        place: "link west, connecting to 127.0.0.1:55671".into(),
+        message: "the certificate's issuer is not trusted".into(),
+        evidence: Vec::new(),
+        remedy: "compare the CAs".into(),
+    }
+}
+
+fn link(state: LinkState) -> LinkStatus {
+    LinkStatus {
+        name: "west".into(),
+        direction: LinkDirection::Outgoing,
+        state,
+        endpoint: "127.0.0.1:55671".into(),
+        remote_site: Some("west".into()),
+        cost: 1,
+        since: None,
+        peer: Some(PeerView {
+            identity: Some("spiffe://demo.example/site/west".into()),
+            serial: "00ff".into(),
+            fingerprint: "AA:BB".into(),
+            ..PeerView::default()
+        }),
+        session: Some(SessionView {
+            version: "TLSv1.3".into(),
+            cipher: "TLS_AES_256_GCM_SHA384".into(),
+            group: "X25519MLKEM768".into(),
+            ..SessionView::default()
+        }),
+        connections: 1,
+        bytes_in: 2048,
+        bytes_out: 10,
+        fault: None,
+    }
+}
+
+fn issued() -> IssuedToken {
+    // Any valid CA does.
+    let authority = TestAuthority::new("demo.example", Timestamp::UNIX_EPOCH);
+    IssuedToken {
+        name: "token-1".into(),
+        url: "https://127.0.0.1:55672/v1/grants/token-1".into(),
+        code: Secret::new("a-code-that-nobody-may-see"),
+        ca: authority.anchors().to_pem(),
+        link_cost: 3,
+        redemptions_allowed: 2,
+        expiration_time: Timestamp::UNIX_EPOCH,
+    }
+}
+
+#[test]
+fn links_are_a_table_and_one_link_is_shown_in_full() {
+    let desk = Desk::new();
+    let stub = Stub { links: vec![link(LinkState::Up)], ..Stub::default() };
+    let ran = run(&desk, stub.clone(), "link status");
+    assert_eq!(
+        ran.stdout,
+        "NAME  DIRECTION  STATE  COST  PEER                             PROTECTION              IN        OUT\n\
+         west  outgoing   up     1     spiffe://demo.example/site/west  TLSv1.3 X25519MLKEM768  2.00 KiB  10 B\n"
+    );
+    let full = run(&desk, stub.clone(), "link status west");
+    for word in ["X25519MLKEM768", "AA:BB", "00ff", "127.0.0.1:55671"] {
+        assert!(full.stdout.contains(word), "{full:#?}");
+    }
+    let other = run(&desk, stub, "link status east");
+    assert_eq!(other.code, 1, "{other:#?}");
+    assert_eq!(other.stderr, "error: the node has no link `east`\n  why  it has: west\n");
+}
+
+#[test]
+fn a_link_that_is_down_says_why() {
+    let down = LinkStatus { fault: Some(fault("unknown-issuer")), ..link(LinkState::Down) };
+    let ran = run(&Desk::new(), Stub { links: vec![down], ..Stub::default() }, "link status");
+    assert_eq!(ran.code, 0);
+    assert!(
+        ran.stdout.contains("[unknown-issuer]") && ran.stdout.contains("compare the CAs"),
+        "{ran:#?}"
+    );
+}
+
+#[test]
+fn a_token_is_a_private_file_and_its_code_is_printed_nowhere() {
+    let desk = Desk::new();
+    let stub = Stub { token: Some(Ok(issued())), ..Stub::default() };
+    for (file, format) in [("a.token", "text"), ("b.token", "json"), ("c.token", "yaml")] {
+        let ran = run(&desk, stub.clone(), &format!("token issue {file} -o {format}"));
+        assert_eq!((ran.code, ran.stderr.as_str()), (0, ""), "{ran:#?}");
+        assert!(!ran.stdout.contains("a-code-that"), "{ran:#?}");
+        let text = desk.read(file);
+        assert!(
+            text.contains("kind: AccessToken") && text.contains("a-code-that-nobody-may-see"),
+            "{text}"
+        );
+        assert_eq!(mode(&desk.path(file)), 0o600);
+    }
+}
+
+#[test]
+fn a_refused_token_exits_with_5_and_says_what_to_do() {
+    let desk = Desk::new();
+    let issue = Stub { token: Some(Ok(issued())), ..Stub::default() };
+    assert_eq!(run(&desk, issue, "token issue west.token").code, 0);
+    let refusal =
+        Refusal::new(RefusalCode::RefusedByPeer, "the token is spent", "ask for a new one");
+    let stub = Stub { redeemed: Some(Err(refusal)), ..Stub::default() };
+    let ran = run(&desk, stub, "token redeem west.token");
+    assert_eq!(ran.code, 5, "{ran:#?}");
+    assert_eq!(
+        ran.stderr,
+        "error: the token west.token was not redeemed\n  why    the token is spent\n  to do  ask for a new one\n"
+    );
+}
+
+#[test]
+fn a_node_that_cannot_issue_leaves_no_file() {
+    let desk = Desk::new();
+    let refusal = Refusal::new(RefusalCode::NotReady, "this site has no link access", "declare it");
+    let ran =
+        run(&desk, Stub { token: Some(Err(refusal)), ..Stub::default() }, "token issue west.token");
+    assert_eq!(ran.code, 1, "{ran:#?}");
+    assert!(ran.stderr.contains("no link access"), "{ran:#?}");
+    assert!(!desk.path("west.token").exists());
+}
+
+#[test]
+fn a_listener_on_a_port_in_use_exits_with_8_and_stays_declared() {
+    let desk = Desk::new();
+    let listener = ListenerStatus {
+        name: "payments".into(),
+        routing_key: "payments".into(),
+        host: "127.0.0.1".into(),
+        port: 9090,
+        bind: None,
+        state: EdgeState::Failed,
+        has_matching_connector: false,
+        connections_open: 0,
+        connections_total: 0,
+        bytes_in: 0,
+        bytes_out: 0,
+        fault: Some(FaultView { message: "the port is in use".into(), ..fault("port-in-use") }),
+    };
+    let ran = run(
+        &desk,
+        Stub { listeners: vec![listener], ..Stub::default() },
+        "listener create payments 9090",
+    );
+    assert_eq!(ran.code, 8, "{ran:#?}");
+    assert!(ran.stderr.contains("the port is in use [port-in-use]"), "{ran:#?}");
+    assert!(desk.path("h/input/resources/Listener-payments.yaml").exists());
+}
+
+#[test]
+fn a_resource_the_node_cannot_use_exits_with_3() {
+    let problem = ProblemView {
+        severity: ProblemSeverity::Error,
+        subject: "Listener/payments".into(),
+        file: Some("/h/x.yaml".into()),
+        line: Some(4),
+        message: "`host` is no host".into(),
+        remedy: "write an address".into(),
+    };
+    let faults = Faults { problems: vec![problem], refusals: Vec::new() };
+    let ran =
+        run(&Desk::new(), Stub { faults, ..Stub::default() }, "listener create payments 9090");
+    assert_eq!(ran.code, 3, "{ran:#?}");
+    assert_eq!(
+        ran.stderr,
+        "error: the node cannot use Listener/payments\n  where  /h/x.yaml:4\n  why    `host` is no host\n  \
+         to do  write an address\n"
+    );
+}
+
+#[test]
+fn a_node_that_does_not_take_a_listener_up_in_time_exits_with_7() {
+    let desk = Desk::new();
+    let ran = run(&desk, Stub::default(), "listener create payments 9090 --timeout 1s");
+    assert_eq!(ran.code, 7, "{ran:#?}");
+    assert!(
+        ran.stderr.contains("within 1 s") && ran.stderr.contains("handfast --home h status"),
+        "{ran:#?}"
+    );
+}
+
+#[test]
+fn deleting_waits_until_the_node_has_let_go() {
+    let desk = Desk::new();
+    assert_eq!(desk.run("--home h listener create payments 9090").code, 0);
+    let ran = run(&desk, Stub::default(), "listener delete payments");
+    assert_eq!(ran.code, 0, "{ran:#?}");
+    assert!(ran.stdout.contains("stopped serving it"), "{ran:#?}");
+}
+
+#[test]
+fn renewals_that_fail_are_told_one_by_one() {
+    let renewal = |name: &str, outcome, message: Option<&str>| Renewal {
+        name: name.into(),
+        outcome,
+        old_serial: Some("01".into()),
+        credential: None,
+        message: message.map(Into::into),
+    };
+    let renewals = Renewals {
+        renewals: vec![
+            renewal("a", RenewalOutcome::Renewed, None),
+            renewal("b", RenewalOutcome::Failed, Some("the link is down")),
+        ],
+    };
+    let ran = run(&Desk::new(), Stub { renewals, ..Stub::default() }, "cert renew --all");
+    assert_eq!(ran.code, 1, "{ran:#?}");
+    assert!(ran.stdout.contains("renewed") && ran.stdout.contains("failed"), "{ran:#?}");
+    assert!(
+        ran.stderr.starts_with(
+            "error: 1 of 2 credentials were not renewed\n  why    b: the link is down\n"
+        ),
+        "{ran:#?}"
+    );
+}
+
+#[test]
+fn status_is_one_page_and_one_document() {
+    let desk = Desk::new();
+    let stub = Stub { links: vec![link(LinkState::Up)], ..Stub::default() };
+    let page = run(&desk, stub.clone(), "status");
+    assert_eq!(page.code, 0, "{page:#?}");
+    for word in ["west", "demo.example", "ready", "Links", "TLSv1.3"] {
+        assert!(page.stdout.contains(word), "{page:#?}");
+    }
+    let json: serde_json::Value =
+        serde_json::from_str(&run(&desk, stub, "status -o json").stdout).expect("JSON");
+    assert_eq!((&json["site"], &json["state"]), (&"west".into(), &"ready".into()));
+    assert!(json["refusals"].is_array() && json["links"].is_array(), "{json}");
+}
+
+#[test]
+fn a_socket_left_by_a_killed_node_is_no_node() {
+    let desk = Desk::new();
+    std::fs::create_dir_all(desk.path("h/runtime")).expect("a directory");
+    drop(
+        std::os::unix::net::UnixListener::bind(desk.path("h/runtime/admin.sock"))
+            .expect("a socket"),
+    );
+    let ran = desk.run("--home h status");
+    assert_eq!(ran.code, 4, "{ran:#?}");
+}
