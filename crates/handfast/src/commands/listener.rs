@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 
 use handfast_api::resources::edit::{self, Existing};
 use handfast_api::resources::{Kind, Listener, Resource, ServiceType};
-use handfast_api::status::EdgeState;
 use handfast_pki::Name;
 
 use super::{Context, Wait, edge, uptake, words};
@@ -94,7 +93,7 @@ async fn create(create: Create, context: &Context) -> anyhow::Result<()> {
             // Waiting for a matching connector is a state; waiting to be bound is not one yet.
             Ok(listeners.into_iter().find(|one| {
                 (one.name.as_str(), one.port) == wanted
-                    && (one.bind.is_some() || one.state == EdgeState::Failed)
+                    && (one.bind.is_some() || one.fault.is_some())
             }))
         })
         .await?;
@@ -104,10 +103,14 @@ async fn create(create: Create, context: &Context) -> anyhow::Result<()> {
     context.output.show(&uptake, |page| {
         page.line(format!("{} is declared in {}", uptake.resource, uptake.file.display()));
         if let Some(status) = &uptake.status {
-            let bind = status.bind.clone().unwrap_or_else(|| format!("{}:{}", status.host, status.port));
-            page.line(format!("It listens on {bind} and leads to routing key {}.", status.routing_key));
+            let bind =
+                status.bind.clone().unwrap_or_else(|| format!("{}:{}", status.host, status.port));
+            page.line(format!(
+                "It listens on {bind} and leads to routing key {}.",
+                status.routing_key
+            ));
             if !status.has_matching_connector {
-                page.line("No connector in the network offers that routing key yet; connections wait for none and are closed.");
+                page.line("No connector in the network offers that routing key yet.");
             }
         }
         uptake.without_node(context).iter().for_each(|hint| page.line(hint));

@@ -107,25 +107,14 @@ fn certificates(view: &View) -> String {
 fn services(page: &mut Page, status: &NodeStatus) {
     let listeners = status.listeners.iter().map(|one| {
         let bind = one.bind.clone().unwrap_or_else(|| format!("{}:{}", one.host, one.port));
-        [
-            "listener",
-            &one.name,
-            &one.routing_key,
-            &bind,
-            state(one.state, one.has_matching_connector, "connector"),
-        ]
-        .map(ToOwned::to_owned)
+        let waits = one.state == EdgeState::Waiting && !one.has_matching_connector;
+        let state = if waits { "waits for a connector" } else { words::edge(one.state) };
+        ["listener", &one.name, &one.routing_key, &bind, state].map(ToOwned::to_owned)
     });
     let connectors = status.connectors.iter().map(|one| {
         let target = format!("{}:{}", one.host, one.port);
-        [
-            "connector",
-            &one.name,
-            &one.routing_key,
-            &target,
-            state(one.state, one.has_matching_listener, "listener"),
-        ]
-        .map(ToOwned::to_owned)
+        ["connector", &one.name, &one.routing_key, &target, words::edge(one.state)]
+            .map(ToOwned::to_owned)
     });
     let rows: Vec<Vec<String>> = listeners.chain(connectors).map(Vec::from).collect();
     if !rows.is_empty() {
@@ -137,14 +126,6 @@ fn services(page: &mut Page, status: &NodeStatus) {
     }
     for one in &status.connectors {
         words::fault(page, &format!("connector {}", one.name), one.fault.as_ref());
-    }
-}
-
-fn state(state: EdgeState, matched: bool, missing: &'static str) -> &'static str {
-    match (state, matched, missing) {
-        (EdgeState::Ready | EdgeState::Waiting, false, "connector") => "no connector yet",
-        (EdgeState::Ready | EdgeState::Waiting, false, _) => "no listener yet",
-        _ => words::edge(state),
     }
 }
 
