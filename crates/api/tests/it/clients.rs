@@ -265,13 +265,14 @@ pub(crate) fn server_config(authority: &TestAuthority) -> Arc<ServerConfig> {
         .expect("a configuration")
 }
 
-/// Limits short enough to be waited for, and wide enough in number not to be met by accident.
+/// Limits short enough to be waited for, and long enough for a busy machine to do in time what is
+/// expected to be done in time.
 pub(crate) fn hasty() -> Limits {
     Limits {
-        handshake: Duration::from_millis(300),
-        header: Duration::from_millis(300),
-        body: Duration::from_millis(300),
-        lifetime: Duration::from_secs(2),
+        handshake: Duration::from_secs(2),
+        header: Duration::from_secs(2),
+        body: Duration::from_secs(1),
+        lifetime: Duration::from_secs(8),
         drain: Duration::from_secs(1),
         ..Limits::GRANTS
     }
