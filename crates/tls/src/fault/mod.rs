@@ -73,7 +73,7 @@ impl Fault {
             code,
             side,
             what: code.summary().to_owned(),
-            place: place.into(),
+            place: printable(&place.into()),
             evidence: Vec::new(),
             remedy: remedy::usual(code, side).to_owned(),
             source: None,
@@ -112,7 +112,7 @@ impl Fault {
     /// The same fault at another place: for wrapping it in the name of the resource it concerns.
     #[must_use]
     pub fn at(mut self, place: impl Into<String>) -> Self {
-        self.place = place.into();
+        self.place = printable(&place.into());
         self
     }
 
@@ -258,8 +258,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn hostile_text_becomes_one_bounded_printable_line(text in any::<String>()) {
-            let fault = Fault::new(FaultCode::WrongName, Side::Peer, "x").with("presented", &text);
+        fn hostile_text_becomes_one_bounded_printable_line(
+            text in proptest::collection::vec(any::<char>(), 0..600),
+        ) {
+            let text = String::from_iter(text);
+            let fault = Fault::new(FaultCode::WrongName, Side::Peer, &text)
+                .saying(&text)
+                .with("presented", &text);
             prop_assert!(!fault.one_line().chars().any(char::is_control));
             prop_assert!(printable(&text).chars().count() <= 400 * 10 + 3);
         }
