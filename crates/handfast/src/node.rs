@@ -1,0 +1,137 @@
+//! The wiring of one node: resources and credentials in, a running network out.
+//!
+//! One flow: resources -> declared -> the authority reconciles -> credentials -> live TLS
+//! configurations -> the network's plan. [`Core::turn`](core::Core::turn) is that flow, once;
+//! [`run`] repeats it whenever something changed. Decisions are made in the crates below; here
+//! things are only put together.
+
+mod admin;
+mod core;
+mod grants;
+mod logging;
+mod metrics;
+mod peers;
+mod plan;
+mod redeem;
+mod signals;
+mod turn;
+mod view;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use handfast_api::admin::{AdminSocket, RedeemToken, RedeemedToken};
+use handfast_api::health::HealthServer;
+use handfast_store::{ContentWatch, CredentialStore as _, Home, HomePaths, WatchSettings};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use self::core::Core;
+use crate::clock;
+
+/// How log lines are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum LogFormat {
+    /// One JSON object per line
+    Json,
+    /// For people
+    #[default]
+    Text,
+}
+
+/// What `handfast run` was asked for.
+#[derive(Clone, Debug)]
+pub(crate) struct RunOptions {
+    /// How log lines are written.
+    pub(crate) log_format: LogFormat,
+    /// Where `/metrics` and `/healthz` are served; `None` serves neither.
+    pub(crate) metrics: Option<SocketAddr>,
+}
+
+/// Flows may go on for so long after the node was told to stop.
+const DRAIN: Duration = Duration::from_secs(20);
+
+/// Runs the node of `home` until it is told to end.
+pub(crate) async fn run(home: HomePaths, options: RunOptions) -> anyhow::Result<()> {
+    logging::start(options.log_format);
+    let lock = Home::open(&home.root)?;
+    let watch = WatchSettings::default();
+    let core = Arc::new(Core::open(&lock, watch)?);
+    let resources = ContentWatch::start(
+        vec![home.input_resources.clone(), home.runtime_resources.clone()],
+        watch,
+    );
+    let shutdown = CancellationToken::new();
+    let mut tasks = JoinSet::new();
+
+    let socket = AdminSocket::bind(&home.admin_sock).await?;
+    let health = match options.metrics {
+        Some(address) => Some(HealthServer::bind(address).await?),
+        None => None,
+    };
+    tracing::info!(home = %home.root.display(), version = env!("CARGO_PKG_VERSION"), "the node starts");
+    core.turn(None).await;
+    tasks.spawn(socket.serve(Arc::new(admin::Admin::new(Arc::clone(&core))), shutdown.clone()));
+    if let Some(server) = health {
+        if let Ok(address) = server.local_addr() {
+            tracing::info!(%address, "metrics and health are served");
+        }
+        tasks.spawn(server.serve(Arc::clone(&core), shutdown.clone()));
+    }
+    let mut credentials = core.authority().store().changes();
+    let mut declared = resources.changes();
+    tasks.spawn(Arc::clone(&core).answer_peers(shutdown.clone()));
+    signals::ready();
+
+    let mut stopping = signals::Stopping::new().context("cannot listen for signals")?;
+    let mut watchdog = signals::Watchdog::new();
+    loop {
+        let wake = core.wake_in(clock::now());
+        tokio::select! {
+            signal = stopping.told() => {
+                tracing::info!(signal, "stopping: nothing new is taken, open flows may end");
+                break;
+            }
+            () = watchdog.due() => continue,
+            () = core.nudged() => {}
+            Ok(()) = credentials.changed() => {}
+            Ok(()) = declared.changed() => {}
+            () = tokio::time::sleep(wake) => {}
+        }
+        core.turn(None).await;
+    }
+
+    signals::stopping();
+    core.drain();
+    shutdown.cancel();
+    tokio::select! {
+        () = core.stop(DRAIN) => {}
+        signal = stopping.told() => tracing::warn!(signal, "told twice: what is open is cut"),
+    }
+    let ended = async { while tasks.join_next().await.is_some() {} };
+    if tokio::time::timeout(Duration::from_secs(5), ended).await.is_err() {
+        tracing::warn!("some tasks did not end in time");
+    }
+    // The store lets go before the home does.
+    drop((credentials, declared, resources, core));
+    drop(lock);
+    tracing::info!("the node has stopped");
+    Ok(())
+}
+
+/// Redeems a token while no node runs.
+pub(crate) async fn redeem_offline(
+    home: &HomePaths,
+    request: RedeemToken,
+) -> anyhow::Result<RedeemedToken> {
+    let lock = Home::open(&home.root)?;
+    let core = Arc::new(Core::open(&lock, WatchSettings::default())?);
+    core.without_network();
+    core.turn(None).await;
+    let redeemed = core.redeem(&request).await;
+    drop(core);
+    drop(lock);
+    Ok(redeemed?)
+}

@@ -1,0 +1,311 @@
+//! The node behind the admin API.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use handfast_api::admin::{
+    IssueToken, IssuedToken, Node, RedeemToken, RedeemedToken, Refusal, RefusalCode, Renew, Renewal,
+    RenewalOutcome, Renewals,
+};
+use handfast_api::grants::GrantUrl;
+use handfast_api::secret::Secret;
+use handfast_api::status::{
+    ConnectorStatus, CredentialStatus, CredentialSummary, FaultView, Faults, LinkStatus,
+    ListenerStatus, NodeState, NodeStatus, ProblemSeverity, RefusalView,
+};
+use handfast_authority::{GrantError, GrantOptions, RenewNowError, Report, Selection, parse_duration};
+use handfast_pki::{Entropy as _, Name, SystemEntropy};
+use handfast_store::StoreError;
+
+use super::core::Core;
+use super::plan::chosen_access;
+use super::view;
+use crate::clock;
+
+/// The admin API's view of a node.
+pub(super) struct Admin {
+    core: Arc<Core>,
+}
+
+/// How long a renewal on request may take, other sites' part included.
+const RENEWAL: Duration = Duration::from_secs(30);
+
+impl Admin {
+    pub(super) fn new(core: Arc<Core>) -> Self {
+        Self { core }
+    }
+
+    async fn network_status(&self) -> handfast_network::NetworkStatus {
+        let core = Arc::clone(&self.core);
+        tokio::task::spawn_blocking(move || core.network_status()).await.unwrap_or_default()
+    }
+
+    fn credential_list(&self) -> Vec<CredentialStatus> {
+        let report = self.core.state().report.clone();
+        report.map(|r| r.credentials.iter().map(view::credential).collect()).unwrap_or_default()
+    }
+
+    fn link_list(&self, status: &handfast_network::NetworkStatus) -> Vec<LinkStatus> {
+        let mut links: Vec<_> = status.links.iter().cloned().map(view::link).collect();
+        let state = self.core.state();
+        for name in state.unready.keys() {
+            let Some(link) = state.resources.links.get(name) else { continue };
+            let endpoint = link.spec.endpoint().map(|e| format!("{}:{}", e.host, e.port));
+            links.push(view::unready(name.as_str(), link.spec.cost, endpoint.unwrap_or_default()));
+        }
+        links
+    }
+
+    fn grant_name(&self) -> Option<Name> {
+        let site = self.core.site()?;
+        let mut bytes = [0; 4];
+        SystemEntropy.fill(&mut bytes);
+        let number = u32::from_be_bytes(bytes);
+        format!("{:.50}-{number:08x}", site.as_str()).parse().ok()
+    }
+}
+
+impl Node for Admin {
+    async fn status(&self) -> NodeStatus {
+        let network = self.network_status().await;
+        let problems = self.core.problems();
+        let credentials = self.credential_list();
+        let links = self.link_list(&network);
+        let state = self.core.state();
+        let declared = state.declared.as_ref();
+        NodeStatus {
+            site: declared.map(|d| d.site.to_string()),
+            trust_domain: declared.and_then(|d| d.trust_domain.as_ref().map(ToString::to_string)),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: std::process::id(),
+            home: self.core.paths.root.display().to_string(),
+            started_at: self.core.started,
+            state: match (state.draining, declared) {
+                (true, _) => NodeState::Draining,
+                (false, None) => NodeState::Starting,
+                (false, Some(_)) if problems.iter().any(|p| p.severity == ProblemSeverity::Error) => {
+                    NodeState::Degraded
+                }
+                (false, Some(_)) => NodeState::Ready,
+            },
+            accesses: {
+                drop(state);
+                view::accesses(&self.core, &network)
+            },
+            links,
+            listeners: network.listeners.into_iter().map(view::listener).collect(),
+            connectors: network.connectors.into_iter().map(view::connector).collect(),
+            credentials: CredentialSummary::of(&credentials),
+            problems,
+        }
+    }
+
+    async fn links(&self) -> Vec<LinkStatus> {
+        let status = self.network_status().await;
+        self.link_list(&status)
+    }
+
+    async fn listeners(&self) -> Vec<ListenerStatus> {
+        self.network_status().await.listeners.into_iter().map(view::listener).collect()
+    }
+
+    async fn connectors(&self) -> Vec<ConnectorStatus> {
+        self.network_status().await.connectors.into_iter().map(view::connector).collect()
+    }
+
+    async fn credentials(&self) -> Result<Vec<CredentialStatus>, Refusal> {
+        Ok(self.credential_list())
+    }
+
+    async fn faults(&self) -> Faults {
+        let network = self.network_status().await;
+        let mut refusals: Vec<_> = network
+            .refusals
+            .iter()
+            .map(|refusal| RefusalView {
+                at: refusal.at,
+                peer: refusal.peer.to_string(),
+                on: "link port".to_owned(),
+                fault: FaultView::from(&refusal.fault),
+            })
+            .collect();
+        refusals.extend(self.core.state().refusals.iter().cloned());
+        refusals.sort_by_key(|refusal| refusal.at);
+        Faults { problems: self.core.problems(), refusals }
+    }
+
+    async fn issue_token(&self, request: IssueToken) -> Result<IssuedToken, Refusal> {
+        let resources = Arc::clone(&self.core.state().resources);
+        let access = chosen_access(&resources).ok_or_else(no_access)?;
+        let host = access.spec.hosts().into_iter().next().ok_or_else(no_access)?;
+        let port = access.spec.grant_port().ok_or_else(no_access)?;
+        if let Some(fault) = self.core.state().grant_fault.clone() {
+            return Err(Refusal::new(RefusalCode::NotReady, fault.message, fault.remedy));
+        }
+        let mut options = GrantOptions { actor: "admin socket".to_owned(), ..GrantOptions::default() };
+        options.name = match &request.name {
+            Some(name) => Some(parsed("name", name)?),
+            None => self.grant_name(),
+        };
+        options.site = match &request.site {
+            Some(site) => Some(parsed("site", site)?),
+            None => None,
+        };
+        if let Some(count) = request.redemptions_allowed {
+            options.redemptions_allowed = count;
+        }
+        if let Some(window) = &request.expiration_window {
+            options.valid_for = parse_duration(window).ok_or_else(|| {
+                let what = format!("the expiration window {window:?} is no duration");
+                Refusal::new(RefusalCode::Invalid, what, "write it like 15m, 1h or 90s")
+            })?;
+        }
+        options.cost = request.cost.unwrap_or(1).max(1);
+        let core = Arc::clone(&self.core);
+        let work = tokio::task::spawn_blocking(move || {
+            let (grant, code) = core.authority().issue_grant(&options, clock::now())?;
+            let anchors = core.authority().trust_anchors()?;
+            Ok::<_, GrantError>((grant, code, anchors))
+        });
+        let (grant, code, anchors) = work
+            .await
+            .map_err(|_| Refusal::new(RefusalCode::Internal, "the work was cut short", "try again"))?
+            .map_err(|error| not_granted(&error))?;
+        tracing::info!(grant = %grant.id, expires = %grant.expires, "a token was issued");
+        Ok(IssuedToken {
+            name: grant.id.to_string(),
+            url: GrantUrl::new(host, port, &grant.id).to_string(),
+            code: Secret::new(code.expose()),
+            ca: anchors.to_pem(),
+            link_cost: grant.cost,
+            redemptions_allowed: grant.redemptions_allowed,
+            expiration_time: grant.expires,
+        })
+    }
+
+    async fn redeem_token(&self, request: RedeemToken) -> Result<RedeemedToken, Refusal> {
+        let core = Arc::clone(&self.core);
+        // Goes on when the caller hangs up: what the other site has signed must be stored.
+        tokio::spawn(async move { core.redeem(&request).await }).await.unwrap_or_else(|_| {
+            Err(Refusal::new(RefusalCode::Internal, "the redemption was cut short", "redeem it again"))
+        })
+    }
+
+    async fn renew(&self, request: Renew) -> Result<Renewals, Refusal> {
+        let selection = selection(&request)?;
+        let before = self.core.state().report.clone();
+        let report = self.core.renew_turn(selection.clone()).await.map_err(|error| match error {
+            RenewNowError::Supplied { .. } => Refusal::new(
+                RefusalCode::Conflict,
+                error.to_string(),
+                "a change of the files there is taken by itself",
+            ),
+            RenewNowError::Unknown { .. } => {
+                Refusal::new(RefusalCode::NotFound, error.to_string(), "check the name")
+            }
+            _ => Refusal::new(RefusalCode::Internal, error.to_string(), "see the node's log"),
+        })?;
+        let asked: BTreeSet<Name> = match &selection {
+            Selection::Named(names) => names.iter().cloned().collect(),
+            Selection::All => report
+                .credentials
+                .iter()
+                .filter(|facts| facts.source == handfast_store::Source::Managed)
+                .map(|facts| facts.name.clone())
+                .collect(),
+        };
+        let pending: BTreeSet<Name> = report.waiting.iter().map(|w| w.credential.clone()).collect();
+        let deadline = Instant::now() + RENEWAL;
+        let serial = |report: &Report, name: &Name| {
+            report.credentials.iter().find(|f| f.name == *name).and_then(|f| f.serial.clone())
+        };
+        let old = |name: &Name| before.as_ref().and_then(|report| serial(report, name));
+        // What other sites sign comes with a later turn.
+        let mut now = report;
+        while pending.iter().any(|name| asked.contains(name) && serial(&now, name) == old(name))
+            && Instant::now() < deadline
+        {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            if let Some(latest) = self.core.state().report.clone() {
+                now = latest;
+            }
+        }
+        let renewals = now
+            .credentials
+            .iter()
+            .filter(|facts| asked.contains(&facts.name))
+            .filter(|facts| matches!(selection, Selection::Named(_)) || !signs_itself(facts))
+            .map(|facts| {
+                let old_serial = old(&facts.name);
+                let renewed = facts.serial.is_some() && facts.serial != old_serial;
+                let problem = now.problems.iter().find(|problem| problem.name == facts.name);
+                Renewal {
+                    name: facts.name.to_string(),
+                    outcome: if renewed { RenewalOutcome::Renewed } else { RenewalOutcome::Failed },
+                    old_serial,
+                    credential: Some(view::credential(facts)),
+                    message: match (renewed, problem) {
+                        (true, _) => None,
+                        (false, Some(problem)) => Some(problem.what.clone()),
+                        (false, None) => Some("it was not renewed in time; the old one is in use".into()),
+                    },
+                }
+            })
+            .collect();
+        Ok(Renewals { renewals })
+    }
+}
+
+/// A CA that nobody above signs is not renewed with the rest: others have to trust it first.
+fn signs_itself(facts: &handfast_authority::CredentialFacts) -> bool {
+    facts.kind == handfast_store::Kind::Issuer && facts.issuer.is_some() && {
+        let identity = facts.identity.as_deref().unwrap_or_default();
+        facts.issuer.as_deref().is_some_and(|issuer| issuer.trim_start_matches("CN=") == identity)
+    }
+}
+
+fn selection(request: &Renew) -> Result<Selection, Refusal> {
+    match (request.all, request.names.is_empty()) {
+        (true, true) => Ok(Selection::All),
+        (false, false) => {
+            let names = request.names.iter().map(|name| parsed("name", name));
+            Ok(Selection::Named(names.collect::<Result<_, _>>()?))
+        }
+        _ => Err(Refusal::new(
+            RefusalCode::Invalid,
+            "either names or all of them",
+            "give the names to renew, or `--all`",
+        )),
+    }
+}
+
+fn parsed(what: &str, text: &str) -> Result<Name, Refusal> {
+    text.parse().map_err(|error| {
+        Refusal::new(
+            RefusalCode::Invalid,
+            format!("the {what} {text:?} cannot be used: {error}"),
+            "use lower-case letters, digits, `-` and `.`",
+        )
+    })
+}
+
+fn no_access() -> Refusal {
+    Refusal::new(
+        RefusalCode::NotReady,
+        "this site has no link access, so no other site could use a token",
+        "type `handfast site create NAME --enable-link-access --link-host HOST`",
+    )
+}
+
+fn not_granted(error: &GrantError) -> Refusal {
+    let (code, remedy) = match error {
+        GrantError::Store(StoreError::AlreadyRecorded { .. }) => {
+            (RefusalCode::Conflict, "choose another name, or leave it out")
+        }
+        GrantError::Store(_) => (RefusalCode::Internal, "see the node's log"),
+        GrantError::CannotSign(_) => (RefusalCode::NotReady, "type `handfast status` to see why"),
+        _ => (RefusalCode::Invalid, "change the request"),
+    };
+    Refusal::new(code, error.to_string(), remedy)
+}

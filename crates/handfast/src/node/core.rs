@@ -1,0 +1,205 @@
+//! What a node holds on to, and the small questions about it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use handfast_api::health::Health;
+use handfast_api::resources::Resources;
+use handfast_api::status::{ProblemSeverity, ProblemView, RefusalView};
+use handfast_authority::{Authority, Declared, Report};
+use handfast_network::{Network, NetworkStatus, PeerRequest};
+use handfast_pki::{Credential, Name, Purpose};
+use handfast_store::{DirectoryStore, Home, HomePaths, SqliteLedger, StoreError, WatchSettings};
+use jiff::{SignedDuration, Timestamp};
+use tokio::sync::Notify;
+
+use super::grants::GrantPort;
+use super::plan::TlsCache;
+use super::redeem::Attempts;
+use crate::clock;
+
+/// Everything of one node. Shared by its tasks.
+pub(super) struct Core {
+    pub(super) paths: HomePaths,
+    authority: Authority<DirectoryStore, SqliteLedger>,
+    /// Held through one turn: turns do not overlap.
+    pub(super) turning: tokio::sync::Mutex<Turning>,
+    state: Mutex<State>,
+    nudge: Notify,
+    pub(super) started: Timestamp,
+}
+
+/// What only a turn touches.
+#[derive(Default)]
+pub(super) struct Turning {
+    pub(super) tls: TlsCache,
+    pub(super) grant_port: Option<GrantPort>,
+    pub(super) attempts: Attempts,
+}
+
+/// What the last turn left, for everybody to read.
+#[derive(Default)]
+pub(super) struct State {
+    pub(super) resources: Arc<Resources>,
+    pub(super) declared: Option<Arc<Declared>>,
+    pub(super) report: Option<Arc<Report>>,
+    pub(super) problems: Vec<ProblemView>,
+    pub(super) network: Option<Arc<Network>>,
+    pub(super) requests: Option<tokio::sync::mpsc::Receiver<PeerRequest>>,
+    pub(super) grant_fault: Option<ProblemView>,
+    pub(super) refusals: Vec<RefusalView>,
+    /// Credentials whose renewal is being asked for at another site.
+    pub(super) asking: BTreeSet<Name>,
+    /// Why a link is not dialled, by its name.
+    pub(super) unready: BTreeMap<Name, String>,
+    pub(super) next_wake: Option<Timestamp>,
+    pub(super) draining: bool,
+    pub(super) no_network: bool,
+}
+
+/// However far away the next thing to do is, a turn is made this often: clocks jump, and machines
+/// sleep.
+const LONGEST_SLEEP: Duration = Duration::from_secs(15);
+/// However near it is, not more often than this.
+const SHORTEST_SLEEP: Duration = Duration::from_millis(50);
+
+impl Core {
+    /// Opens store and ledger of a locked home.
+    pub(super) fn open(home: &Home, watch: WatchSettings) -> Result<Self, StoreError> {
+        let paths = home.layout().clone();
+        let store = Arc::new(DirectoryStore::open(home, watch)?);
+        let ledger = Arc::new(SqliteLedger::open(&paths.state_db)?);
+        Ok(Self {
+            authority: Authority::new(store, ledger, prove),
+            paths,
+            turning: tokio::sync::Mutex::default(),
+            state: Mutex::default(),
+            nudge: Notify::new(),
+            started: clock::now(),
+        })
+    }
+
+    pub(super) fn authority(&self) -> &Authority<DirectoryStore, SqliteLedger> {
+        &self.authority
+    }
+
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Has the next turn made soon.
+    pub(super) fn nudge(&self) {
+        self.nudge.notify_one();
+    }
+
+    /// Returns when somebody nudged.
+    pub(super) async fn nudged(&self) {
+        self.nudge.notified().await;
+    }
+
+    /// For commands that only change credentials.
+    pub(super) fn without_network(&self) {
+        self.state().no_network = true;
+    }
+
+    /// How long nothing has to be done.
+    pub(super) fn wake_in(&self, now: Timestamp) -> Duration {
+        let Some(wake) = self.state().next_wake else { return LONGEST_SLEEP };
+        let left: SignedDuration = wake.duration_since(now);
+        Duration::try_from(left).unwrap_or_default().clamp(SHORTEST_SLEEP, LONGEST_SLEEP)
+    }
+
+    pub(super) fn network(&self) -> Option<Arc<Network>> {
+        self.state().network.clone()
+    }
+
+    /// How the network is; nothing when there is none. Blocks for a moment.
+    pub(super) fn network_status(&self) -> NetworkStatus {
+        self.network().map(|network| network.status()).unwrap_or_default()
+    }
+
+    pub(super) fn site(&self) -> Option<Name> {
+        self.state().declared.as_ref().map(|declared| declared.site.clone())
+    }
+
+    /// From now on nothing new is taken.
+    pub(super) fn drain(&self) {
+        self.state().draining = true;
+    }
+
+    /// Winds the network down.
+    pub(super) async fn stop(&self, grace: Duration) {
+        if let Some(port) = self.turning.lock().await.grant_port.take() {
+            port.close();
+        }
+        let network = {
+            let mut state = self.state();
+            state.requests = None;
+            state.network.take()
+        };
+        let Some(mut network) = network else { return };
+        let stopped = tokio::task::spawn_blocking(move || {
+            // Whoever asks for the status at this moment lets go of it right away.
+            let start = Instant::now();
+            loop {
+                match Arc::try_unwrap(network) {
+                    Ok(network) => return network.stop(grace),
+                    Err(shared) if start.elapsed() < grace => {
+                        network = shared;
+                        std::thread::yield_now();
+                    }
+                    Err(_) => return,
+                }
+            }
+        });
+        if stopped.await.is_err() {
+            tracing::error!("the network did not stop in order");
+        }
+    }
+
+    /// Problems of resources, credentials and ports together, errors first.
+    pub(super) fn problems(&self) -> Vec<ProblemView> {
+        let state = self.state();
+        let mut problems = state.problems.clone();
+        problems.extend(state.grant_fault.clone());
+        if let Some(report) = &state.report {
+            problems.extend(report.problems.iter().map(super::view::problem));
+        }
+        problems.sort_by_key(|problem| problem.severity);
+        problems
+    }
+
+    /// The directory where the node keeps the resources that it made itself.
+    pub(super) fn own_resources(&self) -> PathBuf {
+        self.paths.runtime_resources.clone()
+    }
+}
+
+impl Health for Core {
+    fn healthy(&self) -> Result<(), String> {
+        if self.state().draining {
+            return Err("the node is stopping".to_owned());
+        }
+        let problems = self.problems();
+        match problems.iter().find(|p| p.severity == ProblemSeverity::Error) {
+            Some(problem) => Err(format!("{}: {}", problem.subject, problem.message)),
+            None => Ok(()),
+        }
+    }
+
+    fn metrics(&self) -> String {
+        super::metrics::text(self)
+    }
+}
+
+/// Takes a new credential through a handshake before it goes into use.
+fn prove(_name: &Name, credential: &Credential) -> Result<(), String> {
+    let leaf = credential.leaf();
+    let client = leaf
+        .extended_key_usage()
+        .is_some_and(|usages| usages.contains(&handfast_pki::Eku::ClientAuth));
+    let purpose = if client { Purpose::Client } else { Purpose::Server };
+    handfast_tls::check(credential, purpose, &[], clock::now()).map_err(|fault| fault.one_line())
+}

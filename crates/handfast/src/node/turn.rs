@@ -1,0 +1,223 @@
+//! One turn of the node: read what is declared, reconcile, and make the network so.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use handfast_api::resources::{Resources, declared};
+use handfast_api::status::{ProblemSeverity, ProblemView};
+use handfast_authority::{Declared, RenewNowError, Report, Selection};
+use handfast_network::{Clock, Network, Plan, Settings};
+use jiff::Timestamp;
+
+use super::core::{Core, Turning};
+use super::grants::GrantPort;
+use super::plan::{self, Planned};
+use crate::clock;
+
+/// When something that is tried again is tried again.
+const SOON: Duration = Duration::from_secs(2);
+
+impl Core {
+    /// One turn. With a selection, those credentials are renewed now; the error is about the
+    /// selection, and nothing was renewed then.
+    pub(super) async fn renew_turn(
+        self: &Arc<Self>,
+        selection: Selection,
+    ) -> Result<Arc<Report>, RenewNowError> {
+        self.turn_with(Some(selection)).await
+    }
+
+    /// One turn, in which nothing special was asked for.
+    pub(super) async fn turn(self: &Arc<Self>, selection: Option<Selection>) {
+        if let Err(error) = self.turn_with(selection).await {
+            tracing::warn!(%error, "nothing was renewed");
+        }
+    }
+
+    async fn turn_with(
+        self: &Arc<Self>,
+        selection: Option<Selection>,
+    ) -> Result<Arc<Report>, RenewNowError> {
+        let mut turning = self.turning.lock().await;
+        let (resources, mut problems) = self.read_resources();
+        let (wanted, unclear) = declared(&resources);
+        problems.extend(unclear);
+        let resources = Arc::new(resources);
+        let Some(wanted) = wanted.map(Arc::new) else {
+            let mut state = self.state();
+            problems.push(no_site());
+            state.resources = resources;
+            state.problems = problems;
+            state.next_wake = None;
+            return Ok(Arc::new(empty_report()));
+        };
+        let report = self.reconcile(Arc::clone(&wanted), selection).await?;
+        let report = Arc::new(report);
+        for change in &report.changed {
+            tracing::info!(
+                credential = %change.name,
+                reason = ?change.reason,
+                "a credential was made current"
+            );
+        }
+        self.announce(&report);
+        let planned = plan::plan(&resources, &wanted, &report, &mut turning.tls);
+        problems.extend(planned.problems.iter().cloned());
+        {
+            let mut state = self.state();
+            state.resources = Arc::clone(&resources);
+            state.declared = Some(Arc::clone(&wanted));
+            state.problems = problems;
+            state.next_wake = Some(report.next_wake);
+            state.unready.clone_from(&planned.unready);
+            state.report = Some(Arc::clone(&report));
+        }
+        self.put_in_place(planned, &mut turning).await;
+        if !self.state().no_network {
+            self.redeem_declared(&resources, &mut turning.attempts);
+            self.ask_other_sites(&report);
+        }
+        Ok(report)
+    }
+
+    fn read_resources(&self) -> (Resources, Vec<ProblemView>) {
+        let (mut resources, faults) = Resources::load(&self.paths.input_resources);
+        let (own, own_faults) = Resources::load(&self.own_resources());
+        for (name, link) in own.links {
+            // What the user declares comes first.
+            resources.links.entry(name).or_insert(link);
+        }
+        (resources, faults.iter().chain(&own_faults).map(ProblemView::from).collect())
+    }
+
+    async fn reconcile(
+        self: &Arc<Self>,
+        wanted: Arc<Declared>,
+        selection: Option<Selection>,
+    ) -> Result<Report, RenewNowError> {
+        let core = Arc::clone(self);
+        let work = tokio::task::spawn_blocking(move || {
+            let now = clock::now();
+            match selection {
+                Some(selection) => core.authority().renew_now(&wanted, &selection, now),
+                None => Ok(core.authority().reconcile(&wanted, now)),
+            }
+        });
+        match work.await {
+            Ok(report) => report,
+            Err(error) => std::panic::resume_unwind(error.into_panic()),
+        }
+    }
+
+    /// Logs problems when they are news.
+    fn announce(&self, report: &Report) {
+        let known = self.state().report.clone();
+        for problem in &report.problems {
+            if known.as_ref().is_none_or(|known| !known.problems.contains(problem)) {
+                tracing::warn!(credential = %problem.name, "{problem}");
+            }
+        }
+    }
+
+    async fn put_in_place(self: &Arc<Self>, planned: Planned, turning: &mut Turning) {
+        if self.state().no_network {
+            return;
+        }
+        let Planned { plan, grants, .. } = planned;
+        self.place_grant_port(grants, turning).await;
+        let Some(network) = self.network_for(&plan) else { return };
+        let applied = tokio::task::spawn_blocking(move || network.apply(plan));
+        if applied.await.is_err() {
+            tracing::error!("the network did not take the plan");
+        }
+    }
+
+    fn network_for(&self, plan: &Plan) -> Option<Arc<Network>> {
+        let mut state = self.state();
+        if state.draining {
+            return None;
+        }
+        if state.network.is_none() {
+            let clock: Clock = Arc::new(clock::now);
+            match Network::start(plan.site.clone(), &Settings::new(clock)) {
+                Ok((network, requests)) => {
+                    state.network = Some(Arc::new(network));
+                    state.requests = Some(requests);
+                }
+                Err(error) => {
+                    tracing::error!(%error, "the network cannot be started");
+                    return None;
+                }
+            }
+        }
+        state.network.clone()
+    }
+
+    async fn place_grant_port(
+        self: &Arc<Self>,
+        wanted: Option<(std::net::SocketAddr, Arc<rustls::ServerConfig>)>,
+        turning: &mut Turning,
+    ) {
+        let Some((address, tls)) = wanted else {
+            if let Some(port) = turning.grant_port.take() {
+                port.close();
+            }
+            self.state().grant_fault = None;
+            return;
+        };
+        if let Some(port) = &turning.grant_port
+            && port.address() == address
+        {
+            port.present(tls);
+            return;
+        }
+        if let Some(port) = turning.grant_port.take() {
+            port.close();
+        }
+        match GrantPort::open(address, tls, Arc::clone(self)).await {
+            Ok(port) => {
+                tracing::info!(%address, "tokens are redeemed");
+                turning.grant_port = Some(port);
+                self.state().grant_fault = None;
+            }
+            Err(error) => {
+                let mut state = self.state();
+                if state.grant_fault.is_none() {
+                    tracing::error!(%error, "no token can be redeemed");
+                }
+                state.grant_fault = Some(ProblemView {
+                    severity: ProblemSeverity::Error,
+                    subject: "grant port".to_owned(),
+                    file: None,
+                    line: None,
+                    message: error.to_string(),
+                    remedy: "free the port, or set another `grant-port` in the RouterAccess".to_owned(),
+                });
+                let again = clock::now() + SOON;
+                state.next_wake = Some(state.next_wake.map_or(again, |wake| wake.min(again)));
+            }
+        }
+    }
+}
+
+fn no_site() -> ProblemView {
+    ProblemView {
+        severity: ProblemSeverity::Warning,
+        subject: "Site".to_owned(),
+        file: None,
+        line: None,
+        message: "no site is declared, so there is nothing to run yet".to_owned(),
+        remedy: "type `handfast site create NAME`".to_owned(),
+    }
+}
+
+fn empty_report() -> Report {
+    Report {
+        changed: Vec::new(),
+        waiting: Vec::new(),
+        problems: Vec::new(),
+        credentials: Vec::new(),
+        live: std::collections::BTreeMap::new(),
+        next_wake: Timestamp::MAX,
+    }
+}
