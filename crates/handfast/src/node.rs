@@ -14,6 +14,7 @@ mod peers;
 mod plan;
 mod redeem;
 mod signals;
+mod tokens;
 mod turn;
 mod view;
 

@@ -199,7 +199,7 @@ impl Control {
             Input::Reply { connection, request_id, body } => self.say(connection, request_id, body),
             Input::Request { link, body, answer } => self.ask(&link, body, answer),
             Input::Resolved(Lookup::Connector(name), result) => {
-                self.connector_resolved(&name, result)
+                self.connector_resolved(&name, result);
             }
             Input::Resolved(Lookup::Link { link, group }, result) => {
                 self.link_resolved(&link, &group, result);
@@ -261,7 +261,7 @@ impl Control {
             Event::PeerDrains(id) => self.peer_drains(id),
             Event::Reached { connector } => self.connector_reached(&connector),
             Event::Unreachable { connector, error } => {
-                self.connector_unreachable(&connector, &error)
+                self.connector_unreachable(&connector, &error);
             }
         }
     }

@@ -143,7 +143,7 @@ pub struct Refusal {
     pub remedy: String,
     /// The fault behind it, where a connection or a certificate is the reason.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub fault: Option<FaultView>,
+    pub fault: Option<Box<FaultView>>,
 }
 
 impl Refusal {
@@ -155,7 +155,7 @@ impl Refusal {
     /// The same with the fault behind it.
     #[must_use]
     pub fn with_fault(mut self, fault: FaultView) -> Self {
-        self.fault = Some(fault);
+        self.fault = Some(Box::new(fault));
         self
     }
 }

@@ -5,23 +5,19 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use handfast_api::admin::{
-    IssueToken, IssuedToken, Node, RedeemToken, RedeemedToken, Refusal, RefusalCode, Renew, Renewal,
-    RenewalOutcome, Renewals,
+    IssueToken, IssuedToken, Node, RedeemToken, RedeemedToken, Refusal, RefusalCode, Renew,
+    Renewal, RenewalOutcome, Renewals,
 };
-use handfast_api::grants::GrantUrl;
-use handfast_api::secret::Secret;
 use handfast_api::status::{
     ConnectorStatus, CredentialStatus, CredentialSummary, FaultView, Faults, LinkStatus,
     ListenerStatus, NodeState, NodeStatus, ProblemSeverity, RefusalView,
 };
-use handfast_authority::{GrantError, GrantOptions, RenewNowError, Report, Selection, parse_duration};
-use handfast_pki::{Entropy as _, Name, SystemEntropy};
-use handfast_store::StoreError;
+use handfast_authority::{RenewNowError, Report, Selection};
+use handfast_pki::Name;
 
 use super::core::Core;
-use super::plan::chosen_access;
+use super::tokens::parsed;
 use super::view;
-use crate::clock;
 
 /// The admin API's view of a node.
 pub(super) struct Admin {
@@ -56,14 +52,6 @@ impl Admin {
         }
         links
     }
-
-    fn grant_name(&self) -> Option<Name> {
-        let site = self.core.site()?;
-        let mut bytes = [0; 4];
-        SystemEntropy.fill(&mut bytes);
-        let number = u32::from_be_bytes(bytes);
-        format!("{:.50}-{number:08x}", site.as_str()).parse().ok()
-    }
 }
 
 impl Node for Admin {
@@ -84,7 +72,9 @@ impl Node for Admin {
             state: match (state.draining, declared) {
                 (true, _) => NodeState::Draining,
                 (false, None) => NodeState::Starting,
-                (false, Some(_)) if problems.iter().any(|p| p.severity == ProblemSeverity::Error) => {
+                (false, Some(_))
+                    if problems.iter().any(|p| p.severity == ProblemSeverity::Error) =>
+                {
                     NodeState::Degraded
                 }
                 (false, Some(_)) => NodeState::Ready,
@@ -136,76 +126,36 @@ impl Node for Admin {
     }
 
     async fn issue_token(&self, request: IssueToken) -> Result<IssuedToken, Refusal> {
-        let resources = Arc::clone(&self.core.state().resources);
-        let access = chosen_access(&resources).ok_or_else(no_access)?;
-        let host = access.spec.hosts().into_iter().next().ok_or_else(no_access)?;
-        let port = access.spec.grant_port().ok_or_else(no_access)?;
-        if let Some(fault) = self.core.state().grant_fault.clone() {
-            return Err(Refusal::new(RefusalCode::NotReady, fault.message, fault.remedy));
-        }
-        let mut options = GrantOptions { actor: "admin socket".to_owned(), ..GrantOptions::default() };
-        options.name = match &request.name {
-            Some(name) => Some(parsed("name", name)?),
-            None => self.grant_name(),
-        };
-        options.site = match &request.site {
-            Some(site) => Some(parsed("site", site)?),
-            None => None,
-        };
-        if let Some(count) = request.redemptions_allowed {
-            options.redemptions_allowed = count;
-        }
-        if let Some(window) = &request.expiration_window {
-            options.valid_for = parse_duration(window).ok_or_else(|| {
-                let what = format!("the expiration window {window:?} is no duration");
-                Refusal::new(RefusalCode::Invalid, what, "write it like 15m, 1h or 90s")
-            })?;
-        }
-        options.cost = request.cost.unwrap_or(1).max(1);
-        let core = Arc::clone(&self.core);
-        let work = tokio::task::spawn_blocking(move || {
-            let (grant, code) = core.authority().issue_grant(&options, clock::now())?;
-            let anchors = core.authority().trust_anchors()?;
-            Ok::<_, GrantError>((grant, code, anchors))
-        });
-        let (grant, code, anchors) = work
-            .await
-            .map_err(|_| Refusal::new(RefusalCode::Internal, "the work was cut short", "try again"))?
-            .map_err(|error| not_granted(&error))?;
-        tracing::info!(grant = %grant.id, expires = %grant.expires, "a token was issued");
-        Ok(IssuedToken {
-            name: grant.id.to_string(),
-            url: GrantUrl::new(host, port, &grant.id).to_string(),
-            code: Secret::new(code.expose()),
-            ca: anchors.to_pem(),
-            link_cost: grant.cost,
-            redemptions_allowed: grant.redemptions_allowed,
-            expiration_time: grant.expires,
-        })
+        self.core.issue_token(request, "admin socket").await
     }
 
     async fn redeem_token(&self, request: RedeemToken) -> Result<RedeemedToken, Refusal> {
         let core = Arc::clone(&self.core);
         // Goes on when the caller hangs up: what the other site has signed must be stored.
         tokio::spawn(async move { core.redeem(&request).await }).await.unwrap_or_else(|_| {
-            Err(Refusal::new(RefusalCode::Internal, "the redemption was cut short", "redeem it again"))
+            Err(Refusal::new(
+                RefusalCode::Internal,
+                "the redemption was cut short",
+                "redeem it again",
+            ))
         })
     }
 
     async fn renew(&self, request: Renew) -> Result<Renewals, Refusal> {
         let selection = selection(&request)?;
         let before = self.core.state().report.clone();
-        let report = self.core.renew_turn(selection.clone()).await.map_err(|error| match error {
-            RenewNowError::Supplied { .. } => Refusal::new(
-                RefusalCode::Conflict,
-                error.to_string(),
-                "a change of the files there is taken by itself",
-            ),
-            RenewNowError::Unknown { .. } => {
-                Refusal::new(RefusalCode::NotFound, error.to_string(), "check the name")
-            }
-            _ => Refusal::new(RefusalCode::Internal, error.to_string(), "see the node's log"),
-        })?;
+        let report =
+            self.core.renew_turn(selection.clone()).await.map_err(|error| match error {
+                RenewNowError::Supplied { .. } => Refusal::new(
+                    RefusalCode::Conflict,
+                    error.to_string(),
+                    "a change of the files there is taken by itself",
+                ),
+                RenewNowError::Unknown { .. } => {
+                    Refusal::new(RefusalCode::NotFound, error.to_string(), "check the name")
+                }
+                _ => Refusal::new(RefusalCode::Internal, error.to_string(), "see the node's log"),
+            })?;
         let asked: BTreeSet<Name> = match &selection {
             Selection::Named(names) => names.iter().cloned().collect(),
             Selection::All => report
@@ -248,7 +198,9 @@ impl Node for Admin {
                     message: match (renewed, problem) {
                         (true, _) => None,
                         (false, Some(problem)) => Some(problem.what.clone()),
-                        (false, None) => Some("it was not renewed in time; the old one is in use".into()),
+                        (false, None) => {
+                            Some("it was not renewed in time; the old one is in use".into())
+                        }
                     },
                 }
             })
@@ -278,34 +230,4 @@ fn selection(request: &Renew) -> Result<Selection, Refusal> {
             "give the names to renew, or `--all`",
         )),
     }
-}
-
-fn parsed(what: &str, text: &str) -> Result<Name, Refusal> {
-    text.parse().map_err(|error| {
-        Refusal::new(
-            RefusalCode::Invalid,
-            format!("the {what} {text:?} cannot be used: {error}"),
-            "use lower-case letters, digits, `-` and `.`",
-        )
-    })
-}
-
-fn no_access() -> Refusal {
-    Refusal::new(
-        RefusalCode::NotReady,
-        "this site has no link access, so no other site could use a token",
-        "type `handfast site create NAME --enable-link-access --link-host HOST`",
-    )
-}
-
-fn not_granted(error: &GrantError) -> Refusal {
-    let (code, remedy) = match error {
-        GrantError::Store(StoreError::AlreadyRecorded { .. }) => {
-            (RefusalCode::Conflict, "choose another name, or leave it out")
-        }
-        GrantError::Store(_) => (RefusalCode::Internal, "see the node's log"),
-        GrantError::CannotSign(_) => (RefusalCode::NotReady, "type `handfast status` to see why"),
-        _ => (RefusalCode::Invalid, "change the request"),
-    };
-    Refusal::new(code, error.to_string(), remedy)
 }

@@ -17,7 +17,8 @@ pub(super) fn start(format: LogFormat) {
     let started = match format {
         LogFormat::Json => lines.json().flatten_event(true).try_init(),
         LogFormat::Text => {
-            let colour = anstream::AutoStream::choice(&std::io::stderr()) != anstream::ColorChoice::Never;
+            let colour =
+                anstream::AutoStream::choice(&std::io::stderr()) != anstream::ColorChoice::Never;
             lines.with_ansi(colour).with_target(false).try_init()
         }
     };

@@ -1,12 +1,12 @@
 //! The metrics of a node, made from its status at the moment of asking.
 
 use handfast_network::LinkState;
+use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text::encode;
-use prometheus_client::metrics::counter::ConstCounter;
-use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::MetricType;
-use prometheus_client::collector::Collector;
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::{Registry, Unit};
 
 use super::core::Core;
@@ -55,22 +55,48 @@ impl Snapshot {
                 .clone()
                 .filter_map(|f| Some((f, pick(f)?)))
                 .map(|(f, at)| {
-                    let labels = vec![("name", f.name.to_string()), ("source", f.source.to_string())];
+                    let labels =
+                        vec![("name", f.name.to_string()), ("source", f.source.to_string())];
                     (labels, seconds(at))
                 })
                 .collect::<Vec<_>>()
         };
         let unit = || Some(Unit::Seconds);
-        gauge("handfast_credential_not_before_timestamp", "Start of validity", unit(), times(|f| f.not_before));
-        gauge("handfast_credential_not_after_timestamp", "End of validity", unit(), times(|f| f.not_after));
-        gauge("handfast_credential_renew_at_timestamp", "When it is renewed", unit(), times(|f| f.renew_at));
+        gauge(
+            "handfast_credential_not_before_timestamp",
+            "Start of validity",
+            unit(),
+            times(|f| f.not_before),
+        );
+        gauge(
+            "handfast_credential_not_after_timestamp",
+            "End of validity",
+            unit(),
+            times(|f| f.not_after),
+        );
+        gauge(
+            "handfast_credential_renew_at_timestamp",
+            "When it is renewed",
+            unit(),
+            times(|f| f.renew_at),
+        );
         let states = facts
             .clone()
             .map(|f| (vec![("name", f.name.to_string()), ("state", f.state.to_string())], 1.0))
             .collect();
-        gauge("handfast_credential_state", "1 for the state that the credential is in", None, states);
+        gauge(
+            "handfast_credential_state",
+            "1 for the state that the credential is in",
+            None,
+            states,
+        );
         let problems = core.problems().len();
-        gauge("handfast_problems", "Problems that `handfast status` shows", None, vec![(vec![], number(problems as u64))]);
+        gauge(
+            "handfast_problems",
+            "Problems that `handfast status` shows",
+            None,
+            vec![(vec![], number(problems as u64))],
+        );
 
         let link = |l: &handfast_network::LinkStatus| {
             vec![
@@ -78,10 +104,16 @@ impl Snapshot {
                 ("direction", format!("{:?}", l.direction).to_lowercase()),
             ]
         };
-        let up = network.links.iter().map(|l| (link(l), f64::from(u8::from(l.state == LinkState::Up))));
+        let up =
+            network.links.iter().map(|l| (link(l), f64::from(u8::from(l.state == LinkState::Up))));
         gauge("handfast_link_up", "1 while the link carries flows", None, up.collect());
         let connections = network.links.iter().map(|l| (link(l), number(l.connections as u64)));
-        gauge("handfast_link_connections", "TLS connections that carry the link", None, connections.collect());
+        gauge(
+            "handfast_link_connections",
+            "TLS connections that carry the link",
+            None,
+            connections.collect(),
+        );
         let flows = network.links.iter().map(|l| (link(l), number(l.flows)));
         gauge("handfast_link_flows", "Flows open on the link", None, flows.collect());
 
@@ -92,7 +124,12 @@ impl Snapshot {
         let sent = network.links.iter().map(|l| (link(l), number(l.bytes_out)));
         counter("handfast_link_sent", "Payload sent over the link", bytes(), sent.collect());
         let received = network.links.iter().map(|l| (link(l), number(l.bytes_in)));
-        counter("handfast_link_received", "Payload received over the link", bytes(), received.collect());
+        counter(
+            "handfast_link_received",
+            "Payload received over the link",
+            bytes(),
+            received.collect(),
+        );
         counter(
             "handfast_handshakes_accepted",
             "Handshakes that became link connections",
@@ -101,7 +138,12 @@ impl Snapshot {
         );
         let refused = network.handshakes.refused.iter();
         let refused = refused.map(|(code, n)| (vec![("fault", code.clone())], number(*n)));
-        counter("handfast_handshakes_refused", "Handshakes that failed, by fault code", None, refused.collect());
+        counter(
+            "handfast_handshakes_refused",
+            "Handshakes that failed, by fault code",
+            None,
+            refused.collect(),
+        );
         let edges: Vec<_> = network
             .listeners
             .iter()
@@ -111,13 +153,30 @@ impl Snapshot {
         let edge = |pick: fn(&handfast_network::Traffic) -> u64| {
             edges
                 .iter()
-                .map(|(kind, name, t)| (vec![("kind", (*kind).to_owned()), ("name", name.clone())], number(pick(t))))
+                .map(|(kind, name, t)| {
+                    (vec![("kind", (*kind).to_owned()), ("name", name.clone())], number(pick(t)))
+                })
                 .collect::<Vec<_>>()
         };
         counter("handfast_flows", "Flows taken since start", None, edge(|t| t.total));
-        counter("handfast_flows_failed", "Flows that reached no server or were reset", None, edge(|t| t.failed));
-        counter("handfast_flow_received", "Bytes read from clients and servers", bytes(), edge(|t| t.bytes_in));
-        counter("handfast_flow_sent", "Bytes written to clients and servers", bytes(), edge(|t| t.bytes_out));
+        counter(
+            "handfast_flows_failed",
+            "Flows that reached no server or were reset",
+            None,
+            edge(|t| t.failed),
+        );
+        counter(
+            "handfast_flow_received",
+            "Bytes read from clients and servers",
+            bytes(),
+            edge(|t| t.bytes_in),
+        );
+        counter(
+            "handfast_flow_sent",
+            "Bytes written to clients and servers",
+            bytes(),
+            edge(|t| t.bytes_out),
+        );
         let open = edge(|t| t.open);
         families.push(Family {
             name: "handfast_flows_open",
@@ -133,8 +192,12 @@ impl Snapshot {
 impl Collector for Snapshot {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
         for family in &self.0 {
-            let mut metric =
-                encoder.encode_descriptor(family.name, family.help, family.unit.as_ref(), family.kind)?;
+            let mut metric = encoder.encode_descriptor(
+                family.name,
+                family.help,
+                family.unit.as_ref(),
+                family.kind,
+            )?;
             for (labels, value) in &family.samples {
                 let sample = metric.encode_family(labels)?;
                 match family.kind {

@@ -99,7 +99,8 @@ impl Core {
             name: request.credential.to_string(),
             csr_pem: request.csr_pem.clone(),
         });
-        let answer = network.request(request.link.clone(), body).await.map_err(|e| e.to_string())?;
+        let answer =
+            network.request(request.link.clone(), body).await.map_err(|e| e.to_string())?;
         let grant = match answer {
             Body::CredentialGrant(grant) => grant,
             Body::Refusal(refusal) => return Err(refusal.message),

@@ -12,8 +12,8 @@ use handfast_api::status::{ProblemSeverity, ProblemView};
 use handfast_authority::{Declared, Report};
 use handfast_network::{ConnectorPlan, LinkAccess, LinkPlan, ListenerPlan, Plan};
 use handfast_pki::{Credential, Host, Name};
-use rustls::{ClientConfig, ServerConfig};
 use handfast_tls::{ClientAuth, ClientOptions, Fault, ServerOptions, client_config, server_config};
+use rustls::{ClientConfig, ServerConfig};
 
 /// Configurations by credential.
 #[derive(Default)]
@@ -50,15 +50,12 @@ pub(super) fn plan(
     for link in resources.links.values() {
         let Some(endpoint) = link.spec.endpoint() else { continue };
         let credential = link.credential();
-        let tls = match report.live.get(credential) {
-            Some(good) => cached(&mut cache.clients, credential, good, link_client),
-            None => {
-                let why = format!("its credential `{credential}` is not there yet or cannot be used");
-                planned.unready.insert(link.name.clone(), why);
-                continue;
-            }
+        let Some(good) = report.live.get(credential) else {
+            let why = format!("its credential `{credential}` is not there yet or cannot be used");
+            planned.unready.insert(link.name.clone(), why);
+            continue;
         };
-        match tls {
+        match cached(&mut cache.clients, credential, good, link_client) {
             Ok(tls) => planned.plan.links.push(LinkPlan {
                 name: link.name.clone(),
                 host: endpoint.host.to_string(),

@@ -31,7 +31,10 @@ pub(super) struct Attempts(BTreeMap<Name, Instant>);
 
 impl Core {
     /// Redeems a token; one at a time.
-    pub(super) async fn redeem(self: &Arc<Self>, token: &RedeemToken) -> Result<RedeemedToken, Refusal> {
+    pub(super) async fn redeem(
+        self: &Arc<Self>,
+        token: &RedeemToken,
+    ) -> Result<RedeemedToken, Refusal> {
         let link: Name = token.name.parse().map_err(|error| {
             invalid(format!("the token's name {:?} cannot be used: {error}", token.name))
         })?;
@@ -69,14 +72,15 @@ impl Core {
         let chain = Chain::from_pem(reply.certificate.as_bytes())
             .map_err(|error| odd(format!("its certificate cannot be used: {error}")))?;
         let leaf = chain.leaf().clone();
-        let identity = match leaf.spiffe_id() {
-            Ok(Some(identity)) => identity,
-            _ => return Err(odd("its certificate carries no identity".to_owned())),
+        let Ok(Some(identity)) = leaf.spiffe_id() else {
+            return Err(odd("its certificate carries no identity".to_owned()));
         };
         {
             let core = Arc::clone(self);
-            let answer =
-                EnrolmentAnswer { chain, anchors: TrustAnchors::from_pem(reply.ca.as_bytes()).ok() };
+            let answer = EnrolmentAnswer {
+                chain,
+                anchors: TrustAnchors::from_pem(reply.ca.as_bytes()).ok(),
+            };
             let credential = link.clone();
             blocking(move || core.authority().complete(&credential, answer, clock::now()))
                 .await?
@@ -89,7 +93,7 @@ impl Core {
             remote_site: reply.site,
             trust_domain: identity.trust_domain().to_string(),
             identity: identity.to_string(),
-            not_after: Some(leaf.not_after()).unwrap_or(now),
+            not_after: leaf.not_after(),
             repeated,
         })
     }
@@ -139,7 +143,11 @@ impl Core {
     }
 
     /// Redeems tokens that lie among the resources and have no link yet, a while apart.
-    pub(super) fn redeem_declared(self: &Arc<Self>, resources: &Resources, attempts: &mut Attempts) {
+    pub(super) fn redeem_declared(
+        self: &Arc<Self>,
+        resources: &Resources,
+        attempts: &mut Attempts,
+    ) {
         attempts.0.retain(|name, _| resources.access_tokens.contains_key(name));
         for token in resources.access_tokens.values() {
             let now = Instant::now();
@@ -160,7 +168,9 @@ impl Core {
             let core = Arc::clone(self);
             tokio::spawn(async move {
                 match core.redeem(&request).await {
-                    Ok(done) => tracing::info!(site = %done.remote_site, "a declared token was redeemed"),
+                    Ok(done) => {
+                        tracing::info!(site = %done.remote_site, "a declared token was redeemed");
+                    }
                     Err(refusal) => {
                         tracing::error!(token = %request.name, %refusal, "a declared token was not redeemed");
                     }
@@ -198,7 +208,11 @@ fn enrolment(error: &EnrolmentError) -> Refusal {
         | EnrolmentError::Identity { .. } => RefusalCode::RefusedByPeer,
         _ => RefusalCode::Internal,
     };
-    Refusal::new(code, error.to_string(), "nothing was changed; redeem the token again when it is mended")
+    Refusal::new(
+        code,
+        error.to_string(),
+        "nothing was changed; redeem the token again when it is mended",
+    )
 }
 
 fn refused(error: &RedeemError) -> Refusal {
@@ -209,12 +223,18 @@ fn refused(error: &RedeemError) -> Refusal {
             } else {
                 RefusalCode::RefusedByPeer
             };
-            Refusal::new(code, format!("{} [{}]", problem.message, word(problem.error)), problem.remedy.clone())
+            Refusal::new(
+                code,
+                format!("{} [{}]", problem.message, word(problem.error)),
+                problem.remedy.clone(),
+            )
         }
-        RedeemError::Tls(fault) => {
-            Refusal::new(RefusalCode::RefusedByPeer, fault.what().to_owned(), fault.remedy().to_owned())
-                .with_fault(FaultView::from(fault.as_ref()))
-        }
+        RedeemError::Tls(fault) => Refusal::new(
+            RefusalCode::RefusedByPeer,
+            fault.what().to_owned(),
+            fault.remedy().to_owned(),
+        )
+        .with_fault(FaultView::from(fault.as_ref())),
         RedeemError::Unreachable { fault, .. } => {
             Refusal::new(RefusalCode::Unreachable, error.to_string(), fault.remedy().to_owned())
                 .with_fault(FaultView::from(fault.as_ref()))
@@ -224,7 +244,11 @@ fn refused(error: &RedeemError) -> Refusal {
             error.to_string(),
             "try again; the same attempt is not counted twice",
         ),
-        _ => Refusal::new(RefusalCode::Invalid, error.to_string(), "ask the other site for a new token"),
+        _ => Refusal::new(
+            RefusalCode::Invalid,
+            error.to_string(),
+            "ask the other site for a new token",
+        ),
     }
 }
 

@@ -53,13 +53,6 @@ impl Core {
         };
         let report = self.reconcile(Arc::clone(&wanted), selection).await?;
         let report = Arc::new(report);
-        for change in &report.changed {
-            tracing::info!(
-                credential = %change.name,
-                reason = ?change.reason,
-                "a credential was made current"
-            );
-        }
         self.announce(&report);
         let planned = plan::plan(&resources, &wanted, &report, &mut turning.tls);
         problems.extend(planned.problems.iter().cloned());
@@ -76,6 +69,7 @@ impl Core {
         if !self.state().no_network {
             self.redeem_declared(&resources, &mut turning.attempts);
             self.ask_other_sites(&report);
+            self.issue_declared(&resources).await;
         }
         Ok(report)
     }
@@ -191,7 +185,8 @@ impl Core {
                     file: None,
                     line: None,
                     message: error.to_string(),
-                    remedy: "free the port, or set another `grant-port` in the RouterAccess".to_owned(),
+                    remedy: "free the port, or set another `grant-port` in the RouterAccess"
+                        .to_owned(),
                 });
                 let again = clock::now() + SOON;
                 state.next_wake = Some(state.next_wake.map_or(again, |wake| wake.min(again)));

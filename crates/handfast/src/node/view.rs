@@ -15,7 +15,9 @@ use super::plan::chosen_access;
 pub(super) fn problem(problem: &Problem) -> ProblemView {
     let warning = matches!(
         problem.code,
-        ProblemCode::CredentialExpiring | ProblemCode::CredentialWarning | ProblemCode::RenewalUnanswered
+        ProblemCode::CredentialExpiring
+            | ProblemCode::CredentialWarning
+            | ProblemCode::RenewalUnanswered
     );
     ProblemView {
         severity: if warning { ProblemSeverity::Warning } else { ProblemSeverity::Error },
