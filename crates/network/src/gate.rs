@@ -119,6 +119,9 @@ pub(crate) struct Gate {
     pending: Slab<Pending>,
     by_source: HashMap<IpAddr, usize>,
     next_id: ConnectionId,
+    /// Held so that it outlives the control thread's: a waker that is dropped before its wake-up was
+    /// seen takes the wake-up with it, and the gate would never hear that it is to end.
+    _waker: Arc<Waker>,
 }
 
 struct Access {
@@ -155,6 +158,7 @@ impl Gate {
             pending: Slab::new(),
             by_source: HashMap::new(),
             next_id: 1,
+            _waker: Arc::clone(&waker),
         };
         Ok((gate, GateHandle { commands, waker }))
     }
