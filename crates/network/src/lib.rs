@@ -54,3 +54,10 @@ pub use status::{
     AccessStatus, ConnectorStatus, Direction, HandshakeCounts, LinkState, LinkStatus,
     ListenerStatus, NetworkStatus, Refusal, Traffic,
 };
+
+/// For the fuzz targets: what a hostile site could put into one TLS record, parsed as a worker does.
+/// Returns how many frames were taken.
+#[doc(hidden)]
+pub fn parse_record(record: &[u8]) -> usize {
+    frame::frames(record).map_while(Result::ok).count()
+}

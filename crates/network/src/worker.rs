@@ -157,6 +157,8 @@ pub(crate) struct Context {
     pub(crate) peers: Arc<std::sync::OnceLock<Vec<WorkerHandle>>>,
     pub(crate) now: Instant,
     pub(crate) turn: usize,
+    /// Edges that connect to their server, or did a moment ago.
+    pub(crate) connecting: Vec<usize>,
 }
 
 impl Context {
@@ -211,6 +213,7 @@ impl Worker {
             peers: Arc::clone(&shared.peers),
             now: Instant::now(),
             turn: index,
+            connecting: Vec::new(),
         };
         let worker = Self {
             last_tick: context.now,
@@ -290,7 +293,7 @@ impl Worker {
             || !self.held.is_empty()
             || self.stop.is_some()
             || self.doors.iter().any(|(_, door)| door.is_pausing())
-            || !self.edges.is_empty()
+            || !self.context.connecting.is_empty()
     }
 
     fn note(&mut self, event: &mio::event::Event) {

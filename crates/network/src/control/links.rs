@@ -26,6 +26,10 @@ pub(super) struct LinkEntry {
     pub(super) since: Option<Timestamp>,
 }
 
+/// Connections of one dialling at most, however many workers there are.
+const CONNECTIONS: usize = 16;
+/// Connections that one site may have to us, those that only finish old flows included.
+const FROM_ONE_SITE: usize = 128;
 /// How long clients of a lost site wait for it to come back.
 const MISSED: Duration = Duration::from_secs(10);
 
@@ -131,7 +135,7 @@ impl Control {
         };
         let turn = usize::try_from(entry.failures).unwrap_or(0);
         let address = addresses[turn % addresses.len()];
-        let connections = self.workers.len();
+        let connections = self.workers.len().min(CONNECTIONS);
         for index in 0..connections {
             self.gate.send(GateCommand::Dial(Box::new(Dial {
                 site: self.plan.site.clone(),
@@ -184,6 +188,10 @@ impl Control {
             entry.fault = None;
             entry.since = Some(now);
         } else {
+            if self.connections.values().filter(|c| c.site == site).count() >= FROM_ONE_SITE {
+                tracing::warn!(%site, %address, "the site has too many link connections; one more is closed");
+                return;
+            }
             tracing::debug!(%site, %address, "a link connection was accepted");
         }
         let worker = index % self.workers.len();

@@ -396,16 +396,15 @@ impl Worker {
 
     pub(super) fn tick_edges(&mut self) {
         let now = self.context.now;
-        let late: Vec<_> = self
-            .edges
-            .iter()
-            .filter(|(_, e)| {
-                e.connecting
-                    .as_ref()
-                    .is_some_and(|c| now.saturating_duration_since(c.since) > CONNECT)
-            })
-            .map(|(index, _)| index)
-            .collect();
+        let mut late = Vec::new();
+        let edges = &self.edges;
+        self.context.connecting.retain(|&index| {
+            let connecting = edges.get(index).and_then(|edge| edge.connecting.as_ref());
+            if connecting.is_some_and(|c| now.saturating_duration_since(c.since) > CONNECT) {
+                late.push(index);
+            }
+            connecting.is_some()
+        });
         for index in late {
             self.connect_next(index, io::ErrorKind::TimedOut.into());
         }
@@ -458,6 +457,7 @@ pub(super) fn connect_target(
                 edge.connecting =
                     Some(Box::new(Connecting { connector, since: context.now, rest }));
                 entry.insert(edge);
+                context.connecting.push(index);
                 return Some(index);
             }
             Err(e) => error = e,

@@ -54,7 +54,9 @@ fn many_flows_share_a_link_and_none_gets_anothers_bytes() {
             std::thread::spawn(move || {
                 for round in 0..8 {
                     let mut sent = pattern(1 + n * 9_973 * (1 + round % 3));
-                    sent.iter_mut().for_each(|b| *b = b.wrapping_add(n.to_le_bytes()[0]));
+                    for byte in &mut sent {
+                        *byte = byte.wrapping_add(n.to_le_bytes()[0]);
+                    }
                     assert!(exchange(front, &sent) == sent, "flow {n} got other bytes");
                 }
             })
