@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use handfast_api::grants::GrantServerError;
 use handfast_api::resources::{Resources, declared};
 use handfast_api::status::{ProblemSeverity, ProblemView};
 use handfast_authority::{Declared, RenewNowError, Report, Selection};
@@ -184,7 +185,12 @@ impl Core {
                     subject: "grant port".to_owned(),
                     file: None,
                     line: None,
-                    message: error.to_string(),
+                    message: match &error {
+                        GrantServerError::Bind { source, .. } => {
+                            format!("no token can be redeemed: cannot listen on {address}: {source}")
+                        }
+                        other => other.to_string(),
+                    },
                     remedy: "free the port, or set another `grant-port` in the RouterAccess"
                         .to_owned(),
                 });
