@@ -6,22 +6,22 @@ use std::path::Path;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    if std::env::args().nth(1).as_deref() != Some("tidy") {
+        report("usage: cargo run -p xtask -- tidy");
+        return ExitCode::from(2);
+    }
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."));
-    match std::env::args().nth(1).as_deref() {
-        Some("tidy") => match tidy::check(root) {
-            Ok(findings) if findings.is_empty() => ExitCode::SUCCESS,
-            Ok(findings) => {
-                findings.iter().for_each(|finding| report(finding));
-                ExitCode::FAILURE
+    match tidy::check(root) {
+        Ok(findings) if findings.is_empty() => ExitCode::SUCCESS,
+        Ok(findings) => {
+            for finding in &findings {
+                report(finding);
             }
-            Err(error) => {
-                report(&format!("tidy could not run: {error:#}"));
-                ExitCode::FAILURE
-            }
-        },
-        _ => {
-            report("usage: cargo run -p xtask -- tidy");
-            ExitCode::from(2)
+            ExitCode::FAILURE
+        }
+        Err(error) => {
+            report(&format!("tidy could not run: {error:#}"));
+            ExitCode::FAILURE
         }
     }
 }
