@@ -58,8 +58,7 @@ class Family:
                     pass
             deadline = time.monotonic() + seconds
             while time.monotonic() < deadline:
-                member.poll()
-                if not any(alive(pid) for pid in pids):
+                if member.poll() is not None and not any(alive(pid) for pid in pids):
                     return
                 time.sleep(0.02)
 
@@ -98,6 +97,7 @@ def fields(pid):
 
 
 def alive(pid):
+    """Whether the process runs: one that only waits to be reaped does not."""
     stat = fields(pid)
     return stat is not None and stat[0] not in "XZ"
 
