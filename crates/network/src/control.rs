@@ -16,7 +16,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
-use handfast_pki::{Entropy, Name};
+use handfast_pki::{Chain, Entropy, Name};
 use handfast_proto::link::v1::control::Body;
 use handfast_tls::{Fault, Peer, Session};
 use jiff::Timestamp;
@@ -70,6 +70,7 @@ pub(super) struct Connection {
     group: Vec<u8>,
     worker: usize,
     peer: Peer,
+    chain: Chain,
     session: Session,
     address: SocketAddr,
     cost: u32,
@@ -273,6 +274,7 @@ impl Control {
         }
         self.gate.send(GateCommand::Access { site: plan.site.clone(), access });
         self.apply_connectors(&plan);
+        self.judge_again(&plan);
         self.apply_links(&plan);
         self.plan = plan;
         self.apply_listeners();

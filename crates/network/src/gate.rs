@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, SyncSender, TryRecvError};
 use std::time::{Duration, Instant};
 
-use handfast_pki::Name;
+use handfast_pki::{Chain, Name};
 use handfast_tls::{Attempt, Fault, LINK_ALPN, Peer, Session, fault_of_io, timed_out};
 use jiff::Timestamp;
 use mio::net::{TcpListener, TcpStream};
@@ -52,6 +52,8 @@ pub(crate) struct Introduction {
     pub(crate) cost: u32,
     pub(crate) address: SocketAddr,
     pub(crate) peer: Peer,
+    /// What the peer presented, for judging it again.
+    pub(crate) chain: Chain,
     pub(crate) session: Session,
     pub(crate) counters: Arc<Counters>,
 }

@@ -5,7 +5,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use handfast_pki::Name;
+use handfast_pki::{Name, TrustAnchors};
 use rustls::{ClientConfig, ServerConfig};
 
 /// Everything that a node's network should be.
@@ -38,6 +38,9 @@ pub struct LinkAccess {
     /// Presents the site's server certificate and demands a site's client certificate. A new value
     /// serves the next handshake; open connections go on.
     pub tls: Arc<ServerConfig>,
+    /// What `tls` trusts. When it changes, open connections are judged again by the new anchors, and
+    /// those that they would refuse are cut.
+    pub anchors: TrustAnchors,
 }
 
 /// A link that this site dials.
@@ -54,6 +57,8 @@ pub struct LinkPlan {
     /// Presents the link's client certificate and verifies the server. A new value makes the link
     /// dial afresh; flows on the connections before it go on there until they end.
     pub tls: Arc<ClientConfig>,
+    /// What `tls` trusts; see [`LinkAccess::anchors`].
+    pub anchors: TrustAnchors,
 }
 
 impl LinkPlan {

@@ -40,6 +40,8 @@ pub(crate) enum Command {
     Carry(Box<Established>),
     /// Open nothing new on a connection; close it when its flows have ended.
     Drain(ConnectionId),
+    /// Cut a connection and every flow on it, now.
+    Cut(ConnectionId),
     /// Send a control message.
     Say(ConnectionId, Vec<u8>),
     /// Accept clients.
@@ -94,6 +96,8 @@ pub(crate) enum Loss {
     Protocol(String),
     /// Nothing was heard for too long.
     Silent,
+    /// The peer's certificate is not trusted any more.
+    Untrusted,
 }
 
 /// Where to reach a worker.
@@ -361,6 +365,7 @@ impl Worker {
     fn obey(&mut self, command: Command) {
         match command {
             Command::Carry(established) => self.carry(*established),
+            Command::Cut(id) => self.cut(id),
             Command::Drain(id) => self.drain(id),
             Command::Say(id, message) => self.say(id, &message),
             Command::Listen { name, socket, routing_key, counters } => {

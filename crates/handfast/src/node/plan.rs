@@ -62,6 +62,7 @@ pub(super) fn plan(
                 port: endpoint.port,
                 cost: link.spec.cost,
                 tls,
+                anchors: good.anchors().clone(),
             }),
             Err(fault) => {
                 planned.unready.insert(link.name.clone(), fault.one_line());
@@ -145,7 +146,11 @@ fn plan_access(
     });
     match link {
         Ok(tls) => {
-            planned.plan.access = Some(LinkAccess { bind: SocketAddr::new(ip, port), tls });
+            planned.plan.access = Some(LinkAccess {
+                bind: SocketAddr::new(ip, port),
+                tls,
+                anchors: good.anchors().clone(),
+            });
         }
         Err(fault) => planned.problems.push(unusable(Kind::RouterAccess, &access, &fault)),
     }

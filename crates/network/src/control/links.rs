@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use handfast_pki::Name;
+use handfast_pki::{Name, Purpose, TrustAnchors, verify_chain};
 use handfast_tls::{Attempt, Fault, FaultCode, LINK_ALPN, Side, fault_of_io};
 use jiff::Timestamp;
 use rustls_pki_types::ServerName;
@@ -173,8 +173,19 @@ impl Control {
         introduction: Introduction,
         established: Box<Established>,
     ) {
-        let Introduction { id, site, link, group, index, cost, address, peer, session, counters } =
-            introduction;
+        let Introduction {
+            chain,
+            id,
+            site,
+            link,
+            group,
+            index,
+            cost,
+            address,
+            peer,
+            session,
+            counters,
+        } = introduction;
         let now = self.now();
         if let Some(name) = &link {
             let Some(entry) = self.links.get_mut(name) else { return };
@@ -186,7 +197,10 @@ impl Control {
             }
             entry.failures = 0;
             entry.fault = None;
-            entry.since = Some(now);
+            // The first connection of a dialling brings the link up; the others widen it.
+            if !self.connections.values().any(|c| c.group == group) {
+                entry.since = Some(now);
+            }
         } else {
             if self.connections.values().filter(|c| c.site == site).count() >= FROM_ONE_SITE {
                 tracing::warn!(%site, %address, "the site has too many link connections; one more is closed");
@@ -201,6 +215,7 @@ impl Control {
             group: group.clone(),
             worker,
             peer,
+            chain,
             session,
             address,
             cost,
@@ -272,6 +287,40 @@ impl Control {
         }
     }
 
+    /// Rule 5: where the anchors changed, open connections are judged by the new ones. Each is judged
+    /// as of the moment when it was made: that it expired since is no reason to cut what it carries.
+    pub(super) fn judge_again(&mut self, plan: &Plan) {
+        let now = self.plan.access.as_ref().map(|access| &access.anchors);
+        let next = plan.access.as_ref().map(|access| &access.anchors);
+        if let Some(anchors) = next.filter(|next| now.is_some_and(|now| now != *next)) {
+            self.cut_untrusted(anchors, Purpose::Client, |c| c.link.is_none());
+        }
+        for link in &plan.links {
+            let known = self.links.get(&link.name).map(|entry| &entry.plan.anchors);
+            if known.is_some_and(|known| *known != link.anchors) {
+                let name = &link.name;
+                self.cut_untrusted(&link.anchors, Purpose::Server, |c| {
+                    c.link.as_ref() == Some(name)
+                });
+            }
+        }
+    }
+
+    fn cut_untrusted(
+        &self,
+        anchors: &TrustAnchors,
+        purpose: Purpose,
+        which: impl Fn(&Connection) -> bool,
+    ) {
+        for (id, connection) in self.connections.iter().filter(|(_, c)| which(c)) {
+            if let Err(error) = verify_chain(&connection.chain, anchors, purpose, connection.since)
+            {
+                tracing::warn!(site = %connection.site, %error, "the site is not trusted any more: cut");
+                self.workers[connection.worker].send(Command::Cut(*id));
+            }
+        }
+    }
+
     /// Makes the workers' view of the network anew.
     pub(super) fn reroute(&mut self) {
         let mut routes = Routes::default();
@@ -331,6 +380,8 @@ fn describe(loss: Loss, connection: &Connection, now: Timestamp) -> Fault {
         Loss::Protocol(what) => {
             Fault::new(FaultCode::ProtocolViolation, Side::Peer, place).saying(what)
         }
+        Loss::Untrusted => Fault::new(FaultCode::UnknownIssuer, Side::Peer, place)
+            .saying("the other site's certificate is not trusted any more"),
         Loss::Silent => Fault::new(FaultCode::TimedOut, Side::Either, place)
             .saying("nothing was heard from the other site")
             .remedied_by("look at the network between the sites, and whether the other node runs"),

@@ -4,7 +4,7 @@ use std::io::{self, Read};
 use std::net::{Shutdown, SocketAddr};
 use std::time::{Duration, Instant};
 
-use handfast_pki::{IdentityKind, Name};
+use handfast_pki::{Certificate, Chain, IdentityKind, Name};
 use handfast_proto::link::v1::{Control, Hello, control::Body};
 use handfast_tls::{
     Attempt, Fault, FaultCode, FirstBytes, LINK_ALPN, Peer, Session, Side, fault_of, fault_of_io,
@@ -382,6 +382,7 @@ impl Pending {
         let (Some((site, peer, session)), Some(hello)) = (self.peer, self.hello) else {
             return Err(io::Error::other("the handshake is not finished"));
         };
+        let chain = presented(&self.records)?;
         let counters = Counters::shared();
         let (link, group, index, cost) = match self.order {
             Order::Accepted => {
@@ -399,10 +400,23 @@ impl Pending {
             cost,
             address: self.address,
             peer,
+            chain,
             session,
             counters: counters.clone(),
         };
         let (socket, records, early) = (self.socket, self.records, self.plain);
         Ok((introduction, Established { id, site, socket, records, early, dialled, counters }))
     }
+}
+
+fn presented(records: &Records) -> io::Result<Chain> {
+    let mut certificates = Vec::new();
+    for certificate in records.state().peer_certificates().unwrap_or_default() {
+        certificates.push(Certificate::from_der(certificate.to_vec()).map_err(io::Error::other)?);
+    }
+    if certificates.is_empty() {
+        return Err(io::Error::other("the peer showed no certificate"));
+    }
+    let leaf = certificates.remove(0);
+    Ok(Chain::new(leaf, certificates))
 }

@@ -159,6 +159,12 @@ impl Worker {
         self.close_if_drained(index);
     }
 
+    pub(super) fn cut(&mut self, id: ConnectionId) {
+        if let Some(&index) = self.by_connection.get(&id) {
+            self.close_link(index, Loss::Untrusted);
+        }
+    }
+
     pub(super) fn say(&mut self, id: ConnectionId, message: &[u8]) {
         let Some(&index) = self.by_connection.get(&id) else { return };
         let Some(link) = self.links.get_mut(index) else { return };

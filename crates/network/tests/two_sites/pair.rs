@@ -11,7 +11,7 @@ use handfast_network::{
 };
 use handfast_pki::{
     Credential, Host, IdentityKind, IssueRequest, Issuer, KeyAlgorithm, Name, PrivateKey, Profile,
-    SpiffeId, Subject, SystemEntropy, TrustDomain,
+    SpiffeId, Subject, SystemEntropy, TrustAnchors, TrustDomain,
 };
 use handfast_tls::{ClientOptions, ServerOptions, client_config, server_config};
 use jiff::Timestamp;
@@ -58,6 +58,10 @@ impl Domain {
         server_config(&credential, &ServerOptions::link(self.name.clone())).unwrap()
     }
 
+    pub(crate) fn anchors(&self) -> TrustAnchors {
+        self.ca.anchors().clone()
+    }
+
     pub(crate) fn client(&self, site: &str) -> Arc<ClientConfig> {
         let credential = self.credential(Profile::LinkClient, site, &[]);
         let options = ClientOptions::link(self.name.clone());
@@ -85,8 +89,10 @@ impl Site {
     }
 
     /// Opens the link port; says where.
-    pub(crate) fn open(&mut self, tls: Arc<ServerConfig>) -> SocketAddr {
-        self.plan.access = Some(LinkAccess { bind: ([127, 0, 0, 1], 0).into(), tls });
+    pub(crate) fn open(&mut self, domain: &Domain) -> SocketAddr {
+        let tls = domain.server(self.plan.site.as_ref());
+        let anchors = domain.anchors();
+        self.plan.access = Some(LinkAccess { bind: ([127, 0, 0, 1], 0).into(), tls, anchors });
         self.apply();
         let status = self.until("the link port listens", |s| {
             s.access.as_ref().is_some_and(|a| a.bind.port() != 0)
@@ -98,7 +104,8 @@ impl Site {
         bind
     }
 
-    pub(crate) fn link(&mut self, name: &str, to: SocketAddr, tls: Arc<ClientConfig>) {
+    pub(crate) fn link(&mut self, name: &str, to: SocketAddr, domain: &Domain) {
+        let tls = domain.client(self.plan.site.as_ref());
         self.plan.links.retain(|link| link.name.as_ref() != name);
         self.plan.links.push(LinkPlan {
             name: name.parse().unwrap(),
@@ -106,6 +113,7 @@ impl Site {
             port: to.port(),
             cost: 1,
             tls,
+            anchors: domain.anchors(),
         });
         self.apply();
     }
@@ -167,9 +175,9 @@ pub(crate) fn linked(service: SocketAddr) -> (Site, Site, SocketAddr) {
     let domain = Domain::new("demo.example");
     let mut west = Site::new("west");
     let mut east = Site::new("east");
-    let door = west.open(domain.server("west"));
+    let door = west.open(&domain);
     west.connector("svc", service);
-    east.link("to-west", door, domain.client("east"));
+    east.link("to-west", door, &domain);
     let front = east.listener("svc");
     east.until_served("svc");
     (west, east, front)
