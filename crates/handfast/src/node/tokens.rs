@@ -1,5 +1,7 @@
 //! Tokens that this site gives out: asked for over the admin API, or declared as AccessGrants.
 
+use std::fs::DirBuilder;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -101,6 +103,12 @@ impl Core {
                 cost: None,
                 site: grant.spec.settings().ok().and_then(|s| s.site).map(|site| site.to_string()),
             };
+            // The place first: a code that could not be written down would be lost.
+            let place = DirBuilder::new().mode(0o700).recursive(true).create(self.tokens());
+            if let Err(error) = place {
+                tracing::error!(%error, grant = %grant.name, "there is no place for a token");
+                continue;
+            }
             let made = match self.issue_token(request, "AccessGrant").await {
                 Ok(token) => write_token(&file, &token).map_err(|error| {
                     (
@@ -127,7 +135,11 @@ impl Core {
     }
 
     fn token_file(&self, grant: &Name) -> PathBuf {
-        self.paths.runtime.join("tokens").join(format!("{grant}.yaml"))
+        self.tokens().join(format!("{grant}.yaml"))
+    }
+
+    fn tokens(&self) -> PathBuf {
+        self.paths.runtime.join("tokens")
     }
 }
 
