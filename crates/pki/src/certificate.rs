@@ -229,6 +229,12 @@ impl Inner {
     /// The certificate and how many octets follow it.
     fn read(der: &[u8]) -> Option<(usize, Self)> {
         let (rest, parsed) = X509Certificate::from_der(der).ok()?;
+        // The algorithm outside the signature must repeat the one inside (RFC 5280 section 4.1.1.2).
+        let strict = parsed.signature_algorithm == parsed.tbs_certificate.signature
+            && signature::is_envelope(parsed.as_raw());
+        if !strict {
+            return None;
+        }
         let inner = Self {
             der: der.to_vec(),
             signed: parsed.tbs_certificate.as_ref().to_vec(),

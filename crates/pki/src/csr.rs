@@ -60,7 +60,7 @@ impl Csr {
         }
         let (rest, parsed) =
             X509CertificationRequest::from_der(der).map_err(|_| CsrError::Malformed)?;
-        if !rest.is_empty() {
+        if !rest.is_empty() || !signature::is_envelope(der) {
             return Err(CsrError::Malformed);
         }
         let info = &parsed.certification_request_info;

@@ -140,6 +140,23 @@ pub(crate) fn verify(
         .map_err(|_| SignatureError::Mismatch)
 }
 
+/// Whether `der` is, strictly, a SEQUENCE of content, algorithm and signature: the envelope of certificates and
+/// requests (RFC 5280 section 4.1, RFC 2986 section 4). It is not under the signature and x509-parser takes some
+/// wrong tags in it, so that one certificate could be passed on under several fingerprints.
+pub(crate) fn is_envelope(der: &[u8]) -> bool {
+    let signature_bits = yasna::parse_der(der, |reader| {
+        reader.read_sequence(|envelope| {
+            envelope.next().read_der()?;
+            envelope.next().read_sequence(|algorithm| {
+                algorithm.next().read_oid()?;
+                algorithm.read_optional(|parameters| Ok(parameters.read_der()?.len()))
+            })?;
+            Ok(envelope.next().read_bitvec_bytes()?.1)
+        })
+    });
+    signature_bits.is_ok_and(|bits| bits % 8 == 0)
+}
+
 /// RSA-PSS carries its hash in its parameters (RFC 4055 section 3.1).
 fn pss(identifier: &AlgorithmIdentifier<'_>) -> Option<SignatureAlgorithm> {
     let Ok(Parsed::RSASSA_PSS(parameters)) = Parsed::try_from(identifier) else {

@@ -152,6 +152,24 @@ fn no_expiry_is_the_end_of_time() {
     assert_eq!(read.leaf().not_before(), "2000-01-01T00:00:00Z".parse().unwrap());
 }
 
+#[test]
+fn a_certificate_with_any_bit_flipped_is_refused_or_not_signed() {
+    let (authority, credential) = fixed();
+    let der = credential.leaf().der();
+    let signed = |der: &[u8]| {
+        let read = Certificate::from_der(der)?;
+        Ok::<_, CertificateError>(read.verify_signed_by(authority.site_ca().certificate()).is_ok())
+    };
+    assert_eq!(signed(der), Ok(true));
+    for position in 0..der.len() {
+        for bit in 0..8 {
+            let mut changed = der.to_vec();
+            changed[position] ^= 1 << bit;
+            assert_ne!(signed(&changed), Ok(true), "octet {position}, bit {bit}");
+        }
+    }
+}
+
 /// Everything one can ask of a certificate.
 fn exercise(certificate: &Certificate) {
     let (authority, credential) = fixed();

@@ -187,17 +187,21 @@ proptest! {
     }
 
     #[test]
-    fn a_changed_request_is_never_accepted(position in any::<prop::sample::Index>(), change in 1..=255_u8) {
-        let mut der = fixed_request().der().to_vec();
-        let position = position.index(der.len());
-        der[position] ^= change;
-        // Everything is under the signature or is the signature.
-        prop_assert!(Csr::from_der(&der).is_err());
-    }
-
-    #[test]
     fn a_cut_request_is_never_accepted(length in any::<prop::sample::Index>()) {
         let der = fixed_request().der();
         prop_assert!(Csr::from_der(&der[..length.index(der.len())]).is_err());
+    }
+}
+
+#[test]
+fn a_request_with_any_bit_flipped_is_refused() {
+    let der = fixed_request().der();
+    for position in 0..der.len() {
+        for bit in 0..8 {
+            // Everything is under the signature, is the signature, or is the envelope around both.
+            let mut changed = der.to_vec();
+            changed[position] ^= 1 << bit;
+            assert!(Csr::from_der(&changed).is_err(), "octet {position}, bit {bit}");
+        }
     }
 }
