@@ -193,18 +193,26 @@ impl Records {
         result
     }
 
-    /// After an error of ours rustls has one alert for the peer; it goes into the send buffer. The
-    /// next call would look at the input again, which an error leaves in no state to be looked at.
+    /// After an error of ours rustls has an alert for the peer, behind what it had not sent yet; all of
+    /// it goes into the send buffer. One call more would look at the input again, which an error
+    /// leaves in no state to be looked at.
     fn encode_alert(&mut self) {
         let input = &mut self.input[..self.filled];
+        let (output, tail) = (&mut self.output, &mut self.tail);
         match &mut self.side {
             Side::Client(conn) => {
-                step(&mut ***conn, input, &mut self.output, &mut self.tail, &mut |_| {})
+                while conn.wants_write()
+                    && step(&mut ***conn, input, output, tail, &mut |_| {}).next.is_ok()
+                {
+                }
             }
             Side::Server(conn) => {
-                step(&mut ***conn, input, &mut self.output, &mut self.tail, &mut |_| {})
+                while conn.wants_write()
+                    && step(&mut ***conn, input, output, tail, &mut |_| {}).next.is_ok()
+                {
+                }
             }
-        };
+        }
     }
 
     /// Plaintext bytes that [`Records::seal`] takes now.
