@@ -5,4 +5,8 @@
 )]
 
 pub mod authority;
+pub mod eventually;
 pub mod openssl;
+pub mod place;
+pub mod site;
+pub mod traffic;
