@@ -4,6 +4,7 @@
 mod edges;
 mod pages;
 mod sources;
+mod wire;
 
 use std::path::Path;
 use std::process::Command;
@@ -15,6 +16,7 @@ pub(crate) fn check(root: &Path) -> Result<Vec<String>> {
     let mut findings = edges::check(root)?;
     findings.extend(sources::check(root)?);
     findings.extend(pages::check(root)?);
+    findings.extend(wire::check(root)?);
     Ok(findings)
 }
 
