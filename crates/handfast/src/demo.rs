@@ -20,7 +20,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::exit::Exit;
 use crate::output::{Format, Output, Page};
 use stage::Stage;
-use story::{Broken, Step, Story};
+use story::{Broken, Proof, Step, Story};
 
 pub(crate) use service::{ServiceArguments, serve};
 
@@ -41,6 +41,7 @@ pub(crate) struct Arguments {
 pub(crate) async fn run(arguments: Arguments, output: Output) -> anyhow::Result<Exit> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
+    let mut hangup = signal(SignalKind::hangup())?;
     let mut stage = Stage::set()?;
     let mut story = Story::new(output);
     output.say(&format!("Two sites on this machine, in {}", stage.directory().display()))?;
@@ -50,11 +51,13 @@ pub(crate) async fn run(arguments: Arguments, output: Output) -> anyhow::Result<
         _ = play(&mut story, &mut stage) => None,
         _ = interrupt.recv() => Some("interrupted by Ctrl-C"),
         _ = terminate.recv() => Some("interrupted by SIGTERM"),
+        _ = hangup.recv() => Some("interrupted: the terminal is gone"),
     };
     if let Some(why) = interrupted {
         story.interrupted(why);
     }
 
+    stage.shell.note("kill $(jobs -p)   # ends both nodes".to_owned());
     let typed = stage.shell.typed();
     let alias = format!("alias handfast={}", stage.shell.binary().display());
     let mut kept = None;
@@ -62,23 +65,27 @@ pub(crate) async fn run(arguments: Arguments, output: Output) -> anyhow::Result<
         kept = Some(Kept::of(&stage));
         stage.keep();
     } else {
-        let struck =
-            story.step("cleanup", "both nodes drained and ended, the directory removed", async {
-                stage.strike().await.map(|()| story::Proof::new("nothing is left behind"))
-            });
-        let _ = struck.await;
+        let title = "both nodes drained and ended, the directory removed";
+        let struck = async { stage.strike().await.map(|()| Proof::new("nothing is left behind")) };
+        // If it did not hold, that is in the story.
+        let _ = story.step("cleanup", title, struck).await;
     }
 
     let ok = story.holds();
     let seconds = story.elapsed().as_secs_f64();
     if output.format() == Format::Text {
         let mut page = Page::new(output.is_interactive());
-        by_hand(&mut page, &alias, &typed, kept.as_ref());
-        page.gap();
-        page.line(if ok {
-            format!("Every step held. {seconds:.1} s")
-        } else {
-            format!("A step did not hold: see above. {seconds:.1} s")
+        if ok {
+            by_hand(&mut page, &alias, &typed);
+            if let Some(kept) = &kept {
+                still_running(&mut page, kept);
+            }
+        }
+        page.line("");
+        page.line(match (ok, interrupted.is_some()) {
+            (true, _) => format!("Every step held. {seconds:.1} s"),
+            (false, true) => format!("Interrupted after {seconds:.1} s."),
+            (false, false) => format!("A step did not hold: see ✗ above. {seconds:.1} s"),
         });
         crate::output::print(&page.finish())?;
     } else {
@@ -137,13 +144,16 @@ impl Kept {
     }
 }
 
-fn by_hand(page: &mut Page, alias: &str, typed: &[String], kept: Option<&Kept>) {
-    page.heading("The same by hand");
+fn by_hand(page: &mut Page, alias: &str, typed: &[String]) {
+    page.line("");
+    page.heading("The same by hand, in an empty directory");
     page.line(format!("  {alias}"));
     for line in typed {
         page.line(format!("  {line}"));
     }
-    let Some(kept) = kept else { return };
+}
+
+fn still_running(page: &mut Page, kept: &Kept) {
     page.heading("Still running");
     page.line(format!("  cd {}", kept.directory));
     page.line("  handfast --home east link status");
@@ -151,5 +161,6 @@ fn by_hand(page: &mut Page, alias: &str, typed: &[String], kept: Option<&Kept>) 
     for log in &kept.logs {
         page.line(format!("  less {log}"));
     }
-    page.line(format!("Stop it with:\n  {}", kept.stop));
+    page.heading("Stop it with");
+    page.line(format!("  {}", kept.stop));
 }

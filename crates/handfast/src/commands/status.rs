@@ -26,7 +26,8 @@ pub(crate) struct Arguments {
 pub(crate) async fn run(arguments: &Arguments, context: &Context) -> anyhow::Result<()> {
     let client = context.client();
     let status = answer(&client, arguments.wait.unwrap_or_default()).await?;
-    let refusals = client.faults().await?.refusals;
+    let mut refusals = client.faults().await?.refusals;
+    refusals.sort_by_key(|refusal| std::cmp::Reverse(refusal.at));
     let view = View { status, refusals };
     context.output.show(&view, |page| draw(page, &view, context))
 }
@@ -37,6 +38,7 @@ pub(crate) async fn run(arguments: &Arguments, context: &Context) -> anyhow::Res
 struct View {
     #[serde(flatten)]
     status: NodeStatus,
+    /// The latest first.
     refusals: Vec<RefusalView>,
 }
 
@@ -63,7 +65,10 @@ fn draw(page: &mut Page, view: &View, context: &Context) {
         ("state", words::node(status.state).to_owned()),
         ("trust domain", status.trust_domain.clone().unwrap_or_default()),
         ("version", status.version.clone()),
-        ("process", format!("{}, started {}", status.pid, words::distance(status.started_at, now))),
+        (
+            "process",
+            format!("{}, started {}", status.pid, words::moment(Some(status.started_at), now)),
+        ),
         ("home", status.home.clone()),
         ("certificates", certificates(view)),
         ("next renewal", words::moment(status.credentials.next_renewal, now)),

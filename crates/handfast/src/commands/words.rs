@@ -92,6 +92,9 @@ pub(super) fn moment(moment: Option<Timestamp>, now: Timestamp) -> String {
 /// How far a moment is away: `in 23 h`, `5 min ago`.
 pub(super) fn distance(moment: Timestamp, now: Timestamp) -> String {
     let seconds = moment.as_second() - now.as_second();
+    if seconds == 0 {
+        return "now".to_owned();
+    }
     let span = span(seconds.unsigned_abs());
     if seconds < 0 { format!("{span} ago") } else { format!("in {span}") }
 }
@@ -141,6 +144,7 @@ mod tests {
     fn moments_say_how_far_away_they_are() {
         let now = Timestamp::from_second(1_000_000).expect("in range");
         let at = |offset: i64| Timestamp::from_second(1_000_000 + offset).expect("in range");
+        assert_eq!(distance(at(0), now), "now");
         assert_eq!(distance(at(60), now), "in 60 s");
         assert_eq!(distance(at(-3_600), now), "60 min ago");
         assert_eq!(distance(at(86_400), now), "in 24 h");

@@ -74,7 +74,7 @@ impl Running {
     pub(super) async fn stop(mut self) -> anyhow::Result<ExitStatus> {
         let name = self.name.clone();
         let mut child = self.child.take().with_context(|| format!("{name} runs no longer"))?;
-        terminate(&child);
+        terminate(child.id());
         let deadline = Instant::now() + DRAIN_LIMIT;
         loop {
             if let Some(status) = child.try_wait()? {
@@ -104,8 +104,9 @@ impl Drop for Running {
     }
 }
 
-fn terminate(child: &Child) {
-    let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+/// Asks a process to end.
+pub(super) fn terminate(pid: u32) {
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
     if let Some(pid) = pid {
         // It may have ended already: then there is nothing to ask for, and the wait below sees it.
         let _ = kill_process(pid, Signal::TERM);

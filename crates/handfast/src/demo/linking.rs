@@ -43,6 +43,7 @@ async fn create_east(stage: &Stage) -> anyhow::Result<Proof> {
 async fn start_node(stage: &mut Stage, home: &'static str) -> anyhow::Result<Proof> {
     stage.shell.note(format!("handfast --home {home} run &"));
     let pid = stage.start(home, &format!("--home {home} run"))?;
+    stage.shell.typed_run(&format!("--home {home} status --wait 10s")).await?;
     stage
         .until(&format!("node {home} is ready"), async |shell| {
             let ended = shell.run(&format!("--home {home} status -o json")).await?;

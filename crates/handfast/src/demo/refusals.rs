@@ -39,11 +39,7 @@ pub(super) async fn play(story: &mut Story, stage: &mut Stage) -> Result<(), Bro
 
 /// Knocks at west's link port with nothing in hand.
 async fn nobody(stage: &mut Stage) -> anyhow::Result<Proof> {
-    let line = format!(
-        "cert verify 127.0.0.1:{} --ca {} --alpn {ALPN}",
-        stage.ports.link,
-        ca(stage).await?
-    );
+    let line = format!("cert verify 127.0.0.1:{} --ca {} --alpn {ALPN}", stage.ports.link, CA);
     let said = knock(stage, &line).await?;
     let seen = seen_by_west(stage, "no-certificate").await?;
     Ok(refused("west asked for a certificate, and hung up", &said, "west", &seen))
@@ -52,10 +48,10 @@ async fn nobody(stage: &mut Stage) -> anyhow::Result<Proof> {
 /// Shows west a certificate that says all the right things, signed by somebody else's CA.
 async fn stranger(stage: &mut Stage) -> anyhow::Result<Proof> {
     forge(stage.directory()).context("cannot make a certificate of another CA")?;
+    stage.shell.note(STRANGER.to_owned());
     let line = format!(
         "cert verify 127.0.0.1:{} --ca {} --cert stranger.crt --key stranger.key --alpn {ALPN}",
-        stage.ports.link,
-        ca(stage).await?
+        stage.ports.link, CA
     );
     let said = knock(stage, &line).await?;
     let seen = seen_by_west(stage, "unknown-issuer").await?;
@@ -166,11 +162,6 @@ struct Seen {
     refusals: Vec<RefusalView>,
 }
 
-/// West's CA certificate, as east has it: what a stranger may know, for it is no secret.
-async fn ca(stage: &Stage) -> anyhow::Result<String> {
-    Ok(format!("east/runtime/certs/{}/ca.crt", link_name(stage).await?))
-}
-
 async fn link_name(stage: &Stage) -> anyhow::Result<String> {
     let links = links(&stage.shell, "east").await?;
     links.into_iter().map(|link| link.name).find(|name| name != POSER).context("east has no link")
@@ -198,6 +189,13 @@ fn forge(directory: &Path) -> anyhow::Result<()> {
 
 /// The name of the impostor's Link and credential at east.
 const POSER: &str = "poser";
+
+/// West's CA certificate: a stranger may have it, for it is no secret.
+const CA: &str = "west/runtime/certs/handfast-site-server/ca.crt";
+
+/// How a user makes a certificate of another CA.
+const STRANGER: &str = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=stranger \
+                        -keyout stranger.key -out stranger.crt";
 
 /// The links' application protocol, as it is typed.
 const ALPN: &str = "handfast-link/1";

@@ -1,12 +1,15 @@
 //! Runs `handfast` commands exactly as a user would type them: the same binary, the same arguments, as a child process.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use serde::de::DeserializeOwned;
 
+use super::child::{POLL, terminate};
 use crate::exit::Exit;
 use crate::failure::Failure;
 
@@ -15,6 +18,7 @@ pub(super) struct Shell {
     binary: PathBuf,
     directory: PathBuf,
     typed: Mutex<Vec<String>>,
+    running: Arc<Mutex<BTreeSet<u32>>>,
 }
 
 /// How one command ended.
@@ -30,7 +34,7 @@ impl Shell {
     pub(super) fn new(directory: PathBuf) -> anyhow::Result<Self> {
         let binary =
             std::env::current_exe().context("cannot find the running program's own file")?;
-        Ok(Self { binary, directory, typed: Mutex::new(Vec::new()) })
+        Ok(Self { binary, directory, typed: Mutex::default(), running: Arc::default() })
     }
 
     /// The directory all relative paths start from.
@@ -52,9 +56,18 @@ impl Shell {
     /// Runs a command (words are separated by single spaces) and waits for its end, whatever it is.
     pub(super) async fn run(&self, line: &str) -> anyhow::Result<Ended> {
         let mut command = self.command(line);
-        command.stdin(Stdio::null());
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let running = Arc::clone(&self.running);
         // Blocking and bounded: each of our commands has its own time limits.
-        let finished = tokio::task::spawn_blocking(move || command.output()).await?;
+        let finished = tokio::task::spawn_blocking(move || {
+            let child = command.spawn()?;
+            let pid = child.id();
+            guarded(&running).insert(pid);
+            let finished = child.wait_with_output();
+            guarded(&running).remove(&pid);
+            finished
+        });
+        let finished = finished.await?;
         let finished = finished.with_context(|| format!("cannot start `handfast {line}`"))?;
         Ok(Ended {
             line: line.to_owned(),
@@ -78,16 +91,37 @@ impl Shell {
         command
     }
 
+    /// Ends commands that were given up on and run still, so that none writes where the demo cleans up.
+    pub(super) async fn abandon(&self) {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let pids: Vec<u32> = guarded(&self.running).iter().copied().collect();
+            if pids.is_empty() || Instant::now() > deadline {
+                return;
+            }
+            pids.into_iter().for_each(terminate);
+            tokio::time::sleep(POLL).await;
+        }
+    }
+
     /// Keeps a line for the list of commands to be typed by hand.
     pub(super) fn note(&self, line: String) {
-        self.typed.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(line);
+        guarded(&self.typed).push(line);
     }
 
     /// What a user has to type to get the same.
     pub(super) fn typed(&self) -> Vec<String> {
-        self.typed.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+        guarded(&self.typed).clone()
     }
 }
+
+/// What is behind the lock; a list of lines or numbers is whole at every moment.
+fn guarded<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// How long a command that was asked to end may take.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 impl Ended {
     /// What it printed, as JSON.

@@ -2,11 +2,13 @@
 
 use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt as _;
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use handfast_api::status::{CredentialStatus, LinkStatus};
+use rustix::process::Signal;
 
 use super::child::{POLL, Running};
 use super::ports;
@@ -108,11 +110,13 @@ impl Stage {
 
     /// Ends every child, newest first, and removes the directory. Says which child did not drain in time.
     pub(super) async fn strike(mut self) -> anyhow::Result<()> {
+        self.shell.abandon().await;
         let mut untidy = Vec::new();
         while let Some(child) = self.children.pop() {
             let log = child.log().to_owned();
             let status = child.stop().await?;
-            if !status.success() {
+            // Ended by our own SIGTERM before it could say that it heard: it had nothing to drain yet.
+            if !status.success() && status.signal() != Some(Signal::TERM.as_raw()) {
                 let words = std::fs::read_to_string(&log).unwrap_or_default();
                 let last = words.lines().last().unwrap_or_default().to_owned();
                 untidy.push(format!("{} ended with {status}: {last}", log.display()));

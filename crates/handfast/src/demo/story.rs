@@ -33,7 +33,7 @@ impl Proof {
         let value = value.into();
         let shown = value.as_str().map_or_else(|| value.to_string(), ToOwned::to_owned);
         self.lines.push((name.to_owned(), shown));
-        self.facts.insert(name.replace(' ', "_"), value);
+        self.facts.insert(camel_case(name), value);
         self
     }
 
@@ -48,6 +48,23 @@ impl Proof {
         self.log.extend(lines);
         self
     }
+}
+
+/// `key exchange` as programs read it: `keyExchange`.
+fn camel_case(name: &str) -> String {
+    let mut upper = false;
+    let mut text = String::with_capacity(name.len());
+    for letter in name.chars() {
+        match letter {
+            ' ' => upper = true,
+            letter if upper => {
+                text.extend(letter.to_uppercase());
+                upper = false;
+            }
+            letter => text.push(letter),
+        }
+    }
+    text
 }
 
 /// One finished step, as `-o json` has it.

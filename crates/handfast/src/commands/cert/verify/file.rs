@@ -214,7 +214,7 @@ impl Verdict {
             .unwrap_or_default();
         Err(Failure::new(
             Exit::Failed,
-            format!("it would not be accepted as a {} certificate", self.purpose),
+            format!("it would not be accepted as a {} certificate", self.uses),
         )
         .at(&self.target)
         .because(why)
@@ -257,7 +257,7 @@ impl Verdict {
             page.line(format!(
                 "{} as a {} certificate: {proven}.",
                 Tone::Good.paint("ok"),
-                self.purpose
+                self.uses
             ));
         }
     }
