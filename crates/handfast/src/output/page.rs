@@ -3,8 +3,8 @@
 use std::fmt::Write as _;
 
 use anstyle::{AnsiColor, Style};
-use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
-use comfy_table::{ContentArrangement, Table};
+use comfy_table::presets::NOTHING;
+use comfy_table::{Attribute, Cell, Color, ContentArrangement, Table};
 
 /// How a word is meant, for those who see colour. Nothing is said by colour alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,6 +29,15 @@ impl Tone {
         }
     }
 
+    const fn colour(self) -> Color {
+        match self {
+            Self::Bad => Color::Red,
+            Self::Faint => Color::DarkGrey,
+            Self::Good => Color::Green,
+            Self::Warn => Color::Yellow,
+        }
+    }
+
     /// The text in this tone, as ANSI escapes (the output stream strips them where they do not belong).
     pub(crate) fn paint(self, text: &str) -> String {
         let style = self.style();
@@ -38,14 +47,18 @@ impl Tone {
     /// The tone of a state word as nodes report them.
     pub(crate) fn of_state(state: &str) -> Option<Self> {
         match state {
-            "connected" | "listening" | "ok" | "ready" | "running" | "up" | "valid" | "active" => {
-                Some(Self::Good)
-            }
-            "connecting" | "draining" | "expiring" | "pending" | "renewing" | "starting"
-            | "waiting" => Some(Self::Warn),
-            "broken" | "down" | "error" | "expired" | "failed" | "fault" | "missing" => {
-                Some(Self::Bad)
-            }
+            "ready" | "renewed" | "up" | "valid" => Some(Self::Good),
+            "connecting"
+            | "degraded"
+            | "draining"
+            | "not ready"
+            | "not yet valid"
+            | "renewal due"
+            | "renewing"
+            | "starting"
+            | "waiting"
+            | "waits for a connector" => Some(Self::Warn),
+            "broken" | "down" | "expired" | "failed" | "missing" => Some(Self::Bad),
             _ => None,
         }
     }
@@ -117,11 +130,17 @@ impl Page {
 
     fn drawn(&mut self, header: &[&str], rows: &[Vec<String>]) {
         let mut table = Table::new();
-        table.load_style(UTF8_HORIZONTAL_ONLY);
+        table.load_style(NOTHING);
         table.set_content_arrangement(ContentArrangement::Dynamic);
-        table.set_header(header.to_vec());
+        // The stream takes colours out again where `NO_COLOR` asks for that.
+        table.enforce_styling();
+        table
+            .set_header(header.iter().map(|title| Cell::new(title).add_attribute(Attribute::Bold)));
         for row in rows {
-            table.add_row(row.clone());
+            table.add_row(row.iter().map(|text| match Tone::of_state(text) {
+                Some(tone) => Cell::new(text).fg(tone.colour()),
+                None => Cell::new(text),
+            }));
         }
         self.line(table.trim_fmt());
     }
@@ -184,6 +203,6 @@ mod tests {
         let mut page = Page::new(true);
         page.table(&["NAME"], &[vec!["west".into()]], "none");
         let text = page.finish();
-        assert!(text.contains("west") && text.contains('─'), "{text}");
+        assert!(text.contains("west") && text.contains("\x1b[1m"), "{text:?}");
     }
 }
