@@ -57,6 +57,8 @@ const DRAIN: Duration = Duration::from_secs(20);
 /// Runs the node of `home` until it is told to end.
 pub(crate) async fn run(home: HomePaths, options: RunOptions) -> anyhow::Result<()> {
     logging::start(options.log_format);
+    // First of all: a signal that comes while the node starts is an orderly end too.
+    let mut stopping = signals::Stopping::new().context("cannot listen for signals")?;
     let lock = Home::open(&home.root)?;
     let watch = WatchSettings::default();
     let core = Arc::new(Core::open(&lock, watch)?);
@@ -86,7 +88,6 @@ pub(crate) async fn run(home: HomePaths, options: RunOptions) -> anyhow::Result<
     tasks.spawn(Arc::clone(&core).answer_peers(shutdown.clone()));
     signals::ready();
 
-    let mut stopping = signals::Stopping::new().context("cannot listen for signals")?;
     let mut watchdog = signals::Watchdog::new();
     loop {
         let wake = core.wake_in(clock::now());

@@ -84,8 +84,8 @@ impl Node for Admin {
                 view::accesses(&self.core, &network)
             },
             links,
+            connectors: view::connectors(&network),
             listeners: network.listeners.into_iter().map(view::listener).collect(),
-            connectors: network.connectors.into_iter().map(view::connector).collect(),
             credentials: CredentialSummary::of(&credentials),
             problems,
         }
@@ -101,7 +101,7 @@ impl Node for Admin {
     }
 
     async fn connectors(&self) -> Vec<ConnectorStatus> {
-        self.network_status().await.connectors.into_iter().map(view::connector).collect()
+        view::connectors(&self.network_status().await)
     }
 
     async fn credentials(&self) -> Result<Vec<CredentialStatus>, Refusal> {
@@ -121,7 +121,7 @@ impl Node for Admin {
             })
             .collect();
         refusals.extend(self.core.state().refusals.iter().cloned());
-        refusals.sort_by_key(|refusal| refusal.at);
+        refusals.sort_by_key(|refusal| std::cmp::Reverse(refusal.at));
         Faults { problems: self.core.problems(), refusals }
     }
 

@@ -187,7 +187,9 @@ impl Core {
                     line: None,
                     message: match &error {
                         GrantServerError::Bind { source, .. } => {
-                            format!("no token can be redeemed: cannot listen on {address}: {source}")
+                            format!(
+                                "no token can be redeemed: cannot listen on {address}: {source}"
+                            )
                         }
                         other => other.to_string(),
                     },

@@ -117,15 +117,25 @@ pub(super) fn listener(listener: network::ListenerStatus) -> ListenerStatus {
     }
 }
 
-pub(super) fn connector(connector: network::ConnectorStatus) -> ConnectorStatus {
+/// A connector has a matching listener when one is here, or when flows have come: what other sites
+/// listen for is theirs to know.
+pub(super) fn connectors(status: &network::NetworkStatus) -> Vec<ConnectorStatus> {
+    let matches = |connector: &network::ConnectorStatus| {
+        connector.traffic.total > 0
+            || status.listeners.iter().any(|l| l.routing_key == connector.routing_key)
+    };
+    status.connectors.iter().map(|c| connector(c, matches(c))).collect()
+}
+
+fn connector(connector: &network::ConnectorStatus, has_matching_listener: bool) -> ConnectorStatus {
     let (host, port) = split(&connector.target);
     ConnectorStatus {
         name: connector.name.to_string(),
-        routing_key: connector.routing_key,
+        routing_key: connector.routing_key.clone(),
         host,
         port,
         state: if connector.fault.is_some() { EdgeState::Failed } else { EdgeState::Ready },
-        has_matching_listener: connector.traffic.total > 0,
+        has_matching_listener,
         connections_open: connector.traffic.open,
         connections_total: connector.traffic.total,
         bytes_in: connector.traffic.bytes_in,
