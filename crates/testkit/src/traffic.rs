@@ -2,11 +2,13 @@
 //! what they see is what an ordinary application sees.
 
 use std::io::{self, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
+
+use socket2::{Domain, Socket, Type};
 
 /// Answers every connection with its name and a line feed, then with what it is sent.
 #[derive(Debug)]
@@ -118,6 +120,15 @@ pub fn visit(port: u16) -> io::Result<String> {
     let service = client.service.clone();
     client.end()?;
     Ok(service)
+}
+
+/// A connection to a port of 127.0.0.1 that comes from another address of this machine (127.0.0.0/8 is
+/// all local on Linux).
+pub fn connect_from(source: Ipv4Addr, port: u16) -> io::Result<TcpStream> {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+    socket.bind(&SocketAddr::from((source, 0)).into())?;
+    socket.connect_timeout(&SocketAddr::from((Ipv4Addr::LOCALHOST, port)).into(), ANSWER)?;
+    Ok(socket.into())
 }
 
 /// Clients that keep asking, on kept connections and on new ones.
