@@ -32,6 +32,16 @@ impl Core {
         if let Some(fault) = self.state().grant_fault.clone() {
             return Err(Refusal::new(RefusalCode::NotReady, fault.message, fault.remedy));
         }
+        let credential = &access.spec.tls_credentials;
+        let live =
+            self.state().report.as_ref().is_some_and(|report| report.live.contains_key(credential));
+        if !live {
+            return Err(Refusal::new(
+                RefusalCode::NotReady,
+                format!("the grant port is closed: its credential `{credential}` cannot be used"),
+                "see why with `handfast status`, and ask again when it is mended",
+            ));
+        }
         let options = self.options(&request, actor)?;
         let core = Arc::clone(self);
         let work = tokio::task::spawn_blocking(move || {
