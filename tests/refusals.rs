@@ -2,13 +2,11 @@
 //! our certificates. Skipped, with one line, where there is no `openssl` command.
 
 use std::fs;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
 
 use handfast_testkit::authority::TestAuthority;
-use handfast_testkit::eventually::{eventually, until, within};
+use handfast_testkit::eventually::{eventually, until};
 use handfast_testkit::openssl::OpenSsl;
 use handfast_testkit::place::{Place, free_port};
 use handfast_testkit::site::Site;
@@ -25,27 +23,11 @@ impl Drop for Running {
     }
 }
 
-/// `openssl s_client` at the link port of `west`; what it printed until the node closed the connection.
+/// `openssl s_client` at the link port of `west`; what it printed until the node closed the connection:
+/// at once when it refuses, and when it gave up waiting for a hello else.
 fn s_client(west: &Site, openssl: &OpenSsl, arguments: &[&str]) -> String {
     let anchors = west.path("runtime/certs/handfast-site-server/ca.crt");
-    let child = Command::new("openssl")
-        .args(["s_client", "-connect", &format!("127.0.0.1:{}", west.link_port())])
-        .args(["-CAfile", &anchors.display().to_string(), "-verify_ip", "127.0.0.1"])
-        .args(["-verify_return_error", "-ign_eof", "-nocommands"])
-        .args(arguments)
-        .current_dir(openssl.directory())
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("openssl");
-    let mut child = Running(child);
-    // It ends when the node closes: at once when it refuses, and when it gave up waiting for a hello else.
-    within(Duration::from_secs(60), "s_client ends", || child.0.try_wait().expect("a child"));
-    let mut text = String::new();
-    child.0.stdout.take().expect("piped").read_to_string(&mut text).expect("UTF-8");
-    child.0.stderr.take().expect("piped").read_to_string(&mut text).expect("UTF-8");
-    text
+    openssl.s_client(west.link_port(), &anchors, arguments)
 }
 
 fn refusal_codes(west: &Site) -> Vec<String> {
@@ -155,6 +137,8 @@ fn a_good_link_certificate_is_accepted_at_the_link_port() {
     {
         assert!(said.contains(word), "no {word:?} in {said}");
     }
+    // Rule 5: nothing to resume with is handed out.
+    assert!(!said.contains("New Session Ticket"), "{said}");
     // The handshake held: what it is refused for is that it never says hello.
     assert!(!said.contains("SSL alert number"), "{said}");
     let codes = refusal_codes(&west);

@@ -5,6 +5,8 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use crate::eventually::until;
+
 /// What one `openssl` command answered.
 #[derive(Clone, Debug)]
 pub struct Answer {
@@ -67,6 +69,30 @@ impl OpenSsl {
         let answer = self.run(command.split_whitespace());
         assert!(answer.ok, "openssl {command}: {}", answer.text);
         answer.text
+    }
+
+    /// `openssl s_client` at a port of 127.0.0.1, which must show a certificate for that address under
+    /// `anchors`. Returns what it printed until the other side closed the connection.
+    pub fn s_client(&self, port: u16, anchors: &Path, arguments: &[&str]) -> String {
+        let mut child = Command::new("openssl")
+            .args(["s_client", "-connect", &format!("127.0.0.1:{port}")])
+            .args(["-CAfile", &anchors.display().to_string(), "-verify_ip", "127.0.0.1"])
+            .args(["-verify_return_error", "-ign_eof", "-nocommands"])
+            .args(arguments)
+            .current_dir(self.directory.path())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("openssl runs");
+        // Open as long as the other side lets it be: with an end of input it would leave by itself.
+        let input = child.stdin.take();
+        until("s_client ends", || child.try_wait().expect("a child").is_some());
+        drop(input);
+        let output = child.wait_with_output().expect("openssl ended");
+        let mut text = String::from_utf8_lossy(&output.stdout).into_owned();
+        text.push_str(&String::from_utf8_lossy(&output.stderr));
+        text
     }
 
     /// The content of a file that a command wrote.
