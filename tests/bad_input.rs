@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use handfast_pki::{CredentialPem, KeyAlgorithm, PrivateKey};
 use handfast_testkit::authority::TestAuthority;
-use handfast_testkit::eventually::{eventually, until, within};
+use handfast_testkit::eventually::{eventually, now, until, within};
 use handfast_testkit::place::{Place, free_port};
 use handfast_testkit::site::Site;
 use handfast_testkit::traffic::{Client, Echo, visit};
@@ -99,7 +99,7 @@ fn tokens_that_are_expired_spent_wrong_or_unknown() {
     let (short, issued) = issue("short.token", "--expiration-window 1s");
     let expires: Timestamp =
         issued["expirationTime"].as_str().expect("a time").parse().expect("a time");
-    until("it has expired", || Timestamp::now() > expires);
+    until("it has expired", || now() > expires);
     let error = redeem(&east, &short, 5);
     assert_eq!(error["error"], "refused");
     says(&error, &["expired"]);
@@ -116,10 +116,10 @@ fn tokens_that_are_expired_spent_wrong_or_unknown() {
     let misspelt = place.write("misspelt.token", text.replace("  code:", "  coed:"));
     says(&redeem(&east, &misspelt, 3), &["misspelt.token:8", "coed", "`code`"]);
     // Pinned: the right place with another CA is the wrong place.
-    let other = TestAuthority::new("demo.example", Timestamp::now()).anchors().to_pem();
-    let indented: String = other.lines().map(|line| format!("    {line}\n")).collect();
+    let other = TestAuthority::new("demo.example", now()).anchors().to_pem();
+    let indented = other.lines().map(|line| format!("    {line}")).collect::<Vec<_>>().join("\n");
     let head = text.split("  ca: |").next().expect("before the CA");
-    let pinned = place.write("pinned.token", format!("{head}  ca: |\n{indented}"));
+    let pinned = place.write("pinned.token", format!("{head}  ca: |\n{indented}\n"));
     let error = redeem(&east, &pinned, 5);
     assert_eq!(error["fault"], "unknown-issuer", "{error:#}");
     // Nobody is there.
@@ -290,7 +290,7 @@ fn supplied_credentials_that_cannot_be_used_leave_the_last_good_one_in_place() {
     let serving = || east.link(&link).expect("the link")["peer"]["serial"].clone();
     let good = serving();
 
-    let now = Timestamp::now();
+    let now = now();
     let authority = TestAuthority::new("demo.example", now);
     let day = Duration::from_secs(86_400);
     let host = ["127.0.0.1"];
@@ -477,7 +477,6 @@ fn libfaketime() -> Option<PathBuf> {
 }
 
 #[test]
-#[expect(clippy::print_stdout, reason = "a skipped test says so")]
 fn a_clock_that_is_wrong_by_a_day() {
     let Some(library) = libfaketime() else {
         println!("skipped: no libfaketime here (Debian package `faketime`)");

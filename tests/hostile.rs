@@ -4,8 +4,6 @@
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -51,6 +49,7 @@ impl Stage {
         assert_eq!(failures, Vec::<String>::new(), "of {answered} requests");
         // The high-water mark: what was given back since counts too.
         let grown = self.west.memory_kb("VmHWM").saturating_sub(self.quiet_kb);
+        println!("west grew by {grown} kB from {} kB", self.quiet_kb);
         assert!(grown < GROWTH_KB, "west grew by {grown} kB from {} kB", self.quiet_kb);
         let token = self.place.path("afterwards.token");
         eventually("tokens are issued and redeemed", || {
@@ -229,16 +228,13 @@ fn floods_of_idle_connections_leave_room_for_good_ones() {
     let load = Load::start(stage.port, 1, 1);
 
     // They are all let go of in the end; nothing was said to them.
-    let closed = Arc::new(AtomicBool::new(false));
     for socket in &mut idle {
         socket.set_read_timeout(Some(Duration::from_secs(40))).expect("a time-out");
         let mut byte = [0];
         let read = socket.read(&mut byte);
         let timed_out = read.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock);
         assert!(!timed_out, "an idle connection is kept for over 40 s");
-        closed.store(true, Ordering::Relaxed);
     }
-    assert!(closed.load(Ordering::Relaxed));
     drop((idle, local));
     stage.struck(load);
 }

@@ -6,11 +6,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use handfast_testkit::authority::TestAuthority;
-use handfast_testkit::eventually::{eventually, until};
+use handfast_testkit::eventually::{eventually, now, until};
 use handfast_testkit::openssl::OpenSsl;
 use handfast_testkit::place::{Place, free_port};
 use handfast_testkit::site::Site;
-use jiff::Timestamp;
 use serde_json::Value;
 
 /// A process that is killed when the value goes away.
@@ -61,7 +60,7 @@ fn a_stranger_at_the_link_port_is_refused_for_the_right_reason() {
     let good: Vec<&str> = good.iter().map(String::as_str).collect();
 
     let from = |trust_domain: &str| {
-        let pem = TestAuthority::new(trust_domain, Timestamp::now()).client("east").to_pem();
+        let pem = TestAuthority::new(trust_domain, now()).client("east").to_pem();
         let directory = openssl.path(trust_domain);
         fs::create_dir(&directory).expect("a directory");
         fs::write(directory.join("tls.crt"), &pem.tls_crt).expect("a file");

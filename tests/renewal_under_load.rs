@@ -49,6 +49,7 @@ fn certificates_are_renewed_while_clients_ask_and_no_request_fails() {
     west.start();
     east.start();
     let link = place.link(&west, &east);
+    let first = east.serial(&link);
     let service = Echo::start("payments");
     let port = free_port();
     west.json(&format!("connector create payments {} --host 127.0.0.1", service.port()));
@@ -68,11 +69,10 @@ fn certificates_are_renewed_while_clients_ask_and_no_request_fails() {
         at_west.contains_key("handfast-site-server") && at_east.contains_key(&link),
         "{at_east:?}"
     );
-    let peer = eventually("the link runs on a renewed certificate of east", || {
+    eventually("the link runs on a renewed certificate of east", || {
         let peer = west.link("east")?["peer"]["serial"].as_str()?.to_owned();
-        at_east[&link].contains(&peer).then_some(peer)
+        (peer != first).then_some(())
     });
-    assert_ne!(Some(&peer), at_east[&link].iter().find(|_| at_east[&link].len() == 1));
 
     // One on request, of the CAs as well.
     for (site, seen) in [(&west, &mut at_west), (&east, &mut at_east)] {

@@ -6,12 +6,11 @@ use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 
 use handfast_testkit::authority::TestAuthority;
-use handfast_testkit::eventually::{eventually, until};
+use handfast_testkit::eventually::{eventually, now, until};
 use handfast_testkit::openssl::OpenSsl;
 use handfast_testkit::place::{Place, free_port};
 use handfast_testkit::site::Site;
 use handfast_testkit::traffic::{Echo, visit};
-use jiff::Timestamp;
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().expect("the workspace")
@@ -120,7 +119,7 @@ fn a_site_certificate_behind_another_leaf_makes_nobody_a_site() {
 fn the_system_store_of_a_node_counts_for_nothing() {
     let Some(openssl) = OpenSsl::find("the system store") else { return };
     let place = Place::new(env!("CARGO_BIN_EXE_handfast"));
-    let stranger = TestAuthority::new("stranger.example", Timestamp::now());
+    let stranger = TestAuthority::new("stranger.example", now());
     let pem = stranger.client("east").to_pem();
     let anchors = openssl.file("ca.crt", stranger.anchors().to_pem());
     let certificate = openssl.file("tls.crt", &pem.tls_crt);

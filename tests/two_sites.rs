@@ -10,7 +10,7 @@ use handfast_pki::{
     Chain, Credential, IssueRequest, Issuer, KeyAlgorithm, PrivateKey, Profile, Subject,
     SystemEntropy, TrustAnchors,
 };
-use handfast_testkit::eventually::{eventually, until};
+use handfast_testkit::eventually::{eventually, now, until};
 use handfast_testkit::place::{Place, free_port};
 use handfast_testkit::site::Site;
 use handfast_testkit::traffic::{Client, Echo, visit};
@@ -70,7 +70,7 @@ fn command_by_command_two_sites_are_linked_and_carry_traffic() {
     assert_eq!((&issued["redemptionsAllowed"], &issued["linkCost"]), (&2.into(), &3.into()));
     let expires: Timestamp =
         issued["expirationTime"].as_str().expect("a time").parse().expect("a time");
-    let left = expires.duration_since(Timestamp::now()).as_secs();
+    let left = expires.duration_since(now()).as_secs();
     assert!((1..=600).contains(&left), "{left} s are left of ten minutes");
 
     let redeemed = east.json(&format!("token redeem {} --timeout 60s", token.display()));
@@ -246,7 +246,7 @@ fn supplied(site: &Site) -> Credential {
         )
         .with_hosts(["127.0.0.1".parse().expect("a host")]);
     let request = IssueRequest::new(Profile::SiteServer, subject, key.spki_der());
-    let leaf = issuer.issue(&request, Timestamp::now(), &mut SystemEntropy).expect("a leaf");
+    let leaf = issuer.issue(&request, now(), &mut SystemEntropy).expect("a leaf");
     Credential::new(issuer.chain_for(leaf), key, anchors).expect("a credential")
 }
 

@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
+
 /// How long a condition may take before the test fails. Far more than it takes on a quiet machine.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -28,6 +30,15 @@ pub fn within<T>(limit: Duration, what: &str, mut ask: impl FnMut() -> Option<T>
 #[track_caller]
 pub fn until(what: &str, mut ask: impl FnMut() -> bool) {
     eventually(what, || ask().then_some(()));
+}
+
+/// The time, as the processes under test read it.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "what is compared with a real process needs the real time"
+)]
+pub fn now() -> Timestamp {
+    Timestamp::now()
 }
 
 const STEP: Duration = Duration::from_millis(20);
