@@ -56,7 +56,7 @@ impl fmt::Display for Failure {
 
 impl std::error::Error for Failure {}
 
-/// A failure as it is shown: [`Report::text`] for people, [`Report::json`] for programs.
+/// A failure as it is shown: [`Report::text`] for people, as it is serialised for programs.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Report {

@@ -98,6 +98,7 @@ pub(crate) struct Control {
     requests: tokio::sync::mpsc::Sender<PeerRequest>,
     plan: Plan,
     access: Option<AccessStatus>,
+    open_access_at: Instant,
     links: BTreeMap<Name, LinkEntry>,
     connections: HashMap<ConnectionId, Connection>,
     /// What each site offers: routing key and the cost beyond it.
@@ -124,6 +125,8 @@ pub(super) struct Offers {
 
 /// Refusals kept for the status.
 const REFUSALS: usize = 64;
+/// How often a link port that cannot be opened is tried again.
+const OPEN_AGAIN: Duration = Duration::from_secs(2);
 /// How long after the deadline a worker may take to end.
 const STOP_LATE: Duration = Duration::from_secs(2);
 /// How often time-outs are looked at.
@@ -157,6 +160,7 @@ impl Control {
             requests: parts.requests,
             plan: Plan::empty(parts.site),
             access: None,
+            open_access_at: Instant::now(),
             links: BTreeMap::new(),
             connections: HashMap::new(),
             offers: BTreeMap::new(),
@@ -216,7 +220,12 @@ impl Control {
     fn hear_gate(&mut self, news: News) {
         match news {
             News::Access(bind, fault) => {
-                if let Some(fault) = &fault {
+                let known = self.access.as_ref().and_then(|access| access.fault.as_ref());
+                if let Some(fault) = &fault
+                    && known.map(Fault::code) == Some(fault.code())
+                {
+                    tracing::debug!(fault = %fault.one_line(), "the link port is still closed");
+                } else if let Some(fault) = &fault {
                     tracing::error!(fault = %fault.one_line(), "the link port is closed");
                 } else {
                     tracing::info!(%bind, "links are accepted");
@@ -268,11 +277,10 @@ impl Control {
     }
 
     fn apply(&mut self, plan: Plan) {
-        let access = plan.access.as_ref().map(|access| (access.bind, Arc::clone(&access.tls)));
-        if access.is_none() {
+        if plan.access.is_none() {
             self.access = None;
         }
-        self.gate.send(GateCommand::Access { site: plan.site.clone(), access });
+        self.open_access(&plan);
         self.apply_connectors(&plan);
         self.judge_again(&plan);
         self.apply_links(&plan);
@@ -282,7 +290,17 @@ impl Control {
         self.advertise();
     }
 
+    fn open_access(&mut self, plan: &Plan) {
+        self.open_access_at = Instant::now() + OPEN_AGAIN;
+        let access = plan.access.as_ref().map(|access| (access.bind, Arc::clone(&access.tls)));
+        self.gate.send(GateCommand::Access { site: plan.site.clone(), access });
+    }
+
     fn tick(&mut self, now: Instant) {
+        if self.open_access_at <= now && self.access.as_ref().is_some_and(|a| a.fault.is_some()) {
+            let plan = self.plan.clone();
+            self.open_access(&plan);
+        }
         self.tick_links(now);
         self.tick_edges(now);
         let missed = self.missed.len();

@@ -103,7 +103,7 @@ async fn link(stage: &mut Stage) -> anyhow::Result<Proof> {
 async fn service(stage: &mut Stage) -> anyhow::Result<Proof> {
     let port = stage.ports.service;
     stage.shell.note(format!(
-        "# any HTTP service will do: python3 -m http.server {port} --bind 127.0.0.1 &"
+        "# any HTTP service will do: mkdir -p www; python3 -m http.server {port} --bind 127.0.0.1 --directory www &"
     ));
     let pid = stage.start("service", &format!("demo-service {port}"))?;
     stage.until("the service answers", async |_| Ok(Connection::open(port).await.ok())).await?;

@@ -154,6 +154,17 @@ impl Control {
     }
 
     pub(super) fn not_dialled(&mut self, name: &Name, group: &[u8], fault: Fault) {
+        let fault = if fault.code() == FaultCode::Expired && fault.side() == Side::Ours {
+            // Renewal goes over the link, and there is none.
+            let site = &self.plan.site;
+            fault.remedied_by(format!(
+                "the link's certificate has expired, so it cannot be renewed over the link any more: \
+                 `handfast token issue FILE --site {site}` at the other site, then `handfast token \
+                 redeem FILE` here"
+            ))
+        } else {
+            fault
+        };
         let dice = self.dice();
         let Some(entry) = self.links.get_mut(name) else { return };
         if entry.group.as_deref() != Some(group) || entry.dial_at.is_some() {
