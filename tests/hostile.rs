@@ -14,7 +14,7 @@ use handfast_testkit::traffic::{Echo, Load, connect_from, visit};
 
 /// What a node may take on top of what it took when it was quiet. The limits it keeps (connections,
 /// handshakes, bodies) allow less; an unbounded queue would be past this in a moment.
-const GROWTH_KB: u64 = 64 * 1024;
+const GROWTH_KB: u64 = 32 * 1024;
 
 /// Two linked sites with a service between them, and a client that must not notice anything.
 struct Stage {
