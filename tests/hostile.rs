@@ -49,7 +49,6 @@ impl Stage {
         assert_eq!(failures, Vec::<String>::new(), "of {answered} requests");
         // The high-water mark: what was given back since counts too.
         let grown = self.west.memory_kb("VmHWM").saturating_sub(self.quiet_kb);
-        println!("west grew by {grown} kB from {} kB", self.quiet_kb);
         assert!(grown < GROWTH_KB, "west grew by {grown} kB from {} kB", self.quiet_kb);
         let token = self.place.path("afterwards.token");
         eventually("tokens are issued and redeemed", || {
