@@ -118,6 +118,8 @@ pub(crate) struct Gate {
     clock: Clock,
     site: Option<Name>,
     access: Option<Access>,
+    /// Accepting failed (no file descriptors, say); tried again at the next tick.
+    pausing: bool,
     pending: Slab<Pending>,
     by_source: HashMap<IpAddr, usize>,
     next_id: ConnectionId,
@@ -157,6 +159,7 @@ impl Gate {
             clock,
             site: None,
             access: None,
+            pausing: false,
             pending: Slab::new(),
             by_source: HashMap::new(),
             next_id: 1,
@@ -170,7 +173,7 @@ impl Gate {
         let mut events = Events::with_capacity(256);
         let mut accept_again = false;
         loop {
-            let timeout = match (accept_again, self.pending.is_empty()) {
+            let timeout = match (accept_again, self.pending.is_empty() && !self.pausing) {
                 (true, _) => Some(Duration::ZERO),
                 (false, false) => Some(TICK),
                 (false, true) => None,
@@ -197,7 +200,7 @@ impl Gate {
                     Token(index) => self.serve(index),
                 }
             }
-            if accept_again {
+            if accept_again || self.pausing {
                 accept_again = self.accept();
             }
             self.expire();
@@ -258,6 +261,7 @@ impl Gate {
 
     /// True when there may be more to accept.
     fn accept(&mut self) -> bool {
+        self.pausing = false;
         for _ in 0..ACCEPTS_PER_TURN {
             let Some(access) = &self.access else { return false };
             let Some(socket) = &access.socket else { return false };
@@ -273,7 +277,8 @@ impl Gate {
                         io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted
                     ) => {}
                 Err(error) => {
-                    tracing::warn!(%error, "cannot accept at the link port");
+                    tracing::warn!(%error, "cannot accept at the link port; trying again shortly");
+                    self.pausing = true;
                     return false;
                 }
             }
