@@ -5,8 +5,8 @@
 //! buffer, which is encrypted as a whole when it is full or when the wake-up ends.
 
 use std::collections::VecDeque;
-use std::io::{self, ErrorKind, IoSlice, Read, Write};
-use std::net::{Shutdown, SocketAddr};
+use std::io::{ErrorKind, IoSlice, Read};
+use std::net::Shutdown;
 use std::sync::Arc;
 use std::sync::mpsc;
 use std::time::Duration;
@@ -17,22 +17,18 @@ use rustls::client::UnbufferedClientConnection;
 use rustls::server::UnbufferedServerConnection;
 use slab::Slab;
 
+use crate::flow::{Flow, wants_read};
+use crate::frame::{DATA, FIN, FRAME, OPEN, Parser, RESET, WINDOW, frame, slot_of};
 use crate::link::{Link, Opened, Piece, Pool, READ, Session};
 use crate::settings::Settings;
+use crate::socket::{both, listen};
 
 const ALPN: &[u8] = b"spike/1";
 const LISTENER: Token = Token(0);
 const NEW_LINK: Token = Token(1);
 /// Reads in a row before the others get their turn.
 const TURNS: usize = 4;
-const FRAME: usize = 8;
 const STAGING: usize = READ;
-
-const DATA: u8 = 0;
-const FIN: u8 = 1;
-const OPEN: u8 = 2;
-const RESET: u8 = 3;
-const WINDOW: u8 = 4;
 
 pub fn run(settings: Settings) {
     let mut threads = Vec::new();
@@ -71,25 +67,6 @@ struct LinkState {
     waiting: VecDeque<usize>,
     parser: Parser,
     dirty: bool,
-}
-
-struct Flow {
-    socket: TcpStream,
-    link: usize,
-    id: u32,
-    readable: bool,
-    hang_up: bool,
-    /// Bytes we may still send into the link.
-    credit: u32,
-    /// Bytes written to the socket that the other side was not told of yet.
-    owed: u32,
-    /// Plaintext that the socket would not take, from `unsent_at`.
-    unsent: Vec<u8>,
-    unsent_at: usize,
-    fin_received: bool,
-    fin_sent: bool,
-    shut: bool,
-    waiting: bool,
 }
 
 struct Worker {
@@ -297,7 +274,7 @@ impl Worker {
         let Some(flow) = self.flows.get_mut(key) else { return };
         let link = flow.link;
         let mut turns = TURNS;
-        while flow_wants_read(&self.flows[key]) {
+        while wants_read(&self.flows[key]) {
             if self.links[link].link.blocked() {
                 let flow = &mut self.flows[key];
                 if !flow.waiting {
@@ -544,87 +521,6 @@ impl Worker {
     }
 }
 
-impl Flow {
-    fn write(&mut self, slices: &[IoSlice<'_>]) -> io::Result<()> {
-        let total: usize = slices.iter().map(|slice| slice.len()).sum();
-        let mut written = 0;
-        if self.unsent.is_empty() {
-            written = match self.socket.write_vectored(slices) {
-                Ok(written) => written,
-                Err(error) if would_block(&error) => 0,
-                Err(error) => return Err(error),
-            };
-            self.owed += u32::try_from(written).expect("a window");
-            if written == total {
-                return Ok(());
-            }
-        }
-        for slice in slices {
-            let skip = written.min(slice.len());
-            self.unsent.extend_from_slice(&slice[skip..]);
-            written -= skip;
-        }
-        Ok(())
-    }
-
-    fn write_unsent(&mut self) -> io::Result<()> {
-        while self.unsent_at < self.unsent.len() {
-            match self.socket.write(&self.unsent[self.unsent_at..]) {
-                Ok(written) => {
-                    self.unsent_at += written;
-                    self.owed += u32::try_from(written).expect("a window");
-                }
-                Err(error) if would_block(&error) => return Ok(()),
-                Err(error) => return Err(error),
-            }
-        }
-        self.unsent_at = 0;
-        self.unsent.clear();
-        if self.unsent.capacity() > 4096 {
-            self.unsent = Vec::new();
-        }
-        Ok(())
-    }
-}
-
-fn flow_wants_read(flow: &Flow) -> bool {
-    flow.readable && !flow.fin_sent && flow.credit > 0
-}
-
-/// Frames may start and end anywhere in a record.
-#[derive(Default)]
-struct Parser {
-    header: [u8; FRAME],
-    have: usize,
-    body: usize,
-    id: u32,
-}
-
-impl Parser {
-    fn fill(&mut self, bytes: &[u8]) -> usize {
-        let take = (FRAME - self.have).min(bytes.len());
-        self.header[self.have..self.have + take].copy_from_slice(&bytes[..take]);
-        self.have += take;
-        take
-    }
-
-    fn header(&mut self) -> Option<(u8, u32, usize)> {
-        if self.have < FRAME {
-            return None;
-        }
-        self.have = 0;
-        let [kind, a, b, c, id @ ..] = self.header;
-        Some((kind, u32::from_be_bytes(id), u32::from_be_bytes([0, a, b, c]) as usize))
-    }
-}
-
-/// kind, 24 bits of length (or, for control frames, value), stream id.
-fn frame(kind: u8, id: u32, value: usize) -> [u8; FRAME] {
-    let [_, a, b, c] = u32::try_from(value).expect("24 bits").to_be_bytes();
-    let [d, e, f, g] = id.to_be_bytes();
-    [kind, a, b, c, d, e, f, g]
-}
-
 enum Who {
     Flow(usize),
     Link(usize),
@@ -636,33 +532,4 @@ fn link_token(key: usize) -> Token {
 
 fn flow_token(key: usize) -> Token {
     Token(3 + key * 2)
-}
-
-fn slot_of(id: u32) -> usize {
-    (id & 0xf_ffff) as usize
-}
-
-pub fn both() -> Interest {
-    Interest::READABLE | Interest::WRITABLE
-}
-
-pub fn would_block(error: &io::Error) -> bool {
-    matches!(error.kind(), ErrorKind::NotConnected | ErrorKind::WouldBlock)
-}
-
-/// A listening socket of this thread's own; the kernel spreads connections over them.
-pub fn listen(address: SocketAddr) -> TcpListener {
-    let socket = socket2::Socket::new(
-        socket2::Domain::for_address(address),
-        socket2::Type::STREAM.nonblocking(),
-        None,
-    )
-    .expect("socket");
-    socket.set_reuse_address(true).expect("reuse address");
-    socket.set_reuse_port(true).expect("reuse port");
-    // Accepted sockets inherit it: one system call less for each connection.
-    socket.set_tcp_nodelay(true).expect("nodelay");
-    socket.bind(&address.into()).expect("bind");
-    socket.listen(4096).expect("listen");
-    TcpListener::from_std(socket.into())
 }

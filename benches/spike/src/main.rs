@@ -4,12 +4,15 @@
 //! few links) or `perflow` (a TLS connection for every flow). It exists to choose one of them; it is
 //! not the product: it trusts its peer once the handshake is done and stops on the first surprise.
 
+mod flow;
+mod frame;
 mod h2_connect;
 mod lean;
 mod link;
 mod perflow;
 mod record;
 mod settings;
+mod socket;
 
 use settings::Settings;
 

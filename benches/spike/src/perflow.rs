@@ -12,9 +12,9 @@ use rustls::server::UnbufferedServerConnection;
 use rustls::{ClientConfig, ServerConfig};
 use slab::Slab;
 
-use crate::lean::{both, listen, would_block};
 use crate::link::{Link, Opened, Pool, READ, Session};
 use crate::settings::Settings;
+use crate::socket::{both, listen, would_block};
 
 const ALPN: &[u8] = b"spike/1";
 const LISTENER: Token = Token(0);
