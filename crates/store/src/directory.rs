@@ -123,6 +123,22 @@ struct Writing<'a> {
     highest: MutexGuard<'a, BTreeMap<(Kind, Name), u64>>,
 }
 
+impl Writing<'_> {
+    /// The highest revision given to a credential so far, on disk or not any more. To be asked before
+    /// a revision is deleted: after a restart the disk is all that remembers.
+    fn highest(
+        &mut self,
+        kind: Kind,
+        name: &Name,
+        revisions: &Revisions,
+    ) -> Result<&mut u64, FileError> {
+        let on_disk = revisions.all()?.last().copied().unwrap_or(0);
+        let highest = self.highest.entry((kind, name.clone())).or_insert(0);
+        *highest = (*highest).max(on_disk);
+        Ok(highest)
+    }
+}
+
 impl CredentialStore for DirectoryStore {
     fn list(&self, kind: Kind) -> Result<Vec<Name>, StoreError> {
         let mut names = BTreeSet::new();
@@ -172,13 +188,13 @@ impl CredentialStore for DirectoryStore {
     fn stage(&self, kind: Kind, name: &Name, pem: &CredentialPem) -> Result<Revision, StoreError> {
         let mut writing = self.writing()?;
         let revisions = self.revisions(kind, name);
-        let on_disk = revisions.all()?.last().copied().unwrap_or(0);
-        let highest = writing.highest.entry((kind, name.clone())).or_insert(0);
-        *highest = (*highest).max(on_disk) + 1;
-        revisions.write(*highest, pem)?;
+        let highest = writing.highest(kind, name, &revisions)?;
+        *highest += 1;
+        let given = *highest;
+        revisions.write(given, pem)?;
         let (previous, current) = (revisions.previous()?, revisions.current()?);
-        revisions.keep_only(&[previous, current, Some(*highest)])?;
-        Ok(Revision(*highest))
+        revisions.keep_only(&[previous, current, Some(given)])?;
+        Ok(Revision(given))
     }
 
     fn promote(&self, kind: Kind, name: &Name, revision: Revision) -> Result<(), StoreError> {
@@ -208,8 +224,9 @@ impl CredentialStore for DirectoryStore {
     }
 
     fn discard(&self, kind: Kind, name: &Name, revision: Revision) -> Result<(), StoreError> {
-        let _writing = self.writing()?;
+        let mut writing = self.writing()?;
         let revisions = self.revisions(kind, name);
+        writing.highest(kind, name, &revisions)?;
         if revisions.staged()? == Some(revision.0) {
             revisions.delete(revision.0)?;
         }
@@ -239,11 +256,7 @@ impl CredentialStore for DirectoryStore {
         let mut writing = self.writing()?;
         let revisions = self.revisions(kind, name);
         let directory = revisions.directory();
-        // Remember the numbers given so far: the name may come back.
-        if let Some(last) = revisions.all()?.last().copied() {
-            let highest = writing.highest.entry((kind, name.clone())).or_insert(0);
-            *highest = (*highest).max(last);
-        }
+        writing.highest(kind, name, &revisions)?;
         let root = self.paths.managed(kind);
         let temporary = root.join(format!("{TEMPORARY}{name}"));
         remove_tree(&temporary)?;

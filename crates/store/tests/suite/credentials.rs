@@ -90,6 +90,18 @@ fn who_comes_too_late_is_told() {
 }
 
 #[test]
+fn a_number_staged_before_a_restart_and_discarded_after_it_is_not_given_again() {
+    let Place { home, store, directory: _directory } = place();
+    let east = name("east");
+    let staged = store.stage(KIND, &east, &pem(1)).unwrap();
+    drop(store);
+    let store = DirectoryStore::open(&home, WatchSettings::default()).unwrap();
+    store.discard(KIND, &east, staged).unwrap();
+    assert!(store.stage(KIND, &east, &pem(2)).unwrap() > staged);
+    assert!(store.promote(KIND, &east, staged).is_err());
+}
+
+#[test]
 fn a_supplied_credential_wins_and_is_never_written() {
     let place = place();
     let Place { store, home, .. } = &place;

@@ -322,6 +322,12 @@ fn children(mut der: &[u8]) -> Vec<&[u8]> {
 }
 
 fn wrap(tag: u8, content: &[u8]) -> Vec<u8> {
-    let length = u16::try_from(content.len()).expect("small").to_be_bytes();
-    [&[tag, 0x82, length[0], length[1]], content].concat()
+    let [high, low] = u16::try_from(content.len()).expect("small").to_be_bytes();
+    // The shortest form of the length, as DER demands (X.690 section 10.1).
+    let head = match (high, low) {
+        (0, ..0x80) => vec![tag, low],
+        (0, _) => vec![tag, 0x81, low],
+        _ => vec![tag, 0x82, high, low],
+    };
+    [&head, content].concat()
 }
