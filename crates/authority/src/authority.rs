@@ -179,6 +179,7 @@ pub(crate) fn own_audit(action: &str, key: &Key, detail: String, now: Timestamp)
         subject: format!("{} {}", key.0, key.1),
         outcome: "ok".to_owned(),
         detail,
+        why: String::new(),
     }
 }
 

@@ -181,6 +181,7 @@ fn audit_row(grant: &Grant, options: &GrantOptions, now: Timestamp) -> AuditRow 
             "{} redemptions until {}, cost {}{whom}",
             grant.redemptions_allowed, grant.expires, grant.cost
         ),
+        why: String::new(),
     }
 }
 

@@ -136,6 +136,7 @@ impl<S: CredentialStore, L: Ledger> Authority<S, L> {
                     "serial {}, until {}, enrolment {}",
                     made.issued.serial, made.issued.not_after, enrolment.lineage
                 ),
+                why: String::new(),
             },
         )?;
         Ok(Renewed { chain: made.chain, anchors: authority.anchors().clone() })

@@ -19,6 +19,8 @@ pub struct AuditRow {
     pub outcome: String,
     /// What else a reader needs, in plain words.
     pub detail: String,
+    /// The reason somebody gave for it; empty where nobody was asked.
+    pub why: String,
 }
 
 /// A row as it was recorded.

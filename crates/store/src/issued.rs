@@ -67,9 +67,22 @@ impl fmt::Display for Lineage {
 #[error("a lineage is 1 to 255 visible ASCII characters")]
 pub struct LineageError;
 
+/// A certificate with the number of its record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RecordedIssued {
+    /// Its number: records count upwards from 1, in the order of issue.
+    pub number: u64,
+    /// The certificate.
+    pub issued: Issued,
+}
+
 /// Which issued certificates to read; the default is all of them. Conditions add up.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct IssuedFilter {
+    /// Only records with a smaller number: the next page, after the last record of the page before.
+    pub before_number: Option<u64>,
+    /// Only those that expire before this time.
+    pub expires_before: Option<Timestamp>,
     /// Only this certificate.
     pub fingerprint: Option<Fingerprint>,
     /// Only those that prove this identity.
@@ -78,6 +91,10 @@ pub struct IssuedFilter {
     pub issuer_key_id: Option<[u8; 32]>,
     /// Only those of this enrolment.
     pub lineage: Option<Lineage>,
+    /// Only those with exactly this among their names.
+    pub name: Option<String>,
+    /// Only those with this serial number, whichever key signed them.
+    pub serial: Option<Serial>,
     /// Only those not yet expired at this time.
     pub unexpired_at: Option<Timestamp>,
     /// At most so many, the newest first.

@@ -1,7 +1,7 @@
 //! The ledger as its users see it: the durable record of everything issued, granted, redeemed and
 //! decided. How it is kept is for the implementations.
 
-use handfast_pki::{Name, TrustDomain};
+use handfast_pki::{Name, Serial, TrustDomain};
 use jiff::Timestamp;
 
 use crate::audit::{AuditRange, AuditRow, RecordedAudit};
@@ -9,7 +9,8 @@ use crate::error::StoreError;
 use crate::grant::{
     Grant, GrantRecord, IssuedBundle, RedeemOutcome, RedeemedRecord, Redemption, RefusalReason,
 };
-use crate::issued::{Issued, IssuedFilter, Lineage};
+use crate::issued::{Issued, IssuedFilter, Lineage, RecordedIssued};
+use crate::revocation::{RecordedRevocation, Revocation};
 
 /// The durable record. Everything is on disk when a method returns, and a method that fails has
 /// changed nothing. Methods block: call them from a thread that may.
@@ -20,8 +21,14 @@ pub trait Ledger: Send + Sync + 'static {
     /// Records a certificate. [`StoreError::AlreadyRecorded`] if its issuer used the serial before.
     fn record_issued(&self, issued: &Issued, audit: &AuditRow) -> Result<(), StoreError>;
 
+    /// Reads issued certificates with the numbers of their records, the newest first. A page of
+    /// `limit` records goes on where the last number of the page before is `before_number`.
+    fn recorded_issued(&self, filter: &IssuedFilter) -> Result<Vec<RecordedIssued>, StoreError>;
+
     /// Reads issued certificates, the newest first.
-    fn issued(&self, filter: &IssuedFilter) -> Result<Vec<Issued>, StoreError>;
+    fn issued(&self, filter: &IssuedFilter) -> Result<Vec<Issued>, StoreError> {
+        Ok(self.recorded_issued(filter)?.into_iter().map(|recorded| recorded.issued).collect())
+    }
 
     /// Everything issued to one enrolment, the newest first.
     fn lineage(&self, lineage: &Lineage) -> Result<Vec<Issued>, StoreError> {
@@ -66,6 +73,49 @@ pub trait Ledger: Send + Sync + 'static {
         trust_domain: &TrustDomain,
         audit: &AuditRow,
     ) -> Result<u64, StoreError>;
+
+    /// Revokes certificates and ends enrolments, and returns the number of the newest revocation in
+    /// the ledger. What is revoked or ended already stays as it is, with its first time and reason.
+    /// Enrolments end at the time of the audit row.
+    fn revoke(
+        &self,
+        certificates: &[Revocation],
+        lineages: &[Lineage],
+        audit: &AuditRow,
+    ) -> Result<u64, StoreError>;
+
+    /// The revocation of one certificate, if it is revoked.
+    fn revocation(
+        &self,
+        issuer_key_id: &[u8; 32],
+        serial: &Serial,
+    ) -> Result<Option<RecordedRevocation>, StoreError>;
+
+    /// Revocations numbered higher than `sequence`, in order, at most `limit` of them.
+    fn revocations_after(
+        &self,
+        sequence: u64,
+        limit: u32,
+    ) -> Result<Vec<RecordedRevocation>, StoreError>;
+
+    /// Since when an enrolment is ended, if it is.
+    fn lineage_ended(&self, lineage: &Lineage) -> Result<Option<Timestamp>, StoreError>;
+
+    /// Takes the next number for a revocation list of this issuer (RFC 5280 section 5.2.3). Numbers
+    /// start at 1 and only go up.
+    fn next_crl_number(&self, issuer_key_id: &[u8; 32]) -> Result<u64, StoreError>;
+
+    /// The record of the rotation of this authority, if one is kept.
+    fn rotation(&self, authority: &Name) -> Result<Option<String>, StoreError>;
+
+    /// Keeps the record of the rotation of this authority in place of the one before; `None`
+    /// removes it.
+    fn keep_rotation(
+        &self,
+        authority: &Name,
+        record: Option<&str>,
+        audit: &AuditRow,
+    ) -> Result<(), StoreError>;
 
     /// Adds an audit row and returns its number.
     fn audit(&self, row: &AuditRow) -> Result<u64, StoreError>;

@@ -20,6 +20,7 @@ mod issued;
 mod ledger;
 mod lock;
 mod revisions;
+mod revocation;
 mod scan;
 mod sqlite;
 mod supplied;
@@ -35,7 +36,8 @@ pub use grant::{
     hash_code,
 };
 pub use home::{Home, HomeError, HomePaths};
-pub use issued::{Issued, IssuedFilter, Lineage, LineageError};
+pub use issued::{Issued, IssuedFilter, Lineage, LineageError, RecordedIssued};
 pub use ledger::Ledger;
+pub use revocation::{RecordedRevocation, Revocation};
 pub use sqlite::SqliteLedger;
 pub use watch::{ContentWatch, WatchSettings};

@@ -6,6 +6,8 @@ mod failure;
 mod grants;
 mod issued;
 mod redeem;
+mod revocations;
+mod rotations;
 mod schema;
 
 use std::fs;
@@ -14,7 +16,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use handfast_pki::{Name, TrustDomain};
+use handfast_pki::{Name, Serial, TrustDomain};
 use jiff::Timestamp;
 use rusqlite::config::DbConfig;
 use rusqlite::{
@@ -27,8 +29,9 @@ use crate::error::{FileError, StoreError};
 use crate::grant::{
     Grant, GrantRecord, IssuedBundle, RedeemOutcome, RedeemedRecord, Redemption, RefusalReason,
 };
-use crate::issued::{Issued, IssuedFilter};
+use crate::issued::{Issued, IssuedFilter, Lineage, RecordedIssued};
 use crate::ledger::Ledger;
+use crate::revocation::{RecordedRevocation, Revocation};
 use failure::Failure;
 
 /// A [`Ledger`] in one SQLite file, with its write-ahead log beside it.
@@ -97,7 +100,7 @@ impl Ledger for SqliteLedger {
         })
     }
 
-    fn issued(&self, filter: &IssuedFilter) -> Result<Vec<Issued>, StoreError> {
+    fn recorded_issued(&self, filter: &IssuedFilter) -> Result<Vec<RecordedIssued>, StoreError> {
         self.read(|transaction| issued::select(transaction, filter))
     }
 
@@ -162,6 +165,65 @@ impl Ledger for SqliteLedger {
                 .query_row([trust_domain.as_str()], |row| row.get(0))?;
             audit::insert(transaction, row)?;
             Ok(next.unsigned_abs())
+        })
+    }
+
+    fn revoke(
+        &self,
+        certificates: &[Revocation],
+        lineages: &[Lineage],
+        row: &AuditRow,
+    ) -> Result<u64, StoreError> {
+        self.write(|transaction| {
+            for revocation in certificates {
+                revocations::insert(transaction, revocation)?;
+            }
+            for lineage in lineages {
+                revocations::end_lineage(transaction, lineage, row.at)?;
+            }
+            audit::insert(transaction, row)?;
+            revocations::newest(transaction)
+        })
+    }
+
+    fn revocation(
+        &self,
+        issuer_key_id: &[u8; 32],
+        serial: &Serial,
+    ) -> Result<Option<RecordedRevocation>, StoreError> {
+        self.read(|transaction| revocations::find(transaction, issuer_key_id, serial))
+    }
+
+    fn revocations_after(
+        &self,
+        sequence: u64,
+        limit: u32,
+    ) -> Result<Vec<RecordedRevocation>, StoreError> {
+        self.read(|transaction| revocations::after(transaction, sequence, limit))
+    }
+
+    fn lineage_ended(&self, lineage: &Lineage) -> Result<Option<Timestamp>, StoreError> {
+        self.read(|transaction| revocations::ended(transaction, lineage))
+    }
+
+    fn next_crl_number(&self, issuer_key_id: &[u8; 32]) -> Result<u64, StoreError> {
+        self.write(|transaction| revocations::next_crl_number(transaction, issuer_key_id))
+    }
+
+    fn rotation(&self, authority: &Name) -> Result<Option<String>, StoreError> {
+        self.read(|transaction| rotations::find(transaction, authority))
+    }
+
+    fn keep_rotation(
+        &self,
+        authority: &Name,
+        record: Option<&str>,
+        row: &AuditRow,
+    ) -> Result<(), StoreError> {
+        self.write(|transaction| {
+            rotations::keep(transaction, authority, record)?;
+            audit::insert(transaction, row)?;
+            Ok(())
         })
     }
 

@@ -8,11 +8,12 @@ use handfast_authority::{
     Authority, GrantError, GrantOptions, ProblemCode, RedeemRefusal, RedeemRequest, RenewRefusal,
     Selection,
 };
-use handfast_pki::{Credential, Name, TrustDomain};
+use handfast_pki::{Credential, Name, Serial, TrustDomain};
 use handfast_store::{
     AuditRange, AuditRow, CredentialStore, DirectoryStore, Grant, GrantRecord, Home, Issued,
-    IssuedBundle, IssuedFilter, Kind, Ledger, RecordedAudit, RedeemOutcome, RedeemedRecord,
-    Redemption, RefusalReason, SqliteLedger, StoreError, WatchSettings,
+    IssuedBundle, IssuedFilter, Kind, Ledger, Lineage, RecordedAudit, RecordedIssued,
+    RecordedRevocation, RedeemOutcome, RedeemedRecord, Redemption, RefusalReason, Revocation,
+    SqliteLedger, StoreError, WatchSettings,
 };
 use jiff::Timestamp;
 use tempfile::TempDir;
@@ -41,8 +42,8 @@ impl Ledger for Bounded {
         self.ledger.record_issued(issued, audit)
     }
 
-    fn issued(&self, filter: &IssuedFilter) -> Result<Vec<Issued>, StoreError> {
-        self.ledger.issued(filter)
+    fn recorded_issued(&self, filter: &IssuedFilter) -> Result<Vec<RecordedIssued>, StoreError> {
+        self.ledger.recorded_issued(filter)
     }
 
     fn create_grant(&self, grant: &Grant, audit: &AuditRow) -> Result<(), StoreError> {
@@ -87,6 +88,55 @@ impl Ledger for Bounded {
     ) -> Result<u64, StoreError> {
         self.room()?;
         self.ledger.next_bundle_sequence(trust_domain, audit)
+    }
+
+    fn revoke(
+        &self,
+        certificates: &[Revocation],
+        lineages: &[Lineage],
+        audit: &AuditRow,
+    ) -> Result<u64, StoreError> {
+        self.room()?;
+        self.ledger.revoke(certificates, lineages, audit)
+    }
+
+    fn revocation(
+        &self,
+        issuer_key_id: &[u8; 32],
+        serial: &Serial,
+    ) -> Result<Option<RecordedRevocation>, StoreError> {
+        self.ledger.revocation(issuer_key_id, serial)
+    }
+
+    fn revocations_after(
+        &self,
+        sequence: u64,
+        limit: u32,
+    ) -> Result<Vec<RecordedRevocation>, StoreError> {
+        self.ledger.revocations_after(sequence, limit)
+    }
+
+    fn lineage_ended(&self, lineage: &Lineage) -> Result<Option<Timestamp>, StoreError> {
+        self.ledger.lineage_ended(lineage)
+    }
+
+    fn next_crl_number(&self, issuer_key_id: &[u8; 32]) -> Result<u64, StoreError> {
+        self.room()?;
+        self.ledger.next_crl_number(issuer_key_id)
+    }
+
+    fn rotation(&self, authority: &Name) -> Result<Option<String>, StoreError> {
+        self.ledger.rotation(authority)
+    }
+
+    fn keep_rotation(
+        &self,
+        authority: &Name,
+        record: Option<&str>,
+        audit: &AuditRow,
+    ) -> Result<(), StoreError> {
+        self.room()?;
+        self.ledger.keep_rotation(authority, record, audit)
     }
 
     fn audit(&self, row: &AuditRow) -> Result<u64, StoreError> {

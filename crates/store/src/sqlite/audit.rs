@@ -10,8 +10,8 @@ use crate::audit::{AuditRange, AuditRow, RecordedAudit};
 pub(super) fn insert(transaction: &Transaction<'_>, row: &AuditRow) -> Result<u64, Failure> {
     transaction
         .prepare_cached(
-            "INSERT INTO audit (at, actor, action, subject, outcome, detail)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+            "INSERT INTO audit (at, actor, action, subject, outcome, detail, why)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
         )?
         .execute(params![
             row.at.as_microsecond(),
@@ -19,7 +19,8 @@ pub(super) fn insert(transaction: &Transaction<'_>, row: &AuditRow) -> Result<u6
             row.action,
             row.subject,
             row.outcome,
-            row.detail
+            row.detail,
+            row.why
         ])?;
     Ok(transaction.last_insert_rowid().unsigned_abs())
 }
@@ -29,7 +30,7 @@ pub(super) fn select(
     range: &AuditRange,
 ) -> Result<Vec<RecordedAudit>, Failure> {
     let mut statement = transaction.prepare_cached(
-        "SELECT sequence, at, actor, action, subject, outcome, detail FROM audit
+        "SELECT sequence, at, actor, action, subject, outcome, detail, why FROM audit
          WHERE sequence BETWEEN ?1 AND ?2 ORDER BY sequence LIMIT ?3",
     )?;
     let bound = |sequence: &u64| i64::try_from(*sequence).unwrap_or(i64::MAX);
@@ -49,6 +50,7 @@ pub(super) fn select(
                 subject: row.get("subject")?,
                 outcome: row.get("outcome")?,
                 detail: row.get("detail")?,
+                why: row.get("why")?,
             },
         });
     }

@@ -6,7 +6,7 @@ use rusqlite::{Row, Transaction, params, params_from_iter};
 
 use super::audit::time;
 use super::failure::Failure;
-use crate::issued::{Issued, IssuedFilter};
+use crate::issued::{Issued, IssuedFilter, RecordedIssued};
 
 /// Adds a certificate and returns the number of its row.
 pub(super) fn insert(transaction: &Transaction<'_>, issued: &Issued) -> Result<i64, Failure> {
@@ -43,7 +43,7 @@ pub(super) fn insert(transaction: &Transaction<'_>, issued: &Issued) -> Result<i
 pub(super) fn select(
     transaction: &Transaction<'_>,
     filter: &IssuedFilter,
-) -> Result<Vec<Issued>, Failure> {
+) -> Result<Vec<RecordedIssued>, Failure> {
     let mut values: Vec<Value> = Vec::new();
     let mut conditions = String::new();
     let mut require = |condition: &str, value: Value| {
@@ -63,8 +63,23 @@ pub(super) fn select(
     if let Some(lineage) = &filter.lineage {
         require("lineage = ?", Value::Text(lineage.to_string()));
     }
+    if let Some(name) = &filter.name {
+        require(
+            "number IN (SELECT issued FROM issued_name WHERE name = ?)",
+            Value::Text(name.clone()),
+        );
+    }
+    if let Some(serial) = &filter.serial {
+        require("serial = ?", Value::Text(serial.to_string()));
+    }
     if let Some(at) = filter.unexpired_at {
         require("not_after > ?", Value::Integer(at.as_microsecond()));
+    }
+    if let Some(at) = filter.expires_before {
+        require("not_after < ?", Value::Integer(at.as_microsecond()));
+    }
+    if let Some(number) = filter.before_number {
+        require("number < ?", Value::Integer(i64::try_from(number).unwrap_or(i64::MAX)));
     }
     values.push(Value::Integer(filter.limit.map_or(-1, i64::from)));
 
@@ -74,7 +89,10 @@ pub(super) fn select(
     let mut rows = statement.query(params_from_iter(values))?;
     let mut found = Vec::new();
     while let Some(row) = rows.next()? {
-        found.push(read(transaction, row)?);
+        found.push(RecordedIssued {
+            number: row.get::<_, i64>("number")?.unsigned_abs(),
+            issued: read(transaction, row)?,
+        });
     }
     Ok(found)
 }

@@ -144,6 +144,7 @@ fn row(redemption: &Redemption, outcome: &str, detail: String) -> AuditRow {
         subject: redemption.grant_id.to_string(),
         outcome: outcome.to_owned(),
         detail,
+        why: String::new(),
     }
 }
 

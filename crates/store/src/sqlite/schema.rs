@@ -169,4 +169,53 @@ BEGIN SELECT RAISE(ABORT, 'bundle sequences are never removed'); END;
 CREATE TRIGGER bundle_counts BEFORE UPDATE ON bundle
 WHEN NEW.sequence <= OLD.sequence OR NEW.trust_domain <> OLD.trust_domain
 BEGIN SELECT RAISE(ABORT, 'bundle sequences only go up'); END;
+", "
+ALTER TABLE audit ADD COLUMN why TEXT NOT NULL DEFAULT '';
+
+CREATE TABLE revocation (
+    sequence      INTEGER PRIMARY KEY AUTOINCREMENT,
+    issuer_key_id BLOB    NOT NULL CHECK (length(issuer_key_id) = 32),
+    serial        TEXT    NOT NULL,
+    reason        TEXT    NOT NULL,
+    at            INTEGER NOT NULL,
+    not_after     INTEGER,
+    identity      TEXT,
+    lineage       TEXT,
+    UNIQUE (issuer_key_id, serial)
+) STRICT;
+
+CREATE TABLE ended_lineage (
+    lineage TEXT    NOT NULL PRIMARY KEY,
+    at      INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE crl_number (
+    issuer_key_id BLOB    NOT NULL PRIMARY KEY CHECK (length(issuer_key_id) = 32),
+    number        INTEGER NOT NULL CHECK (number > 0)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE rotation (
+    authority TEXT NOT NULL PRIMARY KEY,
+    record    TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX issued_by_serial ON issued (serial);
+
+CREATE TRIGGER revocation_keeps BEFORE DELETE ON revocation
+BEGIN SELECT RAISE(ABORT, 'revocations are never removed'); END;
+CREATE TRIGGER revocation_stays BEFORE UPDATE ON revocation
+BEGIN SELECT RAISE(ABORT, 'revocations are never changed'); END;
+CREATE TRIGGER revocation_grows BEFORE INSERT ON revocation
+WHEN EXISTS (SELECT 1 FROM revocation WHERE sequence = NEW.sequence
+             OR (issuer_key_id = NEW.issuer_key_id AND serial = NEW.serial))
+BEGIN SELECT RAISE(ABORT, 'revocations are never replaced'); END;
+CREATE TRIGGER ended_lineage_keeps BEFORE DELETE ON ended_lineage
+BEGIN SELECT RAISE(ABORT, 'ended enrolments are never removed'); END;
+CREATE TRIGGER ended_lineage_stays BEFORE UPDATE ON ended_lineage
+BEGIN SELECT RAISE(ABORT, 'ended enrolments are never changed'); END;
+CREATE TRIGGER crl_number_keeps BEFORE DELETE ON crl_number
+BEGIN SELECT RAISE(ABORT, 'CRL numbers are never removed'); END;
+CREATE TRIGGER crl_number_counts BEFORE UPDATE ON crl_number
+WHEN NEW.number <= OLD.number OR NEW.issuer_key_id <> OLD.issuer_key_id
+BEGIN SELECT RAISE(ABORT, 'CRL numbers only go up'); END;
 "];

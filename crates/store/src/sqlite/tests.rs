@@ -34,6 +34,7 @@ fn row(subject: &str) -> AuditRow {
         subject: subject.to_owned(),
         outcome: "ok".to_owned(),
         detail: String::new(),
+        why: String::new(),
     }
 }
 
@@ -165,7 +166,7 @@ fn records_refuse_to_be_changed_or_removed() {
     for statement in [
         "DELETE FROM audit",
         "UPDATE audit SET detail = 'nothing happened' WHERE sequence = 1",
-        "INSERT OR REPLACE INTO audit VALUES (1, 0, '', '', '', '', '')",
+        "INSERT OR REPLACE INTO audit VALUES (1, 0, '', '', '', '', '', '')",
         "DELETE FROM issued",
         "UPDATE issued SET lineage = 'x'",
         "DELETE FROM issued_name",

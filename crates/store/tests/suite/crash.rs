@@ -194,6 +194,7 @@ fn redeem_for_ever(root: &Path) {
                 subject: id.clone(),
                 outcome: "ok".to_owned(),
                 detail: String::new(),
+                why: String::new(),
             };
             ledger.create_grant(&grant(&id, 2), &row).unwrap();
         }

@@ -82,6 +82,7 @@ fn a_full_disk_loses_nothing_and_is_said_with_its_path() {
             subject: "east".to_owned(),
             outcome: "ok".to_owned(),
             detail: "x".repeat(100_000),
+            why: String::new(),
         };
         ledger.audit(&row).unwrap();
 

@@ -88,6 +88,7 @@ fn nothing_is_open_to_others_whatever_the_umask() {
             subject: String::new(),
             outcome: "ok".to_owned(),
             detail: String::new(),
+            why: String::new(),
         };
         ledger.create_grant(&grant("g", 1), &row).unwrap();
         ledger.record_issued(&bundle(1).issued, &row).unwrap();

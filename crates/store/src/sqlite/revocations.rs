@@ -1,0 +1,134 @@
+//! Revocations, ended enrolments and the numbers of revocation lists in the tables.
+
+use handfast_pki::{Serial, SpiffeId};
+use jiff::Timestamp;
+use rusqlite::{OptionalExtension, Row, Transaction, params};
+
+use super::audit::time;
+use super::failure::Failure;
+use crate::issued::Lineage;
+use crate::revocation::{RecordedRevocation, Revocation};
+
+/// Adds a revocation, unless the certificate is revoked already: the first time and reason stay.
+pub(super) fn insert(
+    transaction: &Transaction<'_>,
+    revocation: &Revocation,
+) -> Result<bool, Failure> {
+    let added = transaction
+        .prepare_cached(
+            "INSERT INTO revocation (issuer_key_id, serial, reason, at, not_after, identity,
+                                     lineage)
+             SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7
+             WHERE NOT EXISTS (SELECT 1 FROM revocation
+                               WHERE issuer_key_id = ?1 AND serial = ?2)",
+        )?
+        .execute(params![
+            revocation.issuer_key_id,
+            revocation.serial.to_string(),
+            revocation.reason.to_string(),
+            revocation.at.as_microsecond(),
+            revocation.not_after.map(Timestamp::as_microsecond),
+            revocation.identity.as_ref().map(SpiffeId::to_string),
+            revocation.lineage.as_ref().map(Lineage::as_str),
+        ])?;
+    Ok(added > 0)
+}
+
+/// Ends an enrolment, unless it ended before.
+pub(super) fn end_lineage(
+    transaction: &Transaction<'_>,
+    lineage: &Lineage,
+    at: Timestamp,
+) -> Result<bool, Failure> {
+    let added = transaction
+        .prepare_cached(
+            "INSERT INTO ended_lineage (lineage, at) VALUES (?1, ?2) ON CONFLICT DO NOTHING",
+        )?
+        .execute(params![lineage.as_str(), at.as_microsecond()])?;
+    Ok(added > 0)
+}
+
+/// The number of the newest revocation; 0 before the first.
+pub(super) fn newest(transaction: &Transaction<'_>) -> Result<u64, Failure> {
+    let newest: Option<i64> = transaction
+        .prepare_cached("SELECT max(sequence) FROM revocation")?
+        .query_row([], |row| row.get(0))?;
+    Ok(newest.unwrap_or(0).unsigned_abs())
+}
+
+pub(super) fn find(
+    transaction: &Transaction<'_>,
+    issuer: &[u8; 32],
+    serial: &Serial,
+) -> Result<Option<RecordedRevocation>, Failure> {
+    let mut statement = transaction
+        .prepare_cached("SELECT * FROM revocation WHERE issuer_key_id = ?1 AND serial = ?2")?;
+    let mut rows = statement.query(params![issuer, serial.to_string()])?;
+    rows.next()?.map(read).transpose()
+}
+
+pub(super) fn after(
+    transaction: &Transaction<'_>,
+    sequence: u64,
+    limit: u32,
+) -> Result<Vec<RecordedRevocation>, Failure> {
+    let mut statement = transaction.prepare_cached(
+        "SELECT * FROM revocation WHERE sequence > ?1 ORDER BY sequence LIMIT ?2",
+    )?;
+    let mut rows = statement.query(params![i64::try_from(sequence).unwrap_or(i64::MAX), limit])?;
+    let mut found = Vec::new();
+    while let Some(row) = rows.next()? {
+        found.push(read(row)?);
+    }
+    Ok(found)
+}
+
+/// Since when an enrolment is ended, if it is.
+pub(super) fn ended(
+    transaction: &Transaction<'_>,
+    lineage: &Lineage,
+) -> Result<Option<Timestamp>, Failure> {
+    let at: Option<i64> = transaction
+        .prepare_cached("SELECT at FROM ended_lineage WHERE lineage = ?1")?
+        .query_row([lineage.as_str()], |row| row.get(0))
+        .optional()?;
+    at.map(time).transpose()
+}
+
+/// Takes the next number for a revocation list of this issuer.
+pub(super) fn next_crl_number(
+    transaction: &Transaction<'_>,
+    issuer: &[u8; 32],
+) -> Result<u64, Failure> {
+    let next: i64 = transaction
+        .prepare_cached(
+            "INSERT INTO crl_number (issuer_key_id, number) VALUES (?1, 1)
+             ON CONFLICT (issuer_key_id) DO UPDATE SET number = number + 1
+             RETURNING number",
+        )?
+        .query_row([issuer], |row| row.get(0))?;
+    Ok(next.unsigned_abs())
+}
+
+fn read(row: &Row<'_>) -> Result<RecordedRevocation, Failure> {
+    let text = |column| row.get::<_, String>(column);
+    let optional = |column| row.get::<_, Option<String>>(column);
+    Ok(RecordedRevocation {
+        sequence: row.get::<_, i64>("sequence")?.unsigned_abs(),
+        revocation: Revocation {
+            issuer_key_id: row.get("issuer_key_id")?,
+            serial: text("serial")?.parse().map_err(|e| Failure::unreadable("serial", e))?,
+            reason: text("reason")?.parse().map_err(|e| Failure::unreadable("reason", e))?,
+            at: time(row.get("at")?)?,
+            not_after: row.get::<_, Option<i64>>("not_after")?.map(time).transpose()?,
+            identity: optional("identity")?
+                .map(|text| text.parse())
+                .transpose()
+                .map_err(|e| Failure::unreadable("identity", e))?,
+            lineage: optional("lineage")?
+                .map(|text| text.parse())
+                .transpose()
+                .map_err(|e| Failure::unreadable("lineage", e))?,
+        },
+    })
+}
