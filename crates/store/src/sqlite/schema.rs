@@ -60,7 +60,8 @@ pub(super) fn supported() -> i64 {
 pub(super) const APPLICATION_ID: i64 = 0x6866_7374;
 
 /// Each turns schema n into schema n + 1. Released ones are never edited: add another.
-const MIGRATIONS: &[&str] = &["
+const MIGRATIONS: &[&str] = &[
+    "
 CREATE TABLE issued (
     number        INTEGER PRIMARY KEY AUTOINCREMENT,
     issuer_key_id BLOB    NOT NULL CHECK (length(issuer_key_id) = 32),
@@ -169,7 +170,8 @@ BEGIN SELECT RAISE(ABORT, 'bundle sequences are never removed'); END;
 CREATE TRIGGER bundle_counts BEFORE UPDATE ON bundle
 WHEN NEW.sequence <= OLD.sequence OR NEW.trust_domain <> OLD.trust_domain
 BEGIN SELECT RAISE(ABORT, 'bundle sequences only go up'); END;
-", "
+",
+    "
 ALTER TABLE audit ADD COLUMN why TEXT NOT NULL DEFAULT '';
 
 CREATE TABLE revocation (
@@ -218,4 +220,5 @@ BEGIN SELECT RAISE(ABORT, 'CRL numbers are never removed'); END;
 CREATE TRIGGER crl_number_counts BEFORE UPDATE ON crl_number
 WHEN NEW.number <= OLD.number OR NEW.issuer_key_id <> OLD.issuer_key_id
 BEGIN SELECT RAISE(ABORT, 'CRL numbers only go up'); END;
-"];
+",
+];
