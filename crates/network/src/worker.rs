@@ -142,6 +142,8 @@ pub(crate) struct Worker {
     held: VecDeque<Held>,
     run: VecDeque<Task>,
     dirty: Vec<usize>,
+    /// Links whose peer may be waiting for an acknowledgement.
+    owing: Vec<usize>,
     /// Records that are read from edges, with room for each frame's header.
     scratch: Box<[u8]>,
     gathered: Vec<u8>,
@@ -233,6 +235,7 @@ impl Worker {
             held: VecDeque::new(),
             run: VecDeque::new(),
             dirty: Vec::new(),
+            owing: Vec::new(),
             scratch: vec![0; RECORD * RECORDS_PER_READ].into_boxed_slice(),
             gathered: Vec::new(),
             stop: None,
@@ -280,6 +283,7 @@ impl Worker {
                 }
             }
             self.flush_links();
+            self.acknowledge();
             if self.context.now.saturating_duration_since(self.last_tick) >= TICK {
                 self.tick();
             }

@@ -31,6 +31,8 @@ pub(crate) struct Link {
     pub(super) scheduled: bool,
     /// Has something to send.
     pub(super) dirty: bool,
+    /// Something came in, and nothing has gone out since that could carry its acknowledgement.
+    owing: bool,
     heard: Instant,
     asked: Instant,
 }
@@ -138,6 +140,7 @@ impl Worker {
             ending: false,
             scheduled: false,
             dirty: false,
+            owing: false,
             heard: now,
             asked: now,
         });
@@ -188,6 +191,9 @@ impl Worker {
                 Err(error) => return self.close_link(index, Loss::Io(error)),
             };
             link.heard = self.context.now;
+            if !std::mem::replace(&mut link.owing, true) {
+                self.owing.push(index);
+            }
             link.readable = taken == Taken::More || (taken == Taken::Short && link.ending);
             match self.process_records(index) {
                 Ok(Progress::Established) if taken != Taken::End => {}
@@ -260,6 +266,9 @@ impl Worker {
             if !link.writable {
                 continue;
             }
+            if link.records.pending() > 0 {
+                link.owing = false;
+            }
             match link.records.write_to(&mut link.socket) {
                 Ok(true) => {}
                 Ok(false) => link.writable = false,
@@ -273,6 +282,21 @@ impl Worker {
                     self.touch_link(index);
                 }
                 self.resume_waiting(index);
+            }
+        }
+    }
+
+    /// Has the kernel acknowledge at once what nothing that we say acknowledges.
+    ///
+    /// It would wait up to 40 ms for an answer to put the acknowledgement on. Many flows share this
+    /// connection, and where congestion control counts packets a few small ones fill its window: with
+    /// both sides waiting for each other's acknowledgement, every flow stands still so long.
+    pub(super) fn acknowledge(&mut self) {
+        while let Some(index) = self.owing.pop() {
+            let Some(link) = self.links.get_mut(index) else { continue };
+            if std::mem::take(&mut link.owing) {
+                // Where it cannot be set, it is only slower.
+                let _ = socket2::SockRef::from(&link.socket).set_tcp_quickack(true).is_ok();
             }
         }
     }
