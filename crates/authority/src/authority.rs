@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use handfast_pki::{Credential, Entropy, KeyAlgorithm, Name, Passphrase, SystemEntropy};
+use handfast_pki::{CertificateId, Credential, Entropy, KeyAlgorithm, Name, Passphrase, SystemEntropy};
 use handfast_store::{AuditRow, CredentialStore, Ledger, StoreError};
 use jiff::Timestamp;
 
@@ -24,11 +24,15 @@ pub struct Authority<S, L> {
     pub(crate) prover: Box<dyn Prove>,
     pub(crate) passphrase: Option<Passphrase>,
     pub(crate) key_algorithm: KeyAlgorithm,
+    pub(crate) revoked: Box<RevokedSince>,
     pub(crate) memory: Mutex<Memory>,
     entropy: Mutex<Box<dyn Entropy + Send>>,
     reconciling: Mutex<()>,
     signing: Mutex<()>,
 }
+
+/// Since when a certificate is revoked, if it is, whoever revoked it.
+type RevokedSince = dyn Fn(&CertificateId) -> Option<Timestamp> + Send + Sync;
 
 /// Proves that a new credential works, before it takes the place of the one in use.
 ///
@@ -73,6 +77,7 @@ impl<S: CredentialStore, L: Ledger> Authority<S, L> {
             prover: Box::new(prover),
             passphrase: None,
             key_algorithm: KeyAlgorithm::EcdsaP256,
+            revoked: Box::new(|_| None),
             memory: Mutex::new(Memory::default()),
             entropy: Mutex::new(Box::new(SystemEntropy)),
             reconciling: Mutex::new(()),
@@ -91,6 +96,17 @@ impl<S: CredentialStore, L: Ledger> Authority<S, L> {
     #[must_use]
     pub fn with_key_algorithm(mut self, algorithm: KeyAlgorithm) -> Self {
         self.key_algorithm = algorithm;
+        self
+    }
+
+    /// With what tells since when a certificate is revoked, asked for every credential at every
+    /// reconciliation: a managed one that is revoked is made anew. Must not block.
+    #[must_use]
+    pub fn with_revoked(
+        mut self,
+        revoked: impl Fn(&CertificateId) -> Option<Timestamp> + Send + Sync + 'static,
+    ) -> Self {
+        self.revoked = Box::new(revoked);
         self
     }
 

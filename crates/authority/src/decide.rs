@@ -94,6 +94,8 @@ pub enum Reason {
     LifetimeChanged,
     /// It must carry other names.
     NamesChanged,
+    /// It was revoked.
+    Revoked,
     /// What is there cannot be used.
     Unusable,
 }
@@ -106,6 +108,7 @@ impl fmt::Display for Reason {
             Self::Due => "it nears its end",
             Self::LifetimeChanged => "the settings for lifetimes changed",
             Self::NamesChanged => "the names it must carry changed",
+            Self::Revoked => "it was revoked",
             Self::Unusable => "the one on disk cannot be used",
         })
     }
@@ -272,12 +275,14 @@ impl<'a> View<'a> {
             Staged::Complete(_) | Staged::Unreadable => return Some(Action::Discard(key)),
             Staged::Request => {
                 let facts = current.usable()?;
-                return (facts.not_after > self.situation.now).then_some(Action::Await(key));
+                let can_ask = facts.not_after > self.situation.now && facts.revoked.is_none();
+                return can_ask.then_some(Action::Await(key));
             }
             Staged::Nothing => {}
         }
         let facts = current.usable()?;
-        if facts.not_after <= self.situation.now {
+        // A revoked one opens no link to ask over.
+        if facts.not_after <= self.situation.now || facts.revoked.is_some() {
             return None;
         }
         let reason = self.reason(wanted, &key, facts)?;
@@ -288,6 +293,9 @@ impl<'a> View<'a> {
     fn reason(&self, wanted: &DesiredCredential, key: &Key, facts: &Facts) -> Option<Reason> {
         if self.situation.asked.contains(key) {
             return Some(Reason::Asked);
+        }
+        if facts.revoked.is_some() && wanted.signed_by != SignedBy::Itself {
+            return Some(Reason::Revoked);
         }
         if self.held() {
             return None;

@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 
 use handfast_pki::{
-    Certificate, Chain, Credential, Host, Issuer, LintContext, Passphrase, PrivateKey, Profile,
+    Certificate, CertificateId, Chain, Credential, Host, Issuer, LintContext, Passphrase, PrivateKey, Profile,
     Purpose, Severity, TrustAnchors, lint, verify_chain,
 };
 use handfast_store::{Kind, Source, Stored};
@@ -99,6 +99,8 @@ pub(crate) fn facts(chain: &Chain, anchors: &TrustAnchors, can_sign: bool) -> Fa
         ips: leaf.ip_addresses().iter().copied().collect(),
         not_before: leaf.not_before(),
         not_after: leaf.not_after(),
+        id: signer.map(|signer| CertificateId::of(leaf, signer)),
+        revoked: None,
         signer: signer.map(Certificate::fingerprint),
         anchors: anchors.iter().map(Certificate::fingerprint).collect(),
         can_sign,

@@ -26,6 +26,7 @@ mod peer;
 mod reconcile;
 mod redeem;
 mod report;
+mod revoke;
 mod schedule;
 mod skew;
 mod survey;
@@ -46,5 +47,6 @@ pub use redeem::{RedeemRefusal, RedeemRequest};
 pub use report::{
     Change, CredentialFacts, CredentialState, CsrRequest, Problem, ProblemCode, Report,
 };
+pub use revoke::{Revocable, RevokeError, RevokeRequest, RevokedCertificate, RevokedNow};
 pub use schedule::{ISSUANCE_CUSHION, issued_at, lifetime, renew_at, retry_at};
 pub use skew::{Skew, detect};

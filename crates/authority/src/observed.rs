@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use handfast_pki::{DnsName, Fingerprint, Name, SpiffeId};
+use handfast_pki::{CertificateId, DnsName, Fingerprint, Name, SpiffeId};
 use handfast_store::{Kind, Source};
 use jiff::Timestamp;
 
@@ -70,6 +70,14 @@ impl Current {
         }
     }
 
+    pub(crate) fn facts_mut(&mut self) -> Option<&mut Facts> {
+        match self {
+            Self::Broken { facts, .. } => facts.as_deref_mut(),
+            Self::Usable { facts, .. } => Some(facts),
+            Self::Missing => None,
+        }
+    }
+
     /// What it says, if it can be used.
     pub fn usable(&self) -> Option<&Facts> {
         match self {
@@ -127,6 +135,10 @@ pub struct Facts {
     pub not_before: Timestamp,
     /// Valid until.
     pub not_after: Timestamp,
+    /// What it would be revoked by, where its signer came along.
+    pub id: Option<CertificateId>,
+    /// Since when it is revoked, if it is.
+    pub revoked: Option<Timestamp>,
     /// The certificate that signed it, where it came along; its own for a self-signed one.
     pub signer: Option<Fingerprint>,
     /// The anchors it came with.

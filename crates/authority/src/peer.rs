@@ -53,6 +53,27 @@ pub enum RenewRefusal {
     /// The authority cannot sign at the moment.
     #[error("the site cannot sign at the moment, ask again later: {0}")]
     NotReady(#[from] MakingError),
+    /// The enrolment was revoked.
+    #[error(
+        "the enrolment of {identity} was revoked at {at}, so nothing is renewed under it: ask the \
+         operator of this site why, and redeem a new token made for that site"
+    )]
+    Revoked {
+        /// The identity.
+        identity: SpiffeId,
+        /// When.
+        at: Timestamp,
+    },
+    /// The key is that of a certificate that was revoked.
+    #[error(
+        "a certificate of {identity} with this key was revoked at {at}: make a new key, and ask again"
+    )]
+    RevokedKey {
+        /// The identity.
+        identity: SpiffeId,
+        /// When.
+        at: Timestamp,
+    },
     /// The ledger failed.
     #[error("the renewal could not be recorded, so it did not happen; ask again later: {0}")]
     Store(#[from] StoreError),
@@ -76,6 +97,8 @@ impl RenewRefusal {
             Self::Ended { .. } => "enrolment-ended",
             Self::NotEnrolled { .. } => "not-enrolled",
             Self::NotReady(_) => "not-ready",
+            Self::Revoked { .. } => "revoked",
+            Self::RevokedKey { .. } => "revoked-key",
             Self::Store(_) => "unavailable",
             Self::TooMany { .. } => "too-many",
         }
@@ -102,6 +125,9 @@ impl<S: CredentialStore, L: Ledger> Authority<S, L> {
         let _turn = self.signing();
         let (declared, authority) = self.site_issuer()?;
         let enrolment = self.peer_enrolment(&declared, peer, now)?;
+        if let Some(at) = self.revoked_key(&enrolment, csr.spki_der())? {
+            return Err(RenewRefusal::RevokedKey { identity: peer.clone(), at });
+        }
 
         if let Some(before) = enrolment.made_for(csr.spki_der(), now)
             && let Some(chain) = self.chain_of(&declared, &authority, before)?
@@ -168,12 +194,30 @@ impl<S: CredentialStore, L: Ledger> Authority<S, L> {
             .next()
             .filter(|issued| issued.profile == Profile::LinkClient)
             .ok_or_else(stranger)?;
+        if let Some(at) = self.ledger.lineage_ended(&newest.lineage)? {
+            return Err(RenewRefusal::Revoked { identity: peer.clone(), at });
+        }
         let mut valid = self.ledger.issued(&of_peer(Some(now), None))?;
         valid.retain(|issued| issued.lineage == newest.lineage);
         if valid.is_empty() {
             return Err(RenewRefusal::Ended { identity: peer.clone(), at: newest.not_after });
         }
         Ok(Enrolment { site: site.to_string(), lineage: newest.lineage, valid })
+    }
+
+    /// Since when a certificate of this enrolment with this key is revoked, if one is.
+    fn revoked_key(
+        &self,
+        enrolment: &Enrolment,
+        spki: &[u8],
+    ) -> Result<Option<Timestamp>, StoreError> {
+        for issued in enrolment.valid.iter().take(REMEMBERED).filter(|each| is_for(each, spki)) {
+            let recorded = self.ledger.revocation(&issued.issuer_key_id, &issued.serial)?;
+            if let Some(recorded) = recorded {
+                return Ok(Some(recorded.revocation.at));
+            }
+        }
+        Ok(None)
     }
 
     /// The chain that an earlier certificate was handed out with, if its issuer is still known.
@@ -222,11 +266,14 @@ impl Enrolment {
                 issued.not_after,
                 issued.fingerprint.as_bytes(),
             );
-            due > now
-                && Chain::from_pem(issued.pem.as_bytes())
-                    .is_ok_and(|chain| chain.leaf().spki_der() == spki)
+            due > now && is_for(issued, spki)
         })
     }
+}
+
+/// Whether a certificate was issued for this key.
+fn is_for(issued: &Issued, spki: &[u8]) -> bool {
+    Chain::from_pem(issued.pem.as_bytes()).is_ok_and(|chain| chain.leaf().spki_der() == spki)
 }
 
 /// The lineage of a credential that this site makes for itself.

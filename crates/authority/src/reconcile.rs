@@ -403,7 +403,10 @@ impl Sighting {
         now: Timestamp,
     ) -> Current {
         self.directories.insert(key.clone(), stored.directory.display().to_string());
-        let inspected = inspect::current(stored, wanted, authority.passphrase.as_ref(), now);
+        let mut inspected = inspect::current(stored, wanted, authority.passphrase.as_ref(), now);
+        if let Some(facts) = inspected.current.facts_mut() {
+            facts.revoked = facts.id.as_ref().and_then(|id| (authority.revoked)(id));
+        }
         if let Some(credential) = inspected.credential {
             self.credentials.insert(key.1.clone(), credential);
         }

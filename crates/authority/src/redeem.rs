@@ -3,11 +3,13 @@
 //! Transport, body and rate limits are the caller's. Only the key and the proof that it is held
 //! are taken from the request: whatever names, uses or CA flags it asks for are not looked at.
 
+use std::collections::BTreeSet;
+
 use handfast_pki::{
     Csr, CsrError, IdentityKind, Issuer, Name, NameError, Profile, SpiffeId, Subject,
 };
 use handfast_store::{
-    CredentialStore, Grant, IssuedBundle, IssuedFilter, Ledger, RedeemOutcome, Redemption,
+    CredentialStore, Grant, IssuedBundle, IssuedFilter, Ledger, Lineage, RedeemOutcome, Redemption,
     RefusalReason, StoreError,
 };
 use jiff::Timestamp;
@@ -54,6 +56,15 @@ pub enum RedeemRefusal {
     /// The code was good, but the request is not one to be served.
     #[error("{}", .0.message)]
     Refused(RefusalReason),
+    /// What was redeemed with this key was revoked since.
+    #[error(
+        "what was redeemed with this token was revoked at {at}: ask the site that gave the token why, and \
+         for a new one"
+    )]
+    Revoked {
+        /// When.
+        at: Timestamp,
+    },
     /// The grant was used as often as it may be.
     #[error(
         "the token was redeemed already and allows no more: ask the site that gave it for a new one"
@@ -84,6 +95,7 @@ impl RedeemRefusal {
             Self::Expired => "expired",
             Self::NotReady(_) => "not-ready",
             Self::Refused(reason) => &reason.code,
+            Self::Revoked { .. } => "revoked",
             Self::Spent => "spent",
             Self::Store(_) => "unavailable",
             Self::Unknown => "unknown",
@@ -119,6 +131,7 @@ impl<S: CredentialStore, L: Ledger> Authority<S, L> {
         let _turn = self.signing();
         let (declared, authority) = self.site_issuer()?;
         let enrolled = self.enrolment(&declared, &site, now)?;
+        let revoked = self.enrolment_ended(&declared, &site)?;
 
         let redemption = Redemption {
             grant_id,
@@ -128,7 +141,8 @@ impl<S: CredentialStore, L: Ledger> Authority<S, L> {
             origin: request.origin.clone(),
             now,
         };
-        let admission = Admission { declared: &declared, authority: &authority, enrolled, now };
+        let admission =
+            Admission { declared: &declared, authority: &authority, enrolled, revoked, now };
         let outcome = self.ledger.redeem(&redemption, &mut |grant| {
             let identity = admission.admit(grant, &site)?;
             let mut bundle = admission.sign(grant, identity, &site, &csr, &mut **self.entropy())?;
@@ -137,7 +151,15 @@ impl<S: CredentialStore, L: Ledger> Authority<S, L> {
         })?;
         match outcome {
             RedeemOutcome::Expired => Err(RedeemRefusal::Expired),
-            RedeemOutcome::Redeemed(bundle) | RedeemOutcome::Repeated(bundle) => Ok(bundle),
+            RedeemOutcome::Redeemed(bundle) => Ok(bundle),
+            RedeemOutcome::Repeated(bundle) => {
+                let issued = &bundle.issued;
+                let recorded = self.ledger.revocation(&issued.issuer_key_id, &issued.serial)?;
+                match recorded {
+                    Some(recorded) => Err(RedeemRefusal::Revoked { at: recorded.revocation.at }),
+                    None => Ok(bundle),
+                }
+            }
             RedeemOutcome::Refused(reason) => Err(RedeemRefusal::Refused(reason)),
             RedeemOutcome::Spent => Err(RedeemRefusal::Spent),
             RedeemOutcome::Unknown => Err(RedeemRefusal::Unknown),
@@ -161,7 +183,30 @@ impl<S: CredentialStore, L: Ledger> Authority<S, L> {
         let links = held.iter().filter(|issued| issued.profile == Profile::LinkClient);
         Ok(links.map(|issued| issued.not_after).max())
     }
+
+    /// When an enrolment of the site of this name was revoked last, if one was.
+    fn enrolment_ended(
+        &self,
+        declared: &Declared,
+        site: &Name,
+    ) -> Result<Option<Timestamp>, StoreError> {
+        let Some(domain) = declared.effective_trust_domain() else { return Ok(None) };
+        let held = self.ledger.issued(&IssuedFilter {
+            identity: Some(SpiffeId::new(domain, IdentityKind::Site, site)),
+            limit: Some(ENROLMENTS),
+            ..IssuedFilter::default()
+        })?;
+        let lineages: BTreeSet<&Lineage> = held.iter().map(|issued| &issued.lineage).collect();
+        let mut last = None;
+        for lineage in lineages {
+            last = last.max(self.ledger.lineage_ended(lineage)?);
+        }
+        Ok(last)
+    }
 }
+
+/// Enrolments of one site that are looked at for an end; older ones ended before.
+const ENROLMENTS: u32 = 64;
 
 /// Who is let in, once the code was found to be right.
 struct Admission<'a> {
@@ -169,6 +214,8 @@ struct Admission<'a> {
     authority: &'a Issuer,
     /// Until when the site is enrolled already.
     enrolled: Option<Timestamp>,
+    /// When an enrolment of the site was revoked last.
+    revoked: Option<Timestamp>,
     now: Timestamp,
 }
 
@@ -182,6 +229,16 @@ impl Admission<'_> {
                 format!(
                     "the site that gave the token is itself named `{site}`: two sites cannot \
                      share a name. Create your site under another one"
+                ),
+            ));
+        }
+        // A code that the site held before must not undo its revocation.
+        if let Some(at) = self.revoked.filter(|at| grant.created <= *at) {
+            return Err(refusal(
+                "revoked",
+                format!(
+                    "site `{site}` was revoked at {at}, after this token was made: ask the site that \
+                     gave it why, and for a new token made for `{site}`"
                 ),
             ));
         }

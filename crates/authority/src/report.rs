@@ -93,6 +93,8 @@ pub enum ProblemCode {
     CredentialExpiring,
     /// It is not there, and we cannot make it.
     CredentialMissing,
+    /// It was revoked, and we cannot make another.
+    CredentialRevoked,
     /// A supplied credential works, with something to be said about it.
     CredentialWarning,
     /// The clock disagrees with what we issued.
@@ -113,6 +115,7 @@ impl ProblemCode {
             Self::CredentialExpired => "credential-expired",
             Self::CredentialExpiring => "credential-expiring",
             Self::CredentialMissing => "credential-missing",
+            Self::CredentialRevoked => "credential-revoked",
             Self::CredentialWarning => "credential-warning",
             Self::ClockSkew => "clock-skew",
             Self::IssuanceFailed => "issuance-failed",
@@ -172,6 +175,8 @@ pub enum CredentialState {
     Ready,
     /// Good, with a successor on its way.
     Renewing,
+    /// Revoked by its issuer.
+    Revoked,
 }
 
 impl CredentialState {
@@ -185,6 +190,7 @@ impl CredentialState {
             Self::Pending => "pending",
             Self::Ready => "ready",
             Self::Renewing => "renewing",
+            Self::Revoked => "revoked",
         }
     }
 }

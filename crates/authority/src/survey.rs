@@ -4,6 +4,7 @@
 
 use handfast_pki::Profile;
 use handfast_store::{Kind, Source, StoreError};
+use jiff::Timestamp;
 
 use crate::decide::{Failure, Situation, key_of, retry, warn_at};
 use crate::declared::ResourceRef;
@@ -128,7 +129,9 @@ fn findings(
             found.push((ProblemCode::CredentialBroken, what.clone(), remedy));
         }
         Current::Usable { source, facts, warnings } => {
-            if facts.not_after <= now {
+            if let Some(at) = facts.revoked {
+                found.push(revoked(wanted, *source, at));
+            } else if facts.not_after <= now {
                 found.push(expired(wanted, *source, facts));
             } else if *source == Source::Supplied && warn_at(facts) <= now {
                 found.push((
@@ -206,6 +209,24 @@ fn missing(
     ))
 }
 
+fn revoked(wanted: &DesiredCredential, source: Source, at: Timestamp) -> Finding {
+    let remedy = match (source, &wanted.signed_by) {
+        (Source::Supplied, _) => "Replace its files; the change is noticed at once.",
+        (Source::Managed, SignedBy::RemoteSite(_)) => {
+            "Ask the other site why. To link again, redeem a new token that it makes for this site: \
+             `handfast token issue FILE --site NAME` there, `handfast token redeem FILE` here."
+        }
+        (Source::Managed, _) => {
+            "Another one is made as soon as its issuer can sign; see the other problems."
+        }
+    };
+    (
+        ProblemCode::CredentialRevoked,
+        format!("credential `{}` was revoked at {at}", wanted.name),
+        remedy.to_owned(),
+    )
+}
+
 fn expired(wanted: &DesiredCredential, source: Source, facts: &Facts) -> Finding {
     let remedy = match (source, &wanted.signed_by) {
         (Source::Supplied, _) => "Replace its files; the change is noticed at once.",
@@ -266,6 +287,7 @@ fn describe(
             Some(_) => CredentialState::Pending,
             None => return None,
         },
+        (_, Some(facts)) if facts.revoked.is_some() => CredentialState::Revoked,
         (_, Some(facts)) if facts.not_after <= now => CredentialState::Expired,
         (Current::Broken { .. }, _) => CredentialState::Broken,
         (Current::Usable { facts, .. }, _) => state(source, facts, seen, failing, situation),

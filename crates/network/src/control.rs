@@ -8,6 +8,7 @@ mod edges;
 mod links;
 mod messages;
 mod report;
+mod revocations;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::net::SocketAddr;
@@ -16,20 +17,22 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
-use handfast_pki::{Chain, Entropy, Name};
+use handfast_pki::{CertificateId, Chain, Entropy, Name};
 use handfast_proto::link::v1::control::Body;
-use handfast_tls::{Fault, Peer, Session};
+use handfast_tls::{Fault, Peer, Revocations, Session};
 use jiff::Timestamp;
 
 use crate::Clock;
 use crate::exchange::{PeerRequest, RequestError};
 use crate::gate::{GateCommand, GateHandle, News};
 use crate::plan::Plan;
+use crate::revocations::RevocationFeed;
 use crate::route::Routes;
 use crate::status::{AccessStatus, Counters, HandshakeCounts, NetworkStatus, Refusal};
 use crate::worker::{Command, ConnectionId, Event, Presence, WorkerHandle};
 use edges::{ConnectorEntry, ListenerEntry};
 use links::LinkEntry;
+use revocations::Telling;
 
 /// Everything that the control thread reacts to.
 pub(crate) enum Input {
@@ -47,6 +50,8 @@ pub(crate) enum Input {
         body: Body,
         answer: tokio::sync::oneshot::Sender<Result<Body, RequestError>>,
     },
+    /// Revocations were recorded; answered with the number of connections that are cut for it.
+    Revoked(Sender<usize>),
     /// How is everything?
     Status(Sender<NetworkStatus>),
     /// Wind down: flows may go on until the deadline.
@@ -71,6 +76,10 @@ pub(super) struct Connection {
     worker: usize,
     peer: Peer,
     chain: Chain,
+    /// What of `chain` leads to the anchor, for looking up what is revoked.
+    path: Vec<CertificateId>,
+    /// Why it is being cut.
+    revoked: Option<Fault>,
     session: Session,
     address: SocketAddr,
     cost: u32,
@@ -110,6 +119,14 @@ pub(crate) struct Control {
     refusals: VecDeque<Refusal>,
     handshakes: HandshakeCounts,
     asked: HashMap<u64, Asked>,
+    /// What is revoked.
+    revocations: Revocations,
+    /// What of it other sites are told.
+    feed: RevocationFeed,
+    /// How far each linked site was told.
+    telling: BTreeMap<Name, Telling>,
+    /// Connections cut because of a revocation.
+    cut: u64,
     next_request: u64,
     advertised: u64,
     /// Totals of link connections that are gone, so that counts never run backwards.
@@ -143,6 +160,8 @@ pub(crate) struct Parts {
     pub(crate) routes: Arc<ArcSwap<Routes>>,
     pub(crate) presence: Arc<ArcSwap<Presence>>,
     pub(crate) requests: tokio::sync::mpsc::Sender<PeerRequest>,
+    pub(crate) revocations: Revocations,
+    pub(crate) feed: RevocationFeed,
     pub(crate) site: Name,
 }
 
@@ -170,6 +189,10 @@ impl Control {
             refusals: VecDeque::new(),
             handshakes: HandshakeCounts::default(),
             asked: HashMap::new(),
+            revocations: parts.revocations,
+            feed: parts.feed,
+            telling: BTreeMap::new(),
+            cut: 0,
             next_request: 1,
             advertised: 0,
             past: HashMap::new(),
@@ -208,6 +231,9 @@ impl Control {
             }
             Input::Resolved(Lookup::Link { link, group }, result) => {
                 self.link_resolved(&link, &group, result);
+            }
+            Input::Revoked(answer) => {
+                let _ = answer.send(self.revocations_changed()).is_ok();
             }
             Input::Status(answer) => {
                 let _ = answer.send(self.report()).is_ok();
@@ -303,6 +329,7 @@ impl Control {
         }
         self.tick_links(now);
         self.tick_edges(now);
+        self.tick_revocations(now);
         let missed = self.missed.len();
         self.missed.retain(|_, until| *until > now);
         if self.missed.len() != missed {

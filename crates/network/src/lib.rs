@@ -41,6 +41,7 @@ mod gate;
 mod network;
 mod plan;
 mod records;
+mod revocations;
 mod route;
 mod status;
 mod window;
@@ -50,9 +51,10 @@ pub use exchange::{PeerRequest, RequestError, Responder};
 pub use handfast_proto::link::v1 as wire;
 pub use network::{Clock, Network, Settings};
 pub use plan::{ConnectorPlan, LinkAccess, LinkPlan, ListenerPlan, Plan};
+pub use revocations::{Position, RevocationFeed, Told};
 pub use status::{
     AccessStatus, ConnectorStatus, Direction, HandshakeCounts, LinkState, LinkStatus,
-    ListenerStatus, NetworkStatus, Refusal, Traffic,
+    ListenerStatus, NetworkStatus, Refusal, RevocationStatus, SiteRevocations, Traffic,
 };
 
 /// For the fuzz targets: what a hostile site could put into one TLS record, parsed as a worker does.

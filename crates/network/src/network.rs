@@ -9,12 +9,14 @@ use std::time::{Duration, Instant};
 
 use handfast_pki::{Name, SystemEntropy};
 use handfast_proto::link::v1::control::Body;
+use handfast_tls::Revocations;
 use jiff::Timestamp;
 
 use crate::control::{Control, Input, Parts};
 use crate::exchange::{PeerRequest, RequestError};
 use crate::gate::Gate;
 use crate::plan::Plan;
+use crate::revocations::RevocationFeed;
 use crate::status::NetworkStatus;
 use crate::worker::{Shared, Worker};
 
@@ -28,13 +30,18 @@ pub struct Settings {
     pub workers: NonZeroUsize,
     /// Stamps events and judges certificates.
     pub clock: Clock,
+    /// What is revoked: connections whose peer is among it do not stand. The TLS configurations of the
+    /// plans look it up by themselves.
+    pub revocations: Revocations,
+    /// What of it other sites are told.
+    pub feed: RevocationFeed,
 }
 
 impl Settings {
     /// The defaults, on this clock.
     pub fn new(clock: Clock) -> Self {
         let workers = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
-        Self { workers, clock }
+        Self { workers, clock, revocations: Revocations::new(), feed: RevocationFeed::new() }
     }
 }
 
@@ -88,6 +95,8 @@ impl Network {
             routes: shared.routes,
             presence: shared.presence,
             requests,
+            revocations: settings.revocations.clone(),
+            feed: settings.feed.clone(),
             site,
         });
         threads.push(spawn("control".into(), move || control.run())?);
@@ -100,6 +109,17 @@ impl Network {
         let (done, applied) = std::sync::mpsc::channel();
         if self.inputs.send(Input::Apply(Box::new(plan), done)).is_ok() {
             let _ = applied.recv().is_ok();
+        }
+    }
+
+    /// Has connections cut that what is revoked by now concerns, and other sites told of it; says how
+    /// many connections are cut. To be called after every change of [`Settings::revocations`] and
+    /// [`Settings::feed`].
+    pub fn revocations_changed(&self) -> usize {
+        let (answer, cut) = std::sync::mpsc::channel();
+        match self.inputs.send(Input::Revoked(answer)) {
+            Ok(()) => cut.recv_timeout(Duration::from_secs(5)).unwrap_or_default(),
+            Err(_) => 0,
         }
     }
 

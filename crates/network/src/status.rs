@@ -23,6 +23,30 @@ pub struct NetworkStatus {
     pub refusals: Vec<Refusal>,
     /// Handshakes on the link port and of our links, since start.
     pub handshakes: HandshakeCounts,
+    /// What was done about revocations.
+    pub revocations: RevocationStatus,
+}
+
+/// What was done about revocations.
+#[derive(Clone, Debug, Default)]
+pub struct RevocationStatus {
+    /// Link connections cut because of one, since start.
+    pub cut: u64,
+    /// Up to where this node counts what it tells other sites.
+    pub newest: u64,
+    /// Every linked site, sorted by name.
+    pub sites: Vec<SiteRevocations>,
+}
+
+/// How far a linked site and this one have heard each other.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SiteRevocations {
+    /// The site.
+    pub site: Name,
+    /// What it has acknowledged of this node's count; nothing if it has not said where it stands.
+    pub acknowledged: Option<u64>,
+    /// What of its own count is recorded here.
+    pub heard: u64,
 }
 
 /// The link port.

@@ -13,6 +13,7 @@
 
 mod anchors;
 mod certificate;
+mod certificate_id;
 mod chain;
 mod constraints;
 mod credential;
@@ -36,12 +37,14 @@ mod revocation;
 mod serial;
 mod signature;
 mod spiffe;
+mod statement;
 mod subject;
 mod trust_domain;
 mod verify;
 
 pub use anchors::TrustAnchors;
 pub use certificate::{Certificate, CertificateError, IdentityError};
+pub use certificate_id::CertificateId;
 pub use chain::{Chain, ChainReadError};
 pub use constraints::{ConstraintViolation, IpNet, IpNetError, NameConstraints, Subtrees};
 pub use credential::{Credential, CredentialError, CredentialPem};
@@ -63,6 +66,7 @@ pub use revocation::{RevocationReason, RevokedEntry, UnknownReason};
 pub use serial::{Serial, SerialError};
 pub use signature::{SignatureAlgorithm, SignatureError};
 pub use spiffe::{IdentityKind, SpiffeError, SpiffeId};
+pub use statement::StatementContext;
 pub use subject::{Subject, SubjectError};
 pub use trust_domain::{TrustDomain, TrustDomainError};
 pub use verify::{ChainError, Purpose, verify_chain};

@@ -34,7 +34,7 @@ impl Serial {
     }
 
     /// The serial from the content octets of a DER INTEGER, exactly as found.
-    pub(crate) fn from_der_integer(content: &[u8]) -> Self {
+    pub fn from_der_integer(content: &[u8]) -> Self {
         let negative = content.first().is_some_and(|first| first & 0x80 != 0);
         if negative {
             return Self { octets: content.to_vec(), negative };

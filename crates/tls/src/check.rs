@@ -13,6 +13,7 @@ use crate::fault::{Attempt, Fault, FaultCode, Side, fault_of, fault_of_own};
 use crate::options::{ClientAuth, ClientOptions, Clock, Floor, ServerOptions};
 use crate::provider::provider;
 use crate::refusal::watched;
+use crate::revocation::RevocationCheck;
 use crate::unchecked::AcceptAnyServer;
 
 /// Proves that `credential` works at `now`, by a handshake in memory that its own trust anchors
@@ -80,7 +81,12 @@ fn check_client(credential: &Credential, now: Timestamp) -> Result<(), Fault> {
     let verifier = {
         use crate::identity::IdentityRule;
         use crate::verifier::{ClientVerifier, Judge, Usage};
-        ClientVerifier(Judge::new(credential.anchors(), IdentityRule::any(), Usage::Client)?)
+        ClientVerifier(Judge::new(
+            credential.anchors(),
+            IdentityRule::any(),
+            Usage::Client,
+            RevocationCheck::default(),
+        )?)
     };
     let failed = |error: rustls::Error| {
         Fault::new(FaultCode::KeyMismatch, Side::Ours, PLACE)

@@ -38,7 +38,9 @@ pub fn server_config(
         ClientAuth::None => Arc::new(NoClientAuth),
         ClientAuth::Required => {
             let rule = options.identities.clone();
-            Arc::new(ClientVerifier(Judge::new(credential.anchors(), rule, Usage::Client)?))
+            let revocation = options.revocation.clone();
+            let judge = Judge::new(credential.anchors(), rule, Usage::Client, revocation)?;
+            Arc::new(ClientVerifier(judge))
         }
     };
     let clock = Arc::clone(&options.clock.0);
@@ -91,7 +93,8 @@ pub(crate) fn server_verifier(
     anchors: &TrustAnchors,
     options: &ClientOptions,
 ) -> Result<Arc<dyn ServerCertVerifier>, Fault> {
-    let judge = Judge::new(anchors, options.identities.clone(), Usage::Server)?;
+    let (rule, revocation) = (options.identities.clone(), options.revocation.clone());
+    let judge = Judge::new(anchors, rule, Usage::Server, revocation)?;
     Ok(Arc::new(ServerVerifier(judge)))
 }
 

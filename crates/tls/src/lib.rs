@@ -8,6 +8,7 @@
 //!
 //! - [`server_config`] and [`client_config`] build; [`check`] proves a credential before it goes
 //!   live; [`Live`] swaps it without touching open connections.
+//! - [`Revocations`] is what is revoked, looked up by every verifier built with it at every handshake.
 //! - [`Peer::of`] and [`Session::of`] read a completed handshake, over any kind of rustls connection.
 //! - [`fault_of`] and [`fault_of_io`] turn errors into a [`Fault`]; [`watched`] keeps the precise
 //!   reason without spoiling the TLS alert.
@@ -27,6 +28,7 @@ mod peer;
 pub mod probe;
 mod provider;
 mod refusal;
+mod revocation;
 mod session;
 mod unchecked;
 mod verifier;
@@ -45,5 +47,8 @@ pub use crate::options::{ClientAuth, ClientOptions, Clock, Floor, LINK_ALPN, Ser
 pub use crate::peer::Peer;
 pub use crate::provider::provider;
 pub use crate::refusal::{Refusal, watched, watched_async};
+pub use crate::revocation::{
+    RevocationCheck, RevocationList, Revocations, Revoked, RevokedInfo, Unknown,
+};
 pub use crate::session::Session;
 pub use crate::verifier::MAX_PRESENTED;

@@ -11,6 +11,7 @@ use rustls::pki_types::UnixTime;
 use rustls::time_provider::{DefaultTimeProvider, TimeProvider};
 
 use crate::identity::IdentityRule;
+use crate::revocation::RevocationCheck;
 
 /// Application protocol of a handfast link (ALPN, RFC 7301).
 pub const LINK_ALPN: &[u8] = b"handfast-link/1";
@@ -78,6 +79,9 @@ pub struct ServerOptions {
     pub floor: Floor,
     /// Which client identities are allowed; checked only with [`ClientAuth::Required`].
     pub identities: IdentityRule,
+    /// What is revoked, looked up at every handshake for the whole path; checked only with
+    /// [`ClientAuth::Required`].
+    pub revocation: RevocationCheck,
 }
 
 impl ServerOptions {
@@ -104,6 +108,8 @@ pub struct ClientOptions {
     pub floor: Floor,
     /// Which server identities are allowed, in addition to the host name.
     pub identities: IdentityRule,
+    /// What is revoked, looked up at every handshake for the whole path.
+    pub revocation: RevocationCheck,
 }
 
 impl ClientOptions {

@@ -8,10 +8,11 @@
 mod client;
 mod server;
 
+use std::cell::RefCell;
 use std::fmt;
 use std::sync::Arc;
 
-use handfast_pki::{Certificate, TrustAnchors};
+use handfast_pki::{Certificate, CertificateId, Fingerprint, Serial, TrustAnchors};
 use rustls::crypto::WebPkiSupportedAlgorithms;
 use rustls::pki_types::{CertificateDer, ServerName, TrustAnchor, UnixTime};
 use rustls::{CertificateError, ExtendedKeyPurpose, OtherError, RootCertStore};
@@ -21,8 +22,9 @@ pub(crate) use self::server::ServerVerifier;
 use crate::diagnosis::{describe, diagnose};
 use crate::fault::{Fault, FaultCode, Side};
 use crate::identity::IdentityRule;
-use crate::options::timestamp;
+use crate::options::{timestamp, unix_time};
 use crate::refusal::{Refusal, refuse};
+use crate::revocation::{RevocationCheck, Revoked, Unknown};
 
 /// Most certificates that a peer may present, its leaf included. webpki itself builds no path
 /// longer than six; a few extra are tolerated, a flood is not even parsed.
@@ -50,7 +52,20 @@ pub(crate) struct Judge {
     roots: Vec<TrustAnchor<'static>>,
     rule: IdentityRule,
     usage: Usage,
+    revocation: RevocationCheck,
     algorithms: WebPkiSupportedAlgorithms,
+}
+
+/// Why a path that is sound otherwise is not taken.
+enum Rejection {
+    Revoked(Revoked),
+    Unknown(Unknown),
+}
+
+/// Why no path was taken: webpki's reason, or ours.
+enum NoPath {
+    Native(CertificateError),
+    Rejected(Rejection),
 }
 
 impl Judge {
@@ -60,6 +75,7 @@ impl Judge {
         anchors: &TrustAnchors,
         rule: IdentityRule,
         usage: Usage,
+        revocation: RevocationCheck,
     ) -> Result<Self, Fault> {
         let mut store = RootCertStore::empty();
         for anchor in anchors.iter() {
@@ -76,6 +92,7 @@ impl Judge {
             roots: store.roots,
             rule,
             usage,
+            revocation,
             algorithms: crate::provider().signature_verification_algorithms,
         })
     }
@@ -98,7 +115,10 @@ impl Judge {
             .with("limit", MAX_PRESENTED.to_string());
             return Err(refuse(refusal, CertificateError::BadEncoding.into()));
         }
-        self.verify_path(leaf, rest, name, now).map_err(refused)?;
+        self.verify_path(leaf, rest, name, now).map_err(|reason| match reason {
+            NoPath::Native(reason) => refused(reason),
+            NoPath::Rejected(rejection) => refuse_rejected(&rejection, leaf),
+        })?;
         let parsed = Certificate::from_der(leaf.to_vec())
             .map_err(|_| refused(CertificateError::BadEncoding))?;
         if self.rule.demands_identity() && parsed.extended_key_usage().is_none() {
@@ -119,31 +139,50 @@ impl Judge {
         rest: &[CertificateDer<'_>],
         name: Option<&ServerName<'_>>,
         now: UnixTime,
-    ) -> Result<(), CertificateError> {
+    ) -> Result<(), NoPath> {
         let parsed = webpki::EndEntityCert::try_from(leaf).map_err(native)?;
         let usage = match self.usage {
             Usage::Client => webpki::KeyUsage::client_auth(),
             Usage::Server => webpki::KeyUsage::server_auth(),
         };
-        let path = parsed
-            .verify_for_usage(self.algorithms.all, &self.roots, rest, now, usage, None, None)
-            .map_err(native)?;
-        self.anchor_is_valid(path.anchor(), now)?;
+        // Asked for every path that holds otherwise: while a CA is rolled over, another one may do.
+        let rejected = RefCell::new(None);
+        let acceptable = |path: &webpki::VerifiedPath<'_>| {
+            let anchor = self.valid_anchor(path.anchor(), now)?;
+            self.check_revocation(path, anchor, now).map_err(|rejection| {
+                let error = match rejection {
+                    Rejection::Revoked(_) => webpki::Error::CertRevoked,
+                    Rejection::Unknown(_) => webpki::Error::UnknownRevocationStatus,
+                };
+                rejected.borrow_mut().get_or_insert(rejection);
+                error
+            })
+        };
+        let algorithms = self.algorithms.all;
+        parsed
+            .verify_for_usage(algorithms, &self.roots, rest, now, usage, None, Some(&acceptable))
+            .map_err(|error| match (error, rejected.take()) {
+                (
+                    webpki::Error::CertRevoked | webpki::Error::UnknownRevocationStatus,
+                    Some(rejection),
+                ) => NoPath::Rejected(rejection),
+                (error, _) => NoPath::Native(native(error)),
+            })?;
         match name {
-            Some(name) => parsed.verify_is_valid_for_subject_name(name).map_err(native),
+            Some(name) => Ok(parsed.verify_is_valid_for_subject_name(name).map_err(native)?),
             None => Ok(()),
         }
     }
 
     /// webpki takes an anchor as valid for ever; RFC 5280 leaves it to us (section 6.1.1). A CA
     /// that was renewed with the same key is one anchor with several certificates: one is enough.
-    fn anchor_is_valid(
+    fn valid_anchor(
         &self,
         used: &TrustAnchor<'_>,
         now: UnixTime,
-    ) -> Result<(), CertificateError> {
+    ) -> Result<&Certificate, webpki::Error> {
         let at = timestamp(now);
-        let mut outcome = Err(CertificateError::UnknownIssuer);
+        let mut outcome = Err(webpki::Error::UnknownIssuer);
         for (anchor, root) in self.anchors.iter().zip(&self.roots) {
             if root.subject != used.subject
                 || root.subject_public_key_info != used.subject_public_key_info
@@ -151,14 +190,48 @@ impl Judge {
                 continue;
             }
             if at < anchor.not_before() {
-                outcome = Err(CertificateError::NotValidYet);
+                let not_before = unix_time(anchor.not_before());
+                outcome = Err(webpki::Error::CertNotValidYet { time: now, not_before });
             } else if at > anchor.not_after() {
-                outcome = Err(CertificateError::Expired);
+                let not_after = unix_time(anchor.not_after());
+                outcome = Err(webpki::Error::CertExpired { time: now, not_after });
             } else {
-                return Ok(());
+                return Ok(anchor);
             }
         }
         outcome
+    }
+
+    /// The leaf and every intermediate, each by the key of the one above it.
+    fn check_revocation(
+        &self,
+        path: &webpki::VerifiedPath<'_>,
+        anchor: &Certificate,
+        now: UnixTime,
+    ) -> Result<(), Rejection> {
+        let mut serials = vec![path.end_entity().serial()];
+        let mut issuers = Vec::new();
+        for ca in path.intermediate_certificates() {
+            serials.push(ca.serial());
+            issuers.push(Fingerprint::of(&ca.subject_public_key_info()).0);
+        }
+        issuers.push(anchor.key_id());
+        let ids: Vec<CertificateId> = serials
+            .into_iter()
+            .zip(issuers)
+            .map(|(serial, issuer_key_id)| CertificateId {
+                issuer_key_id,
+                serial: Serial::from_der_integer(serial),
+            })
+            .collect();
+        let RevocationCheck { view, require } = &self.revocation;
+        if let Some(revoked) = view.find_revoked(&ids) {
+            return Err(Rejection::Revoked(revoked));
+        }
+        match require.then(|| view.find_unknown(&ids, timestamp(now))).flatten() {
+            Some(unknown) => Err(Rejection::Unknown(unknown)),
+            None => Ok(()),
+        }
     }
 
     fn refuse_chain(
@@ -198,6 +271,28 @@ impl Judge {
         };
         refuse(refusal, error)
     }
+}
+
+impl From<CertificateError> for NoPath {
+    fn from(reason: CertificateError) -> Self {
+        Self::Native(reason)
+    }
+}
+
+fn refuse_rejected(rejection: &Rejection, leaf: &CertificateDer<'_>) -> rustls::Error {
+    let (refusal, native) = match rejection {
+        Rejection::Revoked(revoked) => (revoked.refusal(), CertificateError::Revoked.into()),
+        Rejection::Unknown(unknown) => {
+            let refusal = unknown.refusal();
+            // rustls has a reason of this name, but answers it with the alert for an unknown CA.
+            (refusal.clone(), refusal.into())
+        }
+    };
+    let refusal = match Certificate::from_der(leaf.to_vec()) {
+        Ok(leaf) => describe(refusal, &leaf),
+        Err(_) => refusal,
+    };
+    refuse(refusal, native)
 }
 
 impl fmt::Debug for Judge {

@@ -126,6 +126,8 @@ impl World {
             not_after,
             signer: Some(authority.as_ref().map_or(fingerprint, |facts| facts.fingerprint)),
             anchors: authority.map_or_else(|| [fingerprint].into(), |facts| facts.anchors),
+            id: None,
+            revoked: None,
             can_sign: true,
         }
     }

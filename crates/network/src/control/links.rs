@@ -9,10 +9,12 @@ use handfast_tls::{Attempt, Fault, FaultCode, LINK_ALPN, Side, fault_of_io};
 use jiff::Timestamp;
 use rustls_pki_types::ServerName;
 
+use super::revocations::place;
 use super::{Connection, Control, Lookup, backoff, look_up};
-use crate::gate::{Dial, Established, GateCommand, Introduction};
+use crate::gate::{Dial, Established, GateCommand, Introduction, News};
 use crate::plan::{LinkPlan, Plan};
 use crate::route::{Routes, Target, Way};
+use crate::status::Refusal;
 use crate::worker::{Command, ConnectionId, Loss, Presence};
 
 /// A link that we dial.
@@ -162,6 +164,12 @@ impl Control {
                  `handfast token issue FILE --site {site}` at the other site, then `handfast token \
                  redeem FILE` here"
             ))
+        } else if fault.code() == FaultCode::Revoked && fault.side() == Side::Ours {
+            let site = &self.plan.site;
+            fault.remedied_by(format!(
+                "the link's certificate was revoked by the other site: ask there why; to link again, \
+                 `handfast token issue FILE --site {site}` there, then `handfast token redeem FILE` here"
+            ))
         } else {
             fault
         };
@@ -170,7 +178,9 @@ impl Control {
         if entry.group.as_deref() != Some(group) || entry.dial_at.is_some() {
             return;
         }
-        let pause = backoff::pause(entry.failures, dice);
+        // Nothing but a new certificate helps against a revocation, and that one is dialled with at once.
+        let hopeless = fault.code() == FaultCode::Revoked && fault.side() == Side::Ours;
+        let pause = backoff::pause(if hopeless { u32::MAX } else { entry.failures }, dice);
         if entry.fault.as_ref() != Some(&fault) {
             tracing::warn!(link = %name, fault = %fault.one_line(), "the link cannot be made");
         }
@@ -219,6 +229,25 @@ impl Control {
             }
             tracing::debug!(%site, %address, "a link connection was accepted");
         }
+        let anchors = match &link {
+            Some(name) => self.links.get(name).map(|entry| &entry.plan.anchors),
+            None => self.plan.access.as_ref().map(|access| &access.anchors),
+        };
+        let path = match anchors.map(|anchors| chain.certificate_ids(anchors)) {
+            Some(Ok(path)) => path,
+            Some(Err(error)) => {
+                // The anchors changed while it was on its way.
+                let fault = Fault::new(FaultCode::UnknownIssuer, Side::Peer, "link")
+                    .saying(error.to_string());
+                return self.turned_away(link.as_ref(), &group, address, fault);
+            }
+            None => return,
+        };
+        if let Some(revoked) = self.revocations.find_revoked(&path) {
+            // Between its handshake and now.
+            return self.turned_away(link.as_ref(), &group, address, revoked.fault("link"));
+        }
+        let first_of_group = !self.connections.values().any(|c| c.group == group);
         let worker = index % self.workers.len();
         let connection = Connection {
             site: site.clone(),
@@ -227,6 +256,8 @@ impl Control {
             worker,
             peer,
             chain,
+            path,
+            revoked: None,
             session,
             address,
             cost,
@@ -241,7 +272,27 @@ impl Control {
             c.site == site && c.link == link && c.group != group && link.is_some()
         });
         self.advertise_to(id);
+        if first_of_group {
+            self.ask_for_revocations(id, &site);
+        }
         self.reroute();
+    }
+
+    /// A connection that may not stand although its handshake held.
+    fn turned_away(
+        &mut self,
+        link: Option<&Name>,
+        group: &[u8],
+        peer: std::net::SocketAddr,
+        fault: Fault,
+    ) {
+        if let Some(link) = link {
+            self.count_fault(&fault);
+            self.not_dialled(link, group, fault.at(format!("link {link}")));
+        } else {
+            let refusal = Refusal { at: self.now(), peer, fault: fault.at("link port") };
+            self.hear_gate(News::Refused(refusal));
+        }
     }
 
     pub(super) fn peer_drains(&mut self, id: ConnectionId) {
@@ -261,8 +312,14 @@ impl Control {
         let past = self.past.entry(connection.site.clone()).or_default();
         past.0 += traffic.bytes_in;
         past.1 += traffic.bytes_out;
+        self.telling_lost(id, &connection.site);
         if !connection.draining {
-            let fault = describe(loss, &connection, now);
+            let fault = match &connection.revoked {
+                Some(fault) => {
+                    fault.clone().with("peer-address", connection.address.to_string())
+                }
+                None => describe(loss, &connection, now),
+            };
             tracing::warn!(site = %connection.site, fault = %fault.one_line(), "a link connection was lost");
             if let Some(link) = &connection.link {
                 self.dial_again(link, &connection.group, Some(fault));
@@ -376,10 +433,7 @@ impl Control {
 }
 
 fn describe(loss: Loss, connection: &Connection, now: Timestamp) -> Fault {
-    let place = match &connection.link {
-        Some(link) => format!("link {link} with site {}", connection.site),
-        None => format!("link from site {}", connection.site),
-    };
+    let place = place(connection);
     let fault = match loss {
         Loss::Io(error) => {
             let attempt = Attempt::server(now).with_alpn(&[LINK_ALPN]).with_subject(place.clone());

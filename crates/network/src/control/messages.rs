@@ -38,6 +38,17 @@ impl Control {
                 let site = connection.site.clone();
                 self.take_offers(site, advertisement);
             }
+            Some(Body::RevocationsAcknowledged(ack)) => {
+                let site = connection.site.clone();
+                self.revocations_acknowledged(&site, ack);
+            }
+            Some(body @ Body::Revocations(_)) => {
+                let responder = Responder::new(self.sender.clone(), id, 0);
+                let request = PeerRequest { peer: connection.peer.clone(), body, responder };
+                if self.requests.try_send(request).is_err() {
+                    tracing::warn!(site = %connection.site, "too busy for revocations; they are repeated");
+                }
+            }
             Some(body @ Body::CredentialRequest(_)) => {
                 let responder = Responder::new(self.sender.clone(), id, message.request_id);
                 let request = PeerRequest { peer: connection.peer.clone(), body, responder };

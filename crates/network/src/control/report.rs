@@ -47,6 +47,7 @@ impl Control {
                 .collect(),
             refusals: self.refusals.iter().cloned().collect(),
             handshakes: self.handshakes.clone(),
+            revocations: self.revocation_status(),
         }
     }
 

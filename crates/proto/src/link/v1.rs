@@ -7,7 +7,7 @@ pub struct Control {
     #[prost(uint64, tag = "1")]
     pub request_id: u64,
     /// What is said.
-    #[prost(oneof = "control::Body", tags = "2, 3, 4, 5, 6")]
+    #[prost(oneof = "control::Body", tags = "2, 3, 4, 5, 6, 9, 10")]
     pub body: Option<control::Body>,
 }
 
@@ -31,6 +31,12 @@ pub mod control {
         /// Why a request was refused.
         #[prost(message, tag = "6")]
         Refusal(super::Refusal),
+        /// What the sender knows to be revoked.
+        #[prost(message, tag = "9")]
+        Revocations(super::Revocations),
+        /// Where the sender stands in the receiver's revocations.
+        #[prost(message, tag = "10")]
+        RevocationsAcknowledged(super::RevocationsAcknowledged),
     }
 }
 
@@ -116,4 +122,78 @@ pub struct Refusal {
     /// What to do.
     #[prost(string, tag = "3")]
     pub remedy: String,
+}
+
+/// What the sender knows to be revoked, from where the receiver stands.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Revocations {
+    /// Where the receiver stands after these statements, in the sender's own count. Unchanged while
+    /// more follow.
+    #[prost(uint64, tag = "1")]
+    pub sequence: u64,
+    /// Stands for everything in the count up to there.
+    #[prost(bytes = "vec", tag = "2")]
+    pub digest: Vec<u8>,
+    /// Each signed by the issuer that it is about.
+    #[prost(message, repeated, tag = "3")]
+    pub statements: Vec<SignedRevocations>,
+}
+
+/// Where the sender of this stands in the receiver's count: what is to follow comes after that.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RevocationsAcknowledged {
+    /// As in the [`Revocations`] that are acknowledged; 0 for nothing yet.
+    #[prost(uint64, tag = "1")]
+    pub sequence: u64,
+    /// As in the [`Revocations`] that are acknowledged.
+    #[prost(bytes = "vec", tag = "2")]
+    pub digest: Vec<u8>,
+}
+
+/// Certificates revoked by one issuer, signed by that issuer. Whoever holds it may pass it on.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SignedRevocations {
+    /// A [`RevokedCertificates`], as it was signed.
+    #[prost(bytes = "vec", tag = "1")]
+    pub revoked: Vec<u8>,
+    /// Over `handfast revocations 1`, a zero octet, and `revoked`.
+    #[prost(bytes = "vec", tag = "2")]
+    pub signature: Vec<u8>,
+    /// DER: the certificate of the issuer's key, then what leads up to an anchor.
+    #[prost(bytes = "vec", repeated, tag = "3")]
+    pub issuer: Vec<Vec<u8>>,
+}
+
+/// What is signed.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RevokedCertificates {
+    /// SHA-256 of the issuer's SubjectPublicKeyInfo.
+    #[prost(bytes = "vec", tag = "1")]
+    pub issuer_key_id: Vec<u8>,
+    /// All of them signed by that key.
+    #[prost(message, repeated, tag = "2")]
+    pub certificates: Vec<RevokedCertificate>,
+}
+
+/// One revoked certificate.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RevokedCertificate {
+    /// Serial number, hex.
+    #[prost(string, tag = "1")]
+    pub serial: String,
+    /// RFC 5280, section 5.3.1.
+    #[prost(uint32, tag = "2")]
+    pub reason: u32,
+    /// Since when: microseconds since 1970.
+    #[prost(int64, tag = "3")]
+    pub at: i64,
+    /// When it expires: microseconds since 1970; 0 if not known.
+    #[prost(int64, tag = "4")]
+    pub not_after: i64,
+    /// The enrolment that the certificate belongs to is ended with it.
+    #[prost(bool, tag = "5")]
+    pub enrolment_ended: bool,
+    /// The identity it proved, for people; empty if it has none.
+    #[prost(string, tag = "6")]
+    pub identity: String,
 }

@@ -79,6 +79,8 @@ codes! {
     ProtocolViolation = "protocol-violation", "the other side broke the TLS protocol";
     /// The peer refused us with an alert that names no certain cause.
     RefusedByPeer = "refused-by-peer", "the peer refused us";
+    /// It cannot be told whether the certificate is revoked, and the settings demand to know.
+    RevocationUnknown = "revocation-unknown", "it is not known whether the certificate is revoked";
     /// The certificate was revoked by its issuer.
     Revoked = "revoked", "the certificate is revoked";
     /// The handshake did not complete in time.

@@ -111,6 +111,11 @@ pub(super) fn usual(code: FaultCode, side: Side) -> &'static str {
             "read the other side's log for the same moment: it knows the cause; `handfast cert show NAME` here \
              prints what we presented"
         }
+        C::RevocationUnknown => {
+            "put a fresh revocation list of the issuer beside `ca.crt` (`input/certs/NAME/ca.crl`; \
+             `openssl crl -in ca.crl -noout -nextupdate` shows until when it holds), or drop \
+             `revocation: require` from the resource's settings"
+        }
         C::Revoked if ours => {
             "find out why it was revoked; then enrol anew: `handfast token issue FILE` at the issuing site, \
              `handfast token redeem FILE` here"
