@@ -31,6 +31,9 @@ impl From<&RedeemRefusal> for Problem {
             RedeemRefusal::Refused(reason) => {
                 Self::new(ProblemCode::Refused).because(reason.message.clone())
             }
+            RedeemRefusal::Revoked { .. } => {
+                Self::new(ProblemCode::Refused).because(refusal.to_string())
+            }
             RedeemRefusal::Spent => Self::new(ProblemCode::Spent),
             RedeemRefusal::Unknown => Self::new(ProblemCode::Unknown),
             RedeemRefusal::WrongCode => Self::new(ProblemCode::WrongCode),

@@ -55,6 +55,8 @@ pub enum CredentialState {
     Renewing,
     /// Valid, and past the time to renew it.
     RenewalDue,
+    /// Revoked by its issuer.
+    Revoked,
     /// In use.
     Valid,
 }

@@ -53,6 +53,7 @@ pub(super) fn credential(state: CredentialState) -> &'static str {
         CredentialState::NotYetValid => "not yet valid",
         CredentialState::RenewalDue => "renewal due",
         CredentialState::Renewing => "renewing",
+        CredentialState::Revoked => "revoked",
         CredentialState::Valid => "valid",
     }
 }

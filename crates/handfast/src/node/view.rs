@@ -53,6 +53,7 @@ pub(super) fn credential(facts: &CredentialFacts) -> CredentialStatus {
             State::Pending => CredentialState::Missing,
             State::Ready => CredentialState::Valid,
             State::Renewing => CredentialState::Renewing,
+            State::Revoked => CredentialState::Revoked,
         },
     }
 }
