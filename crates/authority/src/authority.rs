@@ -7,7 +7,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use handfast_pki::{CertificateId, Credential, Entropy, KeyAlgorithm, Name, Passphrase, SystemEntropy};
+use handfast_pki::{
+    CertificateId, Credential, Entropy, KeyAlgorithm, Name, Passphrase, SystemEntropy,
+};
 use handfast_store::{AuditRow, CredentialStore, Ledger, StoreError};
 use jiff::Timestamp;
 

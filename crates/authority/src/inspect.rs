@@ -6,8 +6,8 @@
 use std::collections::BTreeSet;
 
 use handfast_pki::{
-    Certificate, CertificateId, Chain, Credential, Host, Issuer, LintContext, Passphrase, PrivateKey, Profile,
-    Purpose, Severity, TrustAnchors, lint, verify_chain,
+    Certificate, CertificateId, Chain, Credential, Host, Issuer, LintContext, Passphrase,
+    PrivateKey, Profile, Purpose, Severity, TrustAnchors, lint, verify_chain,
 };
 use handfast_store::{Kind, Source, Stored};
 use jiff::Timestamp;

@@ -97,7 +97,9 @@ pub enum RevokeError {
         what: String,
     },
     /// All of it has expired.
-    #[error("everything issued for {what} has expired, the last at {at}: nobody accepts it any more")]
+    #[error(
+        "everything issued for {what} has expired, the last at {at}: nobody accepts it any more"
+    )]
     Expired {
         /// What was asked for.
         what: String,
@@ -157,7 +159,9 @@ impl<S: CredentialStore, L: Ledger> Authority<S, L> {
                     already: true,
                     issued,
                 },
-                None => RevokedCertificate { at: now, reason: request.reason, already: false, issued },
+                None => {
+                    RevokedCertificate { at: now, reason: request.reason, already: false, issued }
+                }
             });
         }
         let lineages = ended_with(&request.what, &certificates);
@@ -190,9 +194,7 @@ impl<S: CredentialStore, L: Ledger> Authority<S, L> {
         if found.is_empty() {
             let newest = IssuedFilter { limit: Some(1), ..filter };
             return Err(match self.ledger.issued(&newest)?.into_iter().next() {
-                Some(last) => {
-                    RevokeError::Expired { what: what.to_string(), at: last.not_after }
-                }
+                Some(last) => RevokeError::Expired { what: what.to_string(), at: last.not_after },
                 None => RevokeError::Unknown { what: what.to_string() },
             });
         }
@@ -222,7 +224,8 @@ fn ended_with(what: &Revocable, certificates: &[RevokedCertificate]) -> Vec<Line
     if matches!(what, Revocable::Serial(_)) {
         return Vec::new();
     }
-    let lineages: BTreeSet<&Lineage> = certificates.iter().map(|each| &each.issued.lineage).collect();
+    let lineages: BTreeSet<&Lineage> =
+        certificates.iter().map(|each| &each.issued.lineage).collect();
     lineages.into_iter().filter(|lineage| !is_own(lineage)).cloned().collect()
 }
 

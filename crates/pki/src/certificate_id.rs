@@ -57,12 +57,11 @@ impl Chain {
     ///
     /// # Errors
     /// If no way leads from the leaf to one of `anchors`.
-    pub fn certificate_ids(&self, anchors: &TrustAnchors) -> Result<Vec<CertificateId>, ChainError> {
+    pub fn certificate_ids(
+        &self,
+        anchors: &TrustAnchors,
+    ) -> Result<Vec<CertificateId>, ChainError> {
         let path = Path::find(self, anchors)?;
-        Ok(path
-            .certificates()
-            .windows(2)
-            .map(|pair| CertificateId::of(pair[0], pair[1]))
-            .collect())
+        Ok(path.certificates().windows(2).map(|pair| CertificateId::of(pair[0], pair[1])).collect())
     }
 }

@@ -82,9 +82,8 @@ mod tests {
         ] {
             let ca = authority(algorithm);
             let signature = ca.sign_statement(CONTEXT, b"words").expect("signs");
-            let verify = |context, body: &[u8]| {
-                ca.certificate().verify_statement(context, body, &signature)
-            };
+            let verify =
+                |context, body: &[u8]| ca.certificate().verify_statement(context, body, &signature);
             assert_eq!(verify(CONTEXT, b"words"), Ok(()), "{algorithm}");
             assert_eq!(verify(CONTEXT, b"word"), Err(SignatureError::Mismatch));
             assert_eq!(verify(StatementContext("test 2"), b"words"), Err(SignatureError::Mismatch));

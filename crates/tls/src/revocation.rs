@@ -103,9 +103,7 @@ impl Unknown {
             .with("issuer-key-id", certificate.issuer_hex());
         match self {
             Self::Missing(_) => refusal,
-            Self::Stale { next_update, .. } => {
-                refusal.with("next-update", next_update.to_string())
-            }
+            Self::Stale { next_update, .. } => refusal.with("next-update", next_update.to_string()),
         }
     }
 }
@@ -169,10 +167,7 @@ impl Revocations {
     }
 
     /// Records revocations and returns how many were news. What is recorded already stays as it is.
-    pub fn record(
-        &self,
-        revoked: impl IntoIterator<Item = (CertificateId, RevokedInfo)>,
-    ) -> usize {
+    pub fn record(&self, revoked: impl IntoIterator<Item = (CertificateId, RevokedInfo)>) -> usize {
         self.change(|snapshot| {
             let mut news = 0;
             for (certificate, info) in revoked {

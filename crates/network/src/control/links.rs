@@ -315,9 +315,7 @@ impl Control {
         self.telling_lost(id, &connection.site);
         if !connection.draining {
             let fault = match &connection.revoked {
-                Some(fault) => {
-                    fault.clone().with("peer-address", connection.address.to_string())
-                }
+                Some(fault) => fault.clone().with("peer-address", connection.address.to_string()),
                 None => describe(loss, &connection, now),
             };
             tracing::warn!(site = %connection.site, fault = %fault.one_line(), "a link connection was lost");
