@@ -220,6 +220,31 @@ impl Certificate {
         signature::verify(&issuer.0.spki, signature_algorithm, signed, signature)
     }
 
+    /// Where the CRL of the issuer is to be had: the URLs of the CRL distribution points.
+    pub fn crl_urls(&self) -> &[String] {
+        &self.0.extensions.crl_urls
+    }
+
+    /// Where the deltas to that CRL are to be had.
+    pub fn freshest_crl_urls(&self) -> &[String] {
+        &self.0.extensions.freshest_urls
+    }
+
+    /// Where the issuer's OCSP responder answers.
+    pub fn ocsp_urls(&self) -> &[String] {
+        &self.0.extensions.ocsp_urls
+    }
+
+    /// Where the issuer's own certificate is to be had.
+    pub fn issuer_urls(&self) -> &[String] {
+        &self.0.extensions.issuer_urls
+    }
+
+    /// The subject in DER: what an issuer's CRLs and certificates repeat.
+    pub(crate) fn subject_raw(&self) -> &[u8] {
+        &self.0.subject_raw
+    }
+
     pub(crate) fn extensions(&self) -> &Extensions {
         &self.0.extensions
     }

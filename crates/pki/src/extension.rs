@@ -7,6 +7,7 @@ use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::{GeneralName, ParsedExtension, X509Extension};
 
 use crate::constraints::ReadConstraints;
+use crate::distribution::{self, FRESHEST_CRL};
 
 /// An extended key usage (RFC 5280 section 4.2.1.12).
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -115,6 +116,10 @@ pub(crate) struct Extensions {
     /// Whether the authority key identifier also names the issuer and serial.
     pub(crate) authority_by_serial: bool,
     pub(crate) name_constraints: Option<ReadConstraints>,
+    pub(crate) crl_urls: Vec<String>,
+    pub(crate) freshest_urls: Vec<String>,
+    pub(crate) ocsp_urls: Vec<String>,
+    pub(crate) issuer_urls: Vec<String>,
     pub(crate) defects: Vec<Defect>,
 }
 
@@ -162,6 +167,7 @@ impl Extensions {
     }
 
     fn add(&mut self, extension: &X509Extension<'_>) {
+        self.add_pointers(extension);
         match extension.parsed_extension() {
             ParsedExtension::AuthorityKeyIdentifier(aki) => {
                 self.authority_key_id = aki.key_identifier.as_ref().map(|id| id.0.to_vec());
@@ -195,6 +201,22 @@ impl Extensions {
             // Known to the parser, but neither we nor webpki act on them.
             _ if extension.critical => {
                 self.defects.push(Defect::UnknownCritical(extension_name(extension)));
+            }
+            _ => {}
+        }
+    }
+
+    /// Where revocation can be looked up. Not something to act on for whoever verifies the certificate.
+    fn add_pointers(&mut self, extension: &X509Extension<'_>) {
+        match extension.parsed_extension() {
+            ParsedExtension::AuthorityInfoAccess(access) => {
+                (self.ocsp_urls, self.issuer_urls) = distribution::access(access);
+            }
+            ParsedExtension::CRLDistributionPoints(points) => {
+                self.crl_urls = distribution::uris_of(points);
+            }
+            _ if extension.oid.to_id_string() == FRESHEST_CRL => {
+                self.freshest_urls = distribution::uris_of_points(extension.value);
             }
             _ => {}
         }

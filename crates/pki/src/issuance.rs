@@ -6,15 +6,16 @@ use std::time::Duration;
 use jiff::Timestamp;
 use rcgen::string::Ia5String;
 use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
-    KeyIdMethod, KeyUsagePurpose, SanType, SerialNumber,
+    BasicConstraints, CertificateParams, CustomExtension, DistinguishedName, DnType,
+    ExtendedKeyUsagePurpose, IsCa, KeyIdMethod, KeyUsagePurpose, SanType, SerialNumber,
 };
 use time::OffsetDateTime;
 
+use crate::ocsp::NO_CHECK;
 use crate::public_key::rcgen_algorithm;
 use crate::{
-    Certificate, ConstraintViolation, Eku, IdentityKind, NameConstraints, PrivateKey, Profile,
-    PublicKey, PublicKeyError, Serial, Subject, SubjectError,
+    Certificate, ConstraintViolation, Distribution, Eku, IdentityKind, NameConstraints, PrivateKey,
+    Profile, PublicKey, PublicKeyError, Serial, Subject, SubjectError, asn1,
 };
 
 /// A certificate to be issued.
@@ -32,6 +33,8 @@ pub struct IssueRequest {
     pub name_constraints: Option<NameConstraints>,
     /// What to do if it would outlive its issuer.
     pub overrun: Overrun,
+    /// Where it will say that its revocation can be looked up.
+    pub distribution: Distribution,
 }
 
 impl IssueRequest {
@@ -44,6 +47,7 @@ impl IssueRequest {
             ttl: profile.default_ttl(),
             name_constraints: None,
             overrun: Overrun::Refuse,
+            distribution: Distribution::default(),
         }
     }
 
@@ -58,6 +62,13 @@ impl IssueRequest {
     #[must_use]
     pub fn with_overrun(mut self, overrun: Overrun) -> Self {
         self.overrun = overrun;
+        self
+    }
+
+    /// The same request with these pointers to revocation.
+    #[must_use]
+    pub fn with_distribution(mut self, distribution: Distribution) -> Self {
+        self.distribution = distribution;
         self
     }
 
@@ -91,6 +102,7 @@ impl IssueRequest {
         if !profile.is_ca() && self.name_constraints.is_some() {
             return Err(IssueError::ConstraintsOnLeaf { profile: *profile });
         }
+        self.distribution.check()?;
         if self.ttl < Duration::from_secs(1) {
             return Err(IssueError::NoLife);
         }
@@ -127,9 +139,16 @@ impl IssueRequest {
         }
         params.extended_key_usages = match profile.eku() {
             Some(Eku::ServerAuth) => vec![ExtendedKeyUsagePurpose::ServerAuth],
+            Some(Eku::OcspSigning) => vec![ExtendedKeyUsagePurpose::OcspSigning],
             Some(_) => vec![ExtendedKeyUsagePurpose::ClientAuth],
             None => Vec::new(),
         };
+        params.custom_extensions = self.distribution.to_rcgen();
+        if *profile == Profile::OcspSigner {
+            // Whoever checked its revocation would have to ask it (RFC 6960 section 4.2.2.2.1).
+            let null = yasna::construct_der(asn1::write_null);
+            params.custom_extensions.push(CustomExtension::from_oid_content(NO_CHECK, null));
+        }
         Ok(params)
     }
 }
@@ -262,6 +281,14 @@ pub enum IssueError {
     /// The issuer's chain does not allow a name.
     #[error(transparent)]
     Constraint(#[from] ConstraintViolation),
+    /// A pointer to revocation that nobody could use.
+    #[error(
+        "the revocation pointer {url:?} cannot stand in a certificate: up to 8 plain http:// URLs of each kind, of 1024 characters at most"
+    )]
+    Distribution {
+        /// The URL at fault, shortened to 128 characters.
+        url: String,
+    },
     /// Host names on a client or CA certificate, with which it could pass for a server.
     #[error(
         "a certificate of profile {profile} carries no host names: ask for service-server or site-server"

@@ -30,8 +30,13 @@ pub(crate) fn is_der(bytes: &[u8]) -> bool {
 /// All sections of a PEM text, in order. None is an error of its own: the caller knows what it
 /// looked for.
 pub(crate) fn sections(text: &[u8]) -> Result<Vec<Section>, PemError> {
-    if text.len() > MAX_PEM {
-        return Err(PemError::TooLarge { octets: text.len() });
+    sections_up_to(text, MAX_PEM)
+}
+
+/// The same for what is large by nature: texts of up to `limit` octets.
+pub(crate) fn sections_up_to(text: &[u8], limit: usize) -> Result<Vec<Section>, PemError> {
+    if text.len() > limit {
+        return Err(PemError::TooLarge { octets: text.len(), limit });
     }
     if text.starts_with(&[0xff, 0xfe]) || text.starts_with(&[0xfe, 0xff]) {
         return Err(PemError::Utf16);
@@ -168,11 +173,13 @@ pub enum PemError {
         /// The labels found instead.
         found: Vec<String>,
     },
-    /// Over 1 MiB.
-    #[error("{octets} octets are too many for a PEM file: 1 MiB at most")]
+    /// Over the limit: 1 MiB for everything but CRLs.
+    #[error("{octets} octets are too many for a PEM file: {limit} at most")]
     TooLarge {
         /// Size of the text.
         octets: usize,
+        /// The limit.
+        limit: usize,
     },
     /// UTF-16, as some Windows tools write.
     #[error("the file is UTF-16 text: save it as plain ASCII or UTF-8")]

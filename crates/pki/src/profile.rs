@@ -19,9 +19,11 @@ pub enum Profile {
     Component,
     /// One outgoing link: client authentication, identity `/site/<linking site>`.
     LinkClient,
+    /// Answers OCSP requests for the CA that issued it: OCSP signing, and nothing else.
+    OcspSigner,
     /// A person or tool that administers: client authentication, identity `/operator/<name>`.
     Operator,
-    /// The root of a trust domain: signs site CAs (path length 1).
+    /// The root of a trust domain: signs site CAs, and cross-certifies the next root (path length 2).
     Root,
     /// A router towards a service, or a part of a site towards another: client authentication.
     ServiceClient,
@@ -35,10 +37,11 @@ pub enum Profile {
 
 impl Profile {
     /// Every profile, in the order of their names.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Agent,
         Self::Component,
         Self::LinkClient,
+        Self::OcspSigner,
         Self::Operator,
         Self::Root,
         Self::ServiceClient,
@@ -69,7 +72,7 @@ impl Profile {
 
     /// Whether it authenticates a client, and nothing else.
     pub fn is_client(self) -> bool {
-        !self.is_ca() && !self.is_server()
+        !self.is_ca() && !self.is_server() && self != Self::OcspSigner
     }
 
     /// The one extended key usage of a leaf; `None` for a CA.
@@ -77,6 +80,7 @@ impl Profile {
         match self {
             _ if self.is_server() => Some(Eku::ServerAuth),
             _ if self.is_client() => Some(Eku::ClientAuth),
+            Self::OcspSigner => Some(Eku::OcspSigning),
             _ => None,
         }
     }
@@ -84,7 +88,8 @@ impl Profile {
     /// The path length constraint of a CA; `None` for a leaf.
     pub fn path_len(self) -> Option<u8> {
         match self {
-            Self::Root => Some(1),
+            // A site CA, and for the time of a root rotation the next root between the two.
+            Self::Root => Some(2),
             Self::SiteCa => Some(0),
             _ => None,
         }
@@ -97,7 +102,7 @@ impl Profile {
             Self::Component => &[IdentityKind::Component],
             Self::LinkClient | Self::SiteServer => &[IdentityKind::Site],
             Self::Operator => &[IdentityKind::Operator],
-            Self::Root | Self::SiteCa => &[],
+            Self::OcspSigner | Self::Root | Self::SiteCa => &[],
             Self::ServiceClient | Self::ServiceServer => {
                 &[IdentityKind::Component, IdentityKind::Site]
             }
@@ -110,6 +115,7 @@ impl Profile {
             Self::Agent => "agent",
             Self::Component => "component",
             Self::LinkClient => "link-client",
+            Self::OcspSigner => "ocsp-signer",
             Self::Operator => "operator",
             Self::Root => "root",
             Self::ServiceClient => "service-client",
@@ -140,7 +146,7 @@ impl FromStr for Profile {
 /// A text that names none of the profiles.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 #[error(
-    "unknown certificate profile {text:?}: use agent, component, link-client, operator, root, service-client, service-server, site-ca or site-server"
+    "unknown certificate profile {text:?}: use agent, component, link-client, ocsp-signer, operator, root, service-client, service-server, site-ca or site-server"
 )]
 pub struct UnknownProfile {
     /// The text as given.
@@ -152,9 +158,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_profile_is_exactly_one_of_ca_server_client() {
+    fn every_profile_has_exactly_one_role() {
         for profile in Profile::ALL {
-            let roles = [profile.is_ca(), profile.is_server(), profile.is_client()];
+            let ocsp = profile == Profile::OcspSigner;
+            let roles = [profile.is_ca(), profile.is_server(), profile.is_client(), ocsp];
             assert_eq!(roles.iter().filter(|role| **role).count(), 1, "{profile}");
             assert_eq!(profile.path_len().is_some(), profile.is_ca());
             assert_eq!(profile.eku().is_none(), profile.is_ca());

@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use handfast_pki::{
-    Certificate, Chain, Credential, Eku, IdentityKind, IssueError, IssueRequest, Issuer,
-    IssuerError, KeyAlgorithm, NameConstraints, Overrun, PrivateKey, Profile, Purpose, Subject,
-    Subtrees, SystemEntropy, verify_chain,
+    Certificate, Chain, Credential, Distribution, Eku, IdentityKind, IssueError, IssueRequest,
+    Issuer, IssuerError, KeyAlgorithm, NameConstraints, Overrun, PrivateKey, Profile, Purpose,
+    Subject, Subtrees, SystemEntropy, verify_chain,
 };
 use handfast_testkit::authority::{TestAuthority, site_ca};
+use handfast_testkit::openssl::OpenSsl;
 use jiff::Timestamp;
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -90,7 +91,8 @@ fn every_profile_holds_what_it_should_and_nothing_else() {
             _ => Purpose::Client,
         };
         let chain = issuer.chain_for(made);
-        assert_eq!(verify_chain(&chain, &authority.anchors(), purpose, now()), Ok(()), "{profile}");
+        let verdict = verify_chain(&chain, &authority.anchors(), purpose, now());
+        assert_eq!(verdict.is_ok(), profile != Profile::OcspSigner, "{profile}: {verdict:?}");
     }
 }
 
@@ -343,4 +345,77 @@ fn another_ca_of_the_same_name_does_not_vouch() {
     // Another key under the same name does not.
     assert!(verify_chain(&chain, old.anchors(), Purpose::Client, now()).is_err());
     assert_eq!(old.leaf().extended_key_usage(), Some(vec![Eku::ClientAuth]));
+}
+
+#[test]
+fn pointers_to_revocation_stand_where_they_are_looked_for() {
+    let authority = authority();
+    let url = |name: &str| vec![format!("http://a.example:9/{name}")];
+    let distribution = Distribution {
+        crl: url("west.crl"),
+        freshest: url("west-delta.crl"),
+        ocsp: url("ocsp"),
+        issuers: url("west.crt"),
+    };
+    let good = request(&authority, Profile::LinkClient).with_distribution(distribution.clone());
+    let made = issue(authority.site_ca(), &good).unwrap();
+    assert_eq!(made.crl_urls(), distribution.crl);
+    assert_eq!(made.freshest_crl_urls(), distribution.freshest);
+    assert_eq!(made.ocsp_urls(), distribution.ocsp);
+    assert_eq!(made.issuer_urls(), distribution.issuers);
+    let chain = authority.site_ca().chain_for(made);
+    assert_eq!(verify_chain(&chain, &authority.anchors(), Purpose::Client, now()), Ok(()));
+
+    for bad in ["https://a.example/x", "http://", "http://a.example/ x", "http://\u{e4}.example/"] {
+        let distribution = Distribution { crl: vec![bad.to_owned()], ..Distribution::default() };
+        let error = issue(authority.site_ca(), &good.clone().with_distribution(distribution));
+        assert!(matches!(error, Err(IssueError::Distribution { .. })), "{bad}: {error:?}");
+    }
+    let many = Distribution { ocsp: vec![url("a").remove(0); 9], ..Distribution::default() };
+    let error = issue(authority.site_ca(), &good.with_distribution(many));
+    assert!(matches!(error, Err(IssueError::Distribution { .. })), "{error:?}");
+}
+
+/// Who knows only root A follows leaf, site CA of B, B certified by A; and OpenSSL does so too.
+#[test]
+fn a_cross_certificate_bridges_two_roots() {
+    let a = authority();
+    let b = TestAuthority::new("next.example", now());
+    let cross = a.root().cross_sign(b.root().certificate(), now(), &mut SystemEntropy).unwrap();
+    assert!(cross.verify_signed_by(a.root().certificate()).is_ok());
+    assert_eq!(cross.subject(), b.root().certificate().subject());
+    assert_eq!(cross.spki_der(), b.root().certificate().spki_der());
+    assert_eq!(cross.subject_key_id(), b.root().certificate().subject_key_id());
+    assert_eq!(cross.authority_key_id(), a.root().certificate().subject_key_id());
+    assert_eq!((cross.is_ca(), cross.path_len()), (true, Some(1)));
+    assert_eq!(cross.key_usage().unwrap().to_string(), "keyCertSign, cRLSign");
+
+    let client = b.client("west");
+    let mut rest = client.chain().rest().to_vec();
+    assert!(verify_chain(client.chain(), &a.anchors(), Purpose::Client, now()).is_err());
+    rest.push(cross.clone());
+    let bridged = Chain::new(client.leaf().clone(), rest.clone());
+    assert_eq!(verify_chain(&bridged, &a.anchors(), Purpose::Client, now()), Ok(()));
+    assert_eq!(verify_chain(&bridged, &b.anchors(), Purpose::Client, now()), Ok(()));
+    let taken = Issuer::from_parts(
+        Chain::new(b.site_ca().certificate().clone(), vec![cross.clone()]),
+        b.site_ca().key().clone(),
+        a.anchors(),
+    );
+    assert!(taken.is_ok(), "{taken:?}");
+
+    if let Some(openssl) = OpenSsl::find("a cross-certificate for OpenSSL") {
+        openssl.file("a.pem", a.anchors().to_pem());
+        openssl.file("leaf.pem", client.leaf().to_pem());
+        openssl.file("rest.pem", rest.iter().map(Certificate::to_pem).collect::<String>());
+        openssl.must(&format!(
+            "verify -x509_strict -attime {} -CAfile a.pem -untrusted rest.pem leaf.pem",
+            now().as_second()
+        ));
+    }
+
+    let refused = a.site_ca().cross_sign(b.root().certificate(), now(), &mut SystemEntropy);
+    assert!(matches!(refused, Err(IssueError::PathLength { .. })), "{refused:?}");
+    let refused = a.root().cross_sign(client.leaf(), now(), &mut SystemEntropy);
+    assert!(matches!(refused, Err(IssueError::PathLength { .. })), "{refused:?}");
 }

@@ -290,7 +290,7 @@ fn credential(chain: Chain, key: PrivateKey, anchors: TrustAnchors) -> Credentia
     Credential::new(chain, key, anchors).expect("a credential")
 }
 
-fn signer(issuer: &Issuer) -> KeyPair {
+pub(crate) fn signer(issuer: &Issuer) -> KeyPair {
     KeyPair::try_from(&issuer.key().to_pki_types()).expect("a key for rcgen")
 }
 

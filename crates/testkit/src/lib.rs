@@ -6,6 +6,7 @@
 
 pub mod authority;
 pub mod eventually;
+pub mod lists;
 pub mod openssl;
 pub mod place;
 pub mod site;
