@@ -241,11 +241,11 @@ fn openssl_understands_ours_and_we_understand_openssl() {
                 let der = place.signer.answer(&request, status, times()).unwrap();
                 openssl.file("response.der", der);
                 let text = openssl.must(&format!(
-                    "ocsp -reqin request.der -respin response.der -CAfile root.crt -verify_other ca.crt -issuer ca.crt -{name} -cert leaf.crt -attime {} -partial_chain",
+                    "ocsp -reqin request.der -respin response.der -CAfile root.crt -verify_other ca.crt -resp_text -attime {} -partial_chain",
                     now().as_second()
                 ));
                 assert!(text.contains("Response verify OK"), "{text}");
-                assert!(text.contains(&format!("leaf.crt: {word}")), "{text}");
+                assert!(text.contains(&format!("Cert Status: {word}")), "{text}");
             }
         }
     }
