@@ -15,6 +15,7 @@ use jiff::Timestamp;
 
 use crate::decide::{Failure, Key};
 use crate::declared::Declared;
+use crate::issue::ReadyIssuers;
 
 /// Decides and signs for one site, on a credential store `S` and a ledger `L`.
 ///
@@ -28,7 +29,8 @@ pub struct Authority<S, L> {
     pub(crate) key_algorithm: KeyAlgorithm,
     pub(crate) revoked: Box<RevokedSince>,
     pub(crate) memory: Mutex<Memory>,
-    entropy: Mutex<Box<dyn Entropy + Send>>,
+    pub(crate) entropy: Mutex<Box<dyn Entropy + Send>>,
+    pub(crate) ready: ReadyIssuers,
     reconciling: Mutex<()>,
     signing: Mutex<()>,
 }
@@ -82,6 +84,7 @@ impl<S: CredentialStore, L: Ledger> Authority<S, L> {
             revoked: Box::new(|_| None),
             memory: Mutex::new(Memory::default()),
             entropy: Mutex::new(Box::new(SystemEntropy)),
+            ready: ReadyIssuers::default(),
             reconciling: Mutex::new(()),
             signing: Mutex::new(()),
         }

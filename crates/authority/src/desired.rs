@@ -76,9 +76,8 @@ fn collect(declared: &Declared) -> (Vec<DesiredCredential>, Vec<NameConflict>) {
     }
     table.ca(&names.site_ca, "site CA");
     table.ca(&names.local_ca, "local CA");
-    if !declared.services.is_empty() {
-        table.ca(&names.service_ca, "service CA");
-    }
+    // Also without any service: components and agents get their certificates from it on request.
+    table.ca(&names.service_ca, "service CA");
 
     table.leaf(&names.local_server, Profile::ServiceServer, &names.local_ca, local_hosts());
     table.leaf(&names.local_client, Profile::ServiceClient, &names.local_ca, Vec::new());

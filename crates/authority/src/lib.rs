@@ -18,6 +18,7 @@ mod desired;
 mod enrol;
 mod grant;
 mod inspect;
+mod issue;
 mod lifetimes;
 mod making;
 mod names;
@@ -37,6 +38,7 @@ pub use declared::{Declared, DeclaredAccess, DeclaredLink, DeclaredService, Reso
 pub use desired::{DesiredCredential, NameConflict, SignedBy, conflicts, desired};
 pub use enrol::{EnrolmentAnswer, EnrolmentError};
 pub use grant::{Code, GrantError, GrantOptions};
+pub use issue::{IssueFor, IssueRefusal, IssuedFor, PolicyViolation};
 pub use lifetimes::{LEAVES_PER_CA, Lifetimes, LifetimesError, parse_duration};
 pub use making::MakingError;
 pub use names::CredentialNames;

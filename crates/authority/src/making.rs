@@ -208,7 +208,7 @@ impl<S: CredentialStore, L: Ledger> Authority<S, L> {
         Ok(PrivateKey::generate(self.key_algorithm)?)
     }
 
-    fn issuer(&self, name: &Name) -> Result<Issuer, MakingError> {
+    pub(crate) fn issuer(&self, name: &Name) -> Result<Issuer, MakingError> {
         let unusable = |why: String| MakingError::Issuer { name: name.clone(), why };
         let stored = self
             .store
@@ -219,7 +219,7 @@ impl<S: CredentialStore, L: Ledger> Authority<S, L> {
 }
 
 /// The ledger's record of a certificate.
-fn record(
+pub(crate) fn record(
     chain: &Chain,
     profile: Profile,
     subject: &Subject,

@@ -14,8 +14,8 @@ use time::OffsetDateTime;
 use crate::ocsp::NO_CHECK;
 use crate::public_key::rcgen_algorithm;
 use crate::{
-    Certificate, ConstraintViolation, Distribution, Eku, IdentityKind, NameConstraints, PrivateKey,
-    Profile, PublicKey, PublicKeyError, Serial, Subject, SubjectError, asn1,
+    Certificate, ConstraintViolation, Distribution, Eku, IdentityKind, KeyWeakness, NameConstraints,
+    PrivateKey, Profile, PublicKey, PublicKeyError, Serial, Subject, SubjectError, asn1,
 };
 
 /// A certificate to be issued.
@@ -106,7 +106,11 @@ impl IssueRequest {
         if self.ttl < Duration::from_secs(1) {
             return Err(IssueError::NoLife);
         }
-        Ok(PublicKey::from_spki(&self.public_key)?)
+        let key = PublicKey::from_spki(&self.public_key)?;
+        match key.weakness() {
+            Some(weakness) => Err(IssueError::WeakKey { weakness }),
+            None => Ok(key),
+        }
     }
 
     /// The certificate's content. `check` has passed.
@@ -387,6 +391,12 @@ pub enum IssueError {
     /// The names cannot stand in a certificate.
     #[error(transparent)]
     Subject(#[from] SubjectError),
+    /// The holder's key is worth nothing.
+    #[error("the key cannot be certified: {weakness}; make a new key with other software")]
+    WeakKey {
+        /// Why.
+        weakness: KeyWeakness,
+    },
     /// A wildcard speaks for hosts that do not exist yet, and RFC 5280 has no place for it.
     #[error("the name {name} is a wildcard, which is not issued: name each host")]
     Wildcard {

@@ -136,7 +136,7 @@ codes! {
     UnsupportedKey = "unsupported-key",
     /// Ends before it begins.
     ValidityReversed = "validity-reversed",
-    /// An RSA key under 2048 bits.
+    /// An RSA key under 2048 bits, or one that is known to be worthless.
     WeakKey = "weak-key",
     /// Signed with SHA-1 or MD5.
     WeakSignature = "weak-signature",
@@ -246,7 +246,18 @@ impl Findings {
 
     fn key_and_signature(&mut self, certificate: &Certificate) {
         match certificate.public_key() {
-            Ok(_) => {}
+            Ok(key) => {
+                if let Some(weakness) = key.weakness() {
+                    let severity =
+                        if weakness.is_fatal() { Severity::Error } else { Severity::Warning };
+                    self.add(
+                        severity,
+                        FindingCode::WeakKey,
+                        weakness.to_string(),
+                        "make a new key with other software, and re-issue it",
+                    );
+                }
+            }
             Err(PublicKeyError::RsaSize { bits }) if bits < 2048 => self.error(
                 FindingCode::WeakKey,
                 format!("its RSA key has {bits} bits, which can be broken"),

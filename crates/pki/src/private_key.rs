@@ -212,6 +212,15 @@ impl PrivateKey {
         pem::encode("PRIVATE KEY", &self.0.pkcs8)
     }
 
+    /// The key as PKCS#8 DER.
+    pub fn to_pkcs8_der(&self) -> Zeroizing<Vec<u8>> {
+        copy(&self.0.pkcs8)
+    }
+
+    pub(crate) fn pkcs8_der(&self) -> &[u8] {
+        &self.0.pkcs8
+    }
+
     /// The key as rustls wants it. The copy is the caller's to wipe; rustls does.
     pub fn to_pki_types(&self) -> PrivateKeyDer<'static> {
         PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(self.0.pkcs8.to_vec()))
@@ -248,6 +257,11 @@ impl Passphrase {
     /// Takes the passphrase as it is; a trailing line break, as files have, is the caller's to cut.
     pub fn new(passphrase: impl Into<Vec<u8>>) -> Self {
         Self(Zeroizing::new(passphrase.into()))
+    }
+
+    /// The octets, for key derivation.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.0
     }
 }
 
