@@ -21,7 +21,7 @@ use crate::output::Format;
     max_term_width = 100,
     after_help = "Two sites on this machine, linked, proven and renewed under load:\n  handfast demo\n\n\
                   Exit codes: 0 done, 1 failed, 2 wrong command line, 3 bad file, 4 no node runs, 5 refused by the \
-                  other side, 6 home unusable, 7 timed out, 8 port in use."
+                  other side, 6 home unusable, 7 timed out, 8 port in use, 9 the answer is no."
 )]
 pub(crate) struct Cli {
     #[command(flatten)]

@@ -26,11 +26,13 @@ pub(crate) enum Exit {
     TimedOut = 7,
     /// A port that was asked for is taken by another program.
     PortInUse = 8,
+    /// A command that asks a question found that the answer is no: nothing is due, nothing expires.
+    No = 9,
 }
 
 impl Exit {
     /// All codes, in numeric order.
-    pub(crate) const ALL: [Self; 9] = [
+    pub(crate) const ALL: [Self; 10] = [
         Self::Success,
         Self::Failed,
         Self::Usage,
@@ -40,6 +42,7 @@ impl Exit {
         Self::Home,
         Self::TimedOut,
         Self::PortInUse,
+        Self::No,
     ];
 
     /// The number given to the shell.
@@ -53,6 +56,7 @@ impl Exit {
             Self::BadInput => "bad-input",
             Self::Failed => "failed",
             Self::Home => "home",
+            Self::No => "no",
             Self::NoNode => "no-node",
             Self::PortInUse => "port-in-use",
             Self::Refused => "refused",
@@ -71,6 +75,9 @@ impl Exit {
             Self::Failed => "The operation was tried and did not succeed.",
             Self::Home => {
                 "The home cannot be used: another process holds it, or its permissions forbid it."
+            }
+            Self::No => {
+                "A command that asks a question found that the answer is no: nothing is due, nothing expires."
             }
             Self::NoNode => "No node runs on this home, or a node or host cannot be reached.",
             Self::PortInUse => "A port that was asked for is taken by another program.",

@@ -461,6 +461,7 @@ fn the_table_of_credentials_is_that_of_the_design() {
         [
             "issuer handfast-site-ca",
             "issuer handfast-local-ca",
+            "issuer handfast-service-ca",
             "certificate handfast-local-server",
             "certificate handfast-local-client",
         ]

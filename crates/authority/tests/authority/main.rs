@@ -5,6 +5,7 @@
 mod decisions;
 mod enrolment;
 mod grants;
+mod issuing;
 mod killed;
 mod reconciling;
 mod site;

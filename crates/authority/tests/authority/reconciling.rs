@@ -24,13 +24,14 @@ fn a_fresh_site_gets_what_it_needs_and_then_rests() {
             "handfast-local-client",
             "handfast-local-server",
             "handfast-root",
+            "handfast-service-ca",
             "handfast-site-ca",
             "handfast-site-server",
         ]
     );
     assert!(report.credentials.iter().all(|facts| facts.state == CredentialState::Ready));
-    assert_eq!(report.changed.len(), 6);
-    assert_eq!(site.issued(), 6);
+    assert_eq!(report.changed.len(), 7);
+    assert_eq!(site.issued(), 7);
     assert_live_are_valid(&report, site.now);
 
     let server = site.live("handfast-site-server");
@@ -42,7 +43,7 @@ fn a_fresh_site_gets_what_it_needs_and_then_rests() {
 
     let again = site.settled();
     assert_eq!(again.changed, Vec::new());
-    assert_eq!(site.issued(), 6);
+    assert_eq!(site.issued(), 7);
     assert!(Arc::ptr_eq(&server, &again.live[&name("handfast-site-server")]));
     assert!(again.next_wake > site.now);
     assert!(again.next_wake <= site.now.checked_add(SignedDuration::from_mins(10)).unwrap());
@@ -56,7 +57,7 @@ fn a_restart_changes_nothing() {
     let after = site.settled();
     assert_eq!(after.changed, Vec::new());
     assert_eq!(before.credentials, after.credentials);
-    assert_eq!(site.issued(), 6);
+    assert_eq!(site.issued(), 7);
 }
 
 #[test]
@@ -198,6 +199,7 @@ fn renew_now_renews_all_but_what_signs_itself() {
             "handfast-local-ca",
             "handfast-local-client",
             "handfast-local-server",
+            "handfast-service-ca",
             "handfast-site-ca",
             "handfast-site-server",
         ]
