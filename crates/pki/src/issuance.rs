@@ -14,8 +14,9 @@ use time::OffsetDateTime;
 use crate::ocsp::NO_CHECK;
 use crate::public_key::rcgen_algorithm;
 use crate::{
-    Certificate, ConstraintViolation, Distribution, Eku, IdentityKind, KeyWeakness, NameConstraints,
-    PrivateKey, Profile, PublicKey, PublicKeyError, Serial, Subject, SubjectError, asn1,
+    Certificate, ConstraintViolation, Distribution, Eku, IdentityKind, KeyWeakness,
+    NameConstraints, PrivateKey, Profile, PublicKey, PublicKeyError, Serial, Subject, SubjectError,
+    asn1,
 };
 
 /// A certificate to be issued.
