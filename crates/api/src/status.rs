@@ -6,7 +6,9 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-pub use credential::{CredentialSource, CredentialState, CredentialStatus, CredentialSummary};
+pub use credential::{
+    CredentialSource, CredentialState, CredentialStatus, CredentialSummary, KeyPlace,
+};
 pub use fault::{Evidence, FaultSide, FaultView};
 pub use traffic::{
     ConnectorStatus, EdgeState, LinkDirection, LinkState, LinkStatus, ListenerStatus, PeerView,

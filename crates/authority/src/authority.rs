@@ -7,15 +7,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use handfast_pki::{
-    CertificateId, Credential, Entropy, KeyAlgorithm, Name, Passphrase, SystemEntropy,
-};
+use handfast_pki::{CertificateId, Credential, Entropy, KeyAlgorithm, Name, SystemEntropy};
 use handfast_store::{AuditRow, CredentialStore, Ledger, StoreError};
 use jiff::Timestamp;
 
 use crate::decide::{Failure, Key};
 use crate::declared::Declared;
 use crate::issue::ReadyIssuers;
+use crate::keyring::{KeySecrets, Keyring, Tokens};
 
 /// Decides and signs for one site, on a credential store `S` and a ledger `L`.
 ///
@@ -25,7 +24,7 @@ pub struct Authority<S, L> {
     pub(crate) store: Arc<S>,
     pub(crate) ledger: Arc<L>,
     pub(crate) prover: Box<dyn Prove>,
-    pub(crate) passphrase: Option<Passphrase>,
+    pub(crate) keys: Keyring,
     pub(crate) key_algorithm: KeyAlgorithm,
     pub(crate) revoked: Box<RevokedSince>,
     pub(crate) memory: Mutex<Memory>,
@@ -79,7 +78,7 @@ impl<S: CredentialStore, L: Ledger> Authority<S, L> {
             store,
             ledger,
             prover: Box::new(prover),
-            passphrase: None,
+            keys: Keyring::default(),
             key_algorithm: KeyAlgorithm::EcdsaP256,
             revoked: Box::new(|_| None),
             memory: Mutex::new(Memory::default()),
@@ -90,11 +89,17 @@ impl<S: CredentialStore, L: Ledger> Authority<S, L> {
         }
     }
 
-    /// With the passphrase that opens encrypted keys among the supplied credentials.
+    /// With tokens, in which the keys of supplied issuers may be.
     #[must_use]
-    pub fn with_passphrase(mut self, passphrase: Passphrase) -> Self {
-        self.passphrase = Some(passphrase);
+    pub fn with_tokens(mut self, tokens: impl Tokens) -> Self {
+        self.keys.with_tokens(tokens);
         self
+    }
+
+    /// Takes over the secrets that open encrypted keys, supplied ones too, and that new keys of
+    /// issuers are encrypted with. Before the first reconciliation, and whenever they may have changed.
+    pub fn set_key_secrets(&self, secrets: KeySecrets) {
+        self.keys.set_secrets(secrets);
     }
 
     /// With another kind of keys than ECDSA P-256 for what is made from now on.

@@ -158,6 +158,10 @@ pub fn wake_at(situation: &Situation<'_>) -> Timestamp {
             moments.push(facts.not_after);
             moments.push(if current.is_supplied() { warn_at(facts) } else { facts.renew_at() });
         }
+        if matches!(current, Current::Locked { .. }) {
+            // Secrets and tokens come back without telling anybody.
+            moments.push(schedule::later(now, LOCKED_SLEEP));
+        }
         if let Some(failure) = situation.failures.get(&key) {
             moments.push(retry(failure, current.facts()));
         }
@@ -234,9 +238,16 @@ impl<'a> View<'a> {
         }
         match &wanted.signed_by {
             SignedBy::RemoteSite(_) => self.remote(wanted, key, current),
-            SignedBy::Issuer(signer) => {
-                self.can_sign(signer).then(|| self.local(wanted, key, current)).flatten()
-            }
+            SignedBy::Issuer(signer) if self.can_sign(signer) => self.local(wanted, key, current),
+            // Signed elsewhere, brought here, and interrupted before it was put to use.
+            SignedBy::Issuer(_) => match self.staged(&key) {
+                Staged::Complete(facts)
+                    if wanted.kind == Kind::Issuer && facts.not_after > self.situation.now =>
+                {
+                    Some(Action::Prove(key))
+                }
+                _ => None,
+            },
             SignedBy::Itself => self.local(wanted, key, current),
         }
     }
@@ -248,11 +259,14 @@ impl<'a> View<'a> {
                 return Some(Action::Prove(key));
             }
             Staged::Nothing => {}
+            Staged::Locked => return None,
             Staged::Complete(_) | Staged::Request | Staged::Unreadable => {
                 return Some(Action::Discard(key));
             }
         }
         match current {
+            // With its key it may be as good as ever: to make another would be an outage.
+            Current::Locked { .. } => None,
             Current::Missing | Current::Broken { .. } if self.held() => None,
             Current::Missing => self.is_needed(wanted).then_some(Action::Issue(key)),
             // A new key would end the trust in all it signed: that is for the operator to want.
@@ -278,6 +292,7 @@ impl<'a> View<'a> {
                 let can_ask = facts.not_after > self.situation.now && facts.revoked.is_none();
                 return can_ask.then_some(Action::Await(key));
             }
+            Staged::Locked => return None,
             Staged::Nothing => {}
         }
         let facts = current.usable()?;
@@ -331,7 +346,7 @@ impl<'a> View<'a> {
                 facts.signer == Some(authority.fingerprint) && facts.anchors == authority.anchors
             }
             // Nothing to compare with: it keeps serving.
-            Current::Broken { .. } | Current::Missing => true,
+            Current::Broken { .. } | Current::Locked { .. } | Current::Missing => true,
         }
     }
 
@@ -407,4 +422,5 @@ fn names_fit(wanted: &DesiredCredential, facts: &Facts) -> bool {
 const LONGEST_SLEEP: Duration = Duration::from_secs(600);
 const SKEWED_SLEEP: Duration = Duration::from_secs(30);
 const SHORTEST_SLEEP: Duration = Duration::from_millis(100);
+const LOCKED_SLEEP: Duration = Duration::from_secs(5);
 const WARN_AHEAD: Duration = Duration::from_secs(30 * 86_400);

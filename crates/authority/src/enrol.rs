@@ -144,7 +144,9 @@ impl<S: CredentialStore, L: Ledger> Authority<S, L> {
     ) -> Result<(), EnrolmentError> {
         let _turn = self.reconciling();
         let staged = self.store.staged(Kind::Certificate, credential)?;
-        let Some(pending) = staged.as_ref().and_then(|(_, stored)| inspect::pending(stored)) else {
+        let Some(pending) =
+            staged.as_ref().and_then(|(_, stored)| inspect::pending(stored, &self.keys))
+        else {
             if self.has_leaf(credential, answer.chain.leaf())? {
                 return Ok(());
             }
@@ -158,7 +160,8 @@ impl<S: CredentialStore, L: Ledger> Authority<S, L> {
         let leaf = complete.leaf();
         let detail =
             format!("serial {} of {}, until {}", leaf.serial(), leaf.issuer(), leaf.not_after());
-        self.store.stage(Kind::Certificate, credential, &complete.to_pem())?;
+        let files = self.sealed(Kind::Certificate, &complete)?;
+        self.store.stage(Kind::Certificate, credential, &files)?;
         let key: Key = (Kind::Certificate, credential.clone());
         self.audit("certificate.receive", &key, detail, now)?;
         self.succeeded(&key);
@@ -180,7 +183,8 @@ impl<S: CredentialStore, L: Ledger> Authority<S, L> {
         let not_pending = || EnrolmentError::NotPending { credential: credential.clone() };
         let stored =
             self.store.load_managed(Kind::Certificate, credential)?.ok_or_else(not_pending)?;
-        let current = stored.credential(None).map_err(|error| EnrolmentError::Request {
+        let opened = stored.credential_opened_by(|key| self.keys.open(key));
+        let current = opened.map_err(|error| EnrolmentError::Request {
             credential: credential.clone(),
             why: error.to_string(),
         })?;
@@ -201,7 +205,7 @@ impl<S: CredentialStore, L: Ledger> Authority<S, L> {
         now: Timestamp,
     ) -> Result<Option<CsrRequest>, StoreError> {
         let staged = self.store.staged(Kind::Certificate, credential)?;
-        let pending = staged.and_then(|(_, stored)| inspect::pending(&stored));
+        let pending = staged.and_then(|(_, stored)| inspect::pending(&stored, &self.keys));
         Ok(pending.map(|pending| {
             self.request(link, credential, pending.csr_pem, pending.key.key_id(), now)
         }))
@@ -221,7 +225,8 @@ impl<S: CredentialStore, L: Ledger> Authority<S, L> {
             why: error.to_string(),
         })?;
         let csr_pem = csr.to_pem();
-        let files = request_pem(key, &csr_pem, anchors);
+        let tls_key = self.keys.seal(Kind::Certificate, key)?;
+        let files = request_pem(tls_key, &csr_pem, anchors);
         self.store.stage(Kind::Certificate, credential, &files)?;
         Ok(self.request(link, credential, csr_pem, key.key_id(), now))
     }
@@ -244,8 +249,7 @@ impl<S: CredentialStore, L: Ledger> Authority<S, L> {
     /// The key that is staged, with or without its certificate.
     fn staged_key(&self, credential: &Name) -> Result<Option<PrivateKey>, StoreError> {
         let staged = self.store.staged(Kind::Certificate, credential)?;
-        Ok(staged
-            .and_then(|(_, stored)| PrivateKey::from_pem(stored.pem.tls_key.as_ref()?, None).ok()))
+        Ok(staged.and_then(|(_, stored)| self.keys.open(stored.pem.tls_key.as_ref()?).ok()))
     }
 
     /// Whether the answer was taken before.
@@ -254,7 +258,7 @@ impl<S: CredentialStore, L: Ledger> Authority<S, L> {
         let current = self.store.load_managed(Kind::Certificate, credential)?;
         Ok(staged.into_iter().chain(current).any(|stored| {
             stored
-                .credential(None)
+                .credential_opened_by(|key| self.keys.open(key))
                 .is_ok_and(|held| held.leaf().fingerprint() == leaf.fingerprint())
         }))
     }

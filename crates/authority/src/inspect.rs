@@ -6,13 +6,14 @@
 use std::collections::BTreeSet;
 
 use handfast_pki::{
-    Certificate, CertificateId, Chain, Credential, Host, Issuer, LintContext, Passphrase,
-    PrivateKey, Profile, Purpose, Severity, TrustAnchors, lint, verify_chain,
+    Certificate, CertificateId, Chain, Credential, CredentialError, Host, Issuer, LintContext,
+    PrivateKey, Profile, Purpose, Severity, SigningKey, TrustAnchors, lint, verify_chain,
 };
-use handfast_store::{Kind, Source, Stored};
+use handfast_store::{Kind, Source, Stored, StoredFault};
 use jiff::Timestamp;
 
 use crate::desired::DesiredCredential;
+use crate::keyring::{KeyPlace, KeySecrets, Keyring, is_locked};
 use crate::observed::{Current, Facts, Staged, Warning};
 
 /// A stored credential, judged; with the value itself if it can be used.
@@ -27,21 +28,26 @@ pub(crate) struct Inspected {
 pub(crate) fn current(
     stored: &Stored,
     wanted: Option<&DesiredCredential>,
-    passphrase: Option<&Passphrase>,
+    keys: &Keyring,
     now: Timestamp,
 ) -> Inspected {
     match stored.kind {
-        Kind::Certificate => certificate(stored, wanted, passphrase, now),
-        Kind::Issuer => Inspected { current: issuer(stored, passphrase, now), credential: None },
+        Kind::Certificate => certificate(stored, wanted, keys, now),
+        Kind::Issuer => Inspected { current: issuer(stored, keys, now), credential: None },
     }
 }
 
 /// What is staged under a name.
-pub(crate) fn staged(stored: &Stored) -> Staged {
-    if let Ok(credential) = stored.credential(None) {
-        return Staged::Complete(Box::new(facts(credential.chain(), credential.anchors(), true)));
+pub(crate) fn staged(stored: &Stored, keys: &Keyring) -> Staged {
+    let key = stored.pem.tls_key.as_ref().map(|key| keys.open(key));
+    if matches!(&key, Some(Err(error)) if is_locked(error)) {
+        return Staged::Locked;
     }
-    match pending(stored) {
+    if let Ok(credential) = stored.credential_opened_by(|key| keys.open(key)) {
+        let place = KeyPlace::of(stored);
+        return Staged::Complete(Box::new(facts(credential.chain(), credential.anchors(), place)));
+    }
+    match pending(stored, keys) {
         Some(_) => Staged::Request,
         None => Staged::Unreadable,
     }
@@ -56,33 +62,88 @@ pub(crate) struct Pending {
 }
 
 /// Reads a staged request: the request stands where the certificate will.
-pub(crate) fn pending(stored: &Stored) -> Option<Pending> {
+pub(crate) fn pending(stored: &Stored, keys: &Keyring) -> Option<Pending> {
     let csr_pem = String::from_utf8(stored.pem.tls_crt.clone()?).ok()?;
     if !csr_pem.starts_with("-----BEGIN CERTIFICATE REQUEST-----") {
         return None;
     }
-    let key = PrivateKey::from_pem(stored.pem.tls_key.as_ref()?, None).ok()?;
+    let key = keys.open(stored.pem.tls_key.as_ref()?).ok()?;
     let anchors = TrustAnchors::from_pem(stored.pem.ca_crt.as_deref()?).ok()?;
     Some(Pending { key, csr_pem, anchors })
 }
 
+/// Why an issuer cannot sign.
+pub(crate) struct SignerFault {
+    pub(crate) what: String,
+    /// What to do, where that is about the key alone: nothing is known to be wrong with the rest.
+    pub(crate) locked: Option<&'static str>,
+}
+
+impl From<String> for SignerFault {
+    fn from(what: String) -> Self {
+        Self { what, locked: None }
+    }
+}
+
 /// Reads an issuer that can sign.
-pub(crate) fn signer(stored: &Stored, passphrase: Option<&Passphrase>) -> Result<Issuer, String> {
+pub(crate) fn signer(stored: &Stored, keys: &Keyring) -> Result<Issuer, SignerFault> {
     let (chain, anchors) = issuer_chain(stored)?;
-    let Some(key) = &stored.pem.tls_key else {
-        return Err(format!(
-            "`{}` has no tls.key, so it can be trusted but not sign",
-            stored.directory.display()
-        ));
+    let directory = stored.directory.display();
+    let key: SigningKey = match (&stored.pem.tls_key, &stored.pem.pkcs11_uri) {
+        (None, None) => {
+            let what = format!("`{directory}` has no tls.key, so it can be trusted but not sign");
+            return Err(what.into());
+        }
+        (Some(_), Some(_)) => {
+            return Err(format!(
+                "`{directory}` has both tls.key and pkcs11.uri, and it is not clear which signs: \
+                 take one away"
+            )
+            .into());
+        }
+        (Some(bytes), None) => {
+            keys.open(bytes).map_err(|error| key_fault(stored, keys, &error))?.into()
+        }
+        (None, Some(uri)) => in_token(stored, keys, uri, chain.leaf())?.into(),
     };
-    let key = PrivateKey::read(key, passphrase)
-        .map_err(|error| format!("`{}/tls.key`: {error}", stored.directory.display()))?;
     Issuer::from_parts(chain, key, anchors)
-        .map_err(|error| format!("`{}`: {error}", stored.directory.display()))
+        .map_err(|error| format!("`{directory}`: {error}").into())
+}
+
+fn in_token(
+    stored: &Stored,
+    keys: &Keyring,
+    uri: &[u8],
+    ca: &Certificate,
+) -> Result<std::sync::Arc<dyn handfast_pki::Signer>, SignerFault> {
+    let at = format!("`{}/pkcs11.uri`", stored.directory.display());
+    let uri = std::str::from_utf8(uri).map_err(|_| format!("{at} is not text"))?.trim();
+    let expected = ca.public_key().map_err(|error| format!("{at}: {error}"))?;
+    keys.token(uri, &stored.directory, &expected)
+        .map_err(|what| SignerFault { what: format!("{at}: {what}"), locked: Some(TOKEN_REMEDY) })
+}
+
+fn key_fault(stored: &Stored, keys: &Keyring, error: &handfast_pki::KeyError) -> SignerFault {
+    let at = format!("`{}/tls.key`", stored.directory.display());
+    if !is_locked(error) {
+        return format!("{at}: {error}").into();
+    }
+    let what = match keys.secrets() {
+        KeySecrets::None => format!("{at} is encrypted, and the node was given no key secret"),
+        KeySecrets::Unavailable(why) => {
+            format!("{at} is encrypted, and the key secret cannot be had: {why}")
+        }
+        KeySecrets::Given(_) => {
+            format!(
+                "{at} is encrypted, and the key secret that the node was given does not open it"
+            )
+        }
+    };
+    SignerFault { what, locked: Some(SECRET_REMEDY) }
 }
 
 /// The facts of a chain.
-pub(crate) fn facts(chain: &Chain, anchors: &TrustAnchors, can_sign: bool) -> Facts {
+pub(crate) fn facts(chain: &Chain, anchors: &TrustAnchors, key: KeyPlace) -> Facts {
     let leaf = chain.leaf();
     let signer = chain
         .rest()
@@ -103,25 +164,36 @@ pub(crate) fn facts(chain: &Chain, anchors: &TrustAnchors, can_sign: bool) -> Fa
         revoked: None,
         signer: signer.map(Certificate::fingerprint),
         anchors: anchors.iter().map(Certificate::fingerprint).collect(),
-        can_sign,
+        can_sign: key != KeyPlace::Absent,
+        key,
     }
 }
 
 fn certificate(
     stored: &Stored,
     wanted: Option<&DesiredCredential>,
-    passphrase: Option<&Passphrase>,
+    keys: &Keyring,
     now: Timestamp,
 ) -> Inspected {
-    let passphrase = passphrase.filter(|_| stored.source == Source::Supplied);
-    let credential = match stored.credential(passphrase) {
+    let place = KeyPlace::of(stored);
+    let credential = match stored.credential_opened_by(|key| keys.open(key)) {
         Ok(credential) => credential,
+        Err(StoredFault::Unusable { source: CredentialError::Key(error), .. })
+            if is_locked(&error) =>
+        {
+            let fault = key_fault(stored, keys, &error);
+            let current = match issuer_chain(stored) {
+                Ok((chain, anchors)) => locked(stored, fault, facts(&chain, &anchors, place)),
+                Err(what) => broken(stored, what, None),
+            };
+            return Inspected { current, credential: None };
+        }
         Err(fault) => {
             let current = broken(stored, fault.to_string(), None);
             return Inspected { current, credential: None };
         }
     };
-    let facts = facts(credential.chain(), credential.anchors(), true);
+    let facts = facts(credential.chain(), credential.anchors(), place);
     let mut warnings = Vec::new();
     if stored.source == Source::Supplied
         && let Some(wanted) = wanted
@@ -139,19 +211,22 @@ fn certificate(
     Inspected { current, credential: Some(credential) }
 }
 
-fn issuer(stored: &Stored, passphrase: Option<&Passphrase>, now: Timestamp) -> Current {
+fn issuer(stored: &Stored, keys: &Keyring, now: Timestamp) -> Current {
     let (chain, anchors) = match issuer_chain(stored) {
         Ok(parts) => parts,
         Err(what) => return broken(stored, what, None),
     };
     let supplied = stored.source == Source::Supplied;
-    let has_key = stored.pem.tls_key.is_some();
-    let facts = facts(&chain, &anchors, has_key);
+    let place = KeyPlace::of(stored);
+    let facts = facts(&chain, &anchors, place);
     // An issuer without its key is an error for ours, a choice for the user's (an offline root).
-    if (has_key || !supplied)
-        && let Err(what) = signer(stored, passphrase.filter(|_| supplied))
+    if (place != KeyPlace::Absent || !supplied)
+        && let Err(fault) = signer(stored, keys)
     {
-        return broken(stored, what, Some(facts));
+        return match fault.locked {
+            Some(_) => locked(stored, fault, facts),
+            None => broken(stored, fault.what, Some(facts)),
+        };
     }
     if supplied && let Err(error) = verify_chain(&chain, &anchors, Purpose::Ca, now) {
         let what = format!("`{}`: {error}", stored.directory.display());
@@ -161,7 +236,7 @@ fn issuer(stored: &Stored, passphrase: Option<&Passphrase>, now: Timestamp) -> C
 }
 
 /// The chain and anchors of an issuer; a self-signed one may come without `ca.crt`.
-fn issuer_chain(stored: &Stored) -> Result<(Chain, TrustAnchors), String> {
+pub(crate) fn issuer_chain(stored: &Stored) -> Result<(Chain, TrustAnchors), String> {
     let at = |file: &str| format!("`{}/{file}`", stored.directory.display());
     let text =
         stored.pem.tls_crt.as_deref().ok_or_else(|| format!("{} is missing", at("tls.crt")))?;
@@ -263,6 +338,21 @@ fn presented(leaf: &Certificate) -> String {
         .collect();
     if names.is_empty() { "no host at all".to_owned() } else { names.join(", ") }
 }
+
+fn locked(stored: &Stored, fault: SignerFault, facts: Facts) -> Current {
+    Current::Locked {
+        source: stored.source,
+        what: fault.what,
+        remedy: fault.locked.unwrap_or(SECRET_REMEDY).to_owned(),
+        facts: Box::new(facts),
+    }
+}
+
+const SECRET_REMEDY: &str = "Give the node the secret that the key was encrypted with: the systemd \
+     credential `handfast-key`, `handfast run --key-file FILE` (HANDFAST_KEY_FILE) or HANDFAST_KEY. \
+     Until then it signs nothing with this key, and makes no other in its place.";
+const TOKEN_REMEDY: &str = "What was signed before goes on serving; nothing new is signed until the \
+     token answers. It is tried again by itself.";
 
 fn broken(stored: &Stored, what: String, facts: Option<Facts>) -> Current {
     let remedy = match stored.source {

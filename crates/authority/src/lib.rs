@@ -12,6 +12,7 @@
 //! answered is on disk before.
 
 mod authority;
+mod ceremony;
 mod decide;
 mod declared;
 mod desired;
@@ -19,11 +20,13 @@ mod enrol;
 mod grant;
 mod inspect;
 mod issue;
+mod keyring;
 mod lifetimes;
 mod making;
 mod names;
 mod observed;
 mod peer;
+mod protect;
 mod reconcile;
 mod redeem;
 mod report;
@@ -33,17 +36,20 @@ mod skew;
 mod survey;
 
 pub use authority::{Authority, Prove};
+pub use ceremony::{CeremonyError, InstalledCa, RequestedCa};
 pub use decide::{Action, Failure, Key, Reason, Situation, decide, wake_at};
 pub use declared::{Declared, DeclaredAccess, DeclaredLink, DeclaredService, ResourceRef};
 pub use desired::{DesiredCredential, NameConflict, SignedBy, conflicts, desired};
 pub use enrol::{EnrolmentAnswer, EnrolmentError};
 pub use grant::{Code, GrantError, GrantOptions};
 pub use issue::{IssueFor, IssueRefusal, IssuedFor, PolicyViolation};
+pub use keyring::{KeyPlace, KeySecrets, Tokens};
 pub use lifetimes::{LEAVES_PER_CA, Lifetimes, LifetimesError, parse_duration};
 pub use making::MakingError;
 pub use names::CredentialNames;
 pub use observed::{Current, Facts, Observed, Staged, Warning};
 pub use peer::{RenewRefusal, Renewed};
+pub use protect::{ProtectError, Protected, Protection};
 pub use reconcile::{RenewNowError, Selection};
 pub use redeem::{RedeemRefusal, RedeemRequest};
 pub use report::{

@@ -15,6 +15,7 @@ use handfast_store::{
     CredentialStore, Issued, Kind, Ledger, Lineage, Revision, StoreError, Stored,
 };
 use jiff::Timestamp;
+use zeroize::Zeroizing;
 
 use crate::authority::{Authority, own_audit};
 use crate::decide::{Reason, key_of};
@@ -142,8 +143,20 @@ impl<S: CredentialStore, L: Ledger> Authority<S, L> {
         let audit = own_audit("certificate.issue", &key_of(wanted), detail, now);
         self.ledger.record_issued(&issued, &audit)?;
         let credential = Credential::new(chain, key, anchors)?;
-        self.store.stage(wanted.kind, &wanted.name, &credential.to_pem())?;
+        self.store.stage(wanted.kind, &wanted.name, &self.sealed(wanted.kind, &credential)?)?;
         Ok(())
+    }
+
+    /// The files of a credential, with the key written as it has to lie on disk.
+    pub(crate) fn sealed(
+        &self,
+        kind: Kind,
+        credential: &Credential,
+    ) -> Result<CredentialPem, KeyError> {
+        let tls_key = self.keys.seal(kind, credential.key())?;
+        let mut pem = credential.to_pem();
+        pem.tls_key = tls_key;
+        Ok(pem)
     }
 
     /// Proves what is staged, as it lies on disk, and makes it current.
@@ -166,7 +179,7 @@ impl<S: CredentialStore, L: Ledger> Authority<S, L> {
         now: Timestamp,
     ) -> Result<(), MakingError> {
         let credential = stored
-            .credential(None)
+            .credential_opened_by(|key| self.keys.open(key))
             .map_err(|error| MakingError::Proof { why: error.to_string() })?;
         let purpose = inspect::purpose(wanted.profile);
         verify_chain(credential.chain(), credential.anchors(), purpose, now)
@@ -176,9 +189,9 @@ impl<S: CredentialStore, L: Ledger> Authority<S, L> {
                 .prover
                 .prove(&wanted.name, &credential)
                 .map_err(|why| MakingError::Proof { why }),
-            Kind::Issuer => {
-                inspect::signer(stored, None).map(drop).map_err(|why| MakingError::Proof { why })
-            }
+            Kind::Issuer => inspect::signer(stored, &self.keys)
+                .map(drop)
+                .map_err(|fault| MakingError::Proof { why: fault.what }),
         }
     }
 
@@ -198,7 +211,8 @@ impl<S: CredentialStore, L: Ledger> Authority<S, L> {
         if wanted.signed_by == SignedBy::Itself && reason.is_some() {
             let present = self.store.load_managed(wanted.kind, &wanted.name)?;
             if let Some(stored) = present {
-                let credential = stored.credential(None).map_err(|error| MakingError::Issuer {
+                let opened = stored.credential_opened_by(|key| self.keys.open(key));
+                let credential = opened.map_err(|error| MakingError::Issuer {
                     name: wanted.name.clone(),
                     why: error.to_string(),
                 })?;
@@ -214,7 +228,7 @@ impl<S: CredentialStore, L: Ledger> Authority<S, L> {
             .store
             .load(Kind::Issuer, name)?
             .ok_or_else(|| unusable("it does not exist yet".to_owned()))?;
-        inspect::signer(&stored, self.passphrase.as_ref()).map_err(unusable)
+        inspect::signer(&stored, &self.keys).map_err(|fault| unusable(fault.what))
     }
 }
 
@@ -247,15 +261,11 @@ pub(crate) fn record(
 
 /// A credential's files with a request where the certificate will be.
 pub(crate) fn request_pem(
-    key: &PrivateKey,
+    tls_key: Zeroizing<String>,
     csr_pem: &str,
     anchors: &TrustAnchors,
 ) -> CredentialPem {
-    CredentialPem {
-        tls_crt: csr_pem.to_owned(),
-        tls_key: key.to_pkcs8_pem(),
-        ca_crt: anchors.to_pem(),
-    }
+    CredentialPem { tls_crt: csr_pem.to_owned(), tls_key, ca_crt: anchors.to_pem() }
 }
 
 /// SHA-256 of a SubjectPublicKeyInfo, by which keys are known.

@@ -10,6 +10,7 @@ use handfast_pki::{CertificateId, DnsName, Fingerprint, Name, SpiffeId};
 use handfast_store::{Kind, Source};
 use jiff::Timestamp;
 
+use crate::keyring::KeyPlace;
 use crate::schedule;
 
 /// What the store holds under one name.
@@ -39,6 +40,18 @@ pub enum Current {
         /// Its facts, where they could be read.
         facts: Option<Box<Facts>>,
     },
+    /// There, and nothing is known to be wrong with it, but its key cannot be had now: it is encrypted
+    /// and the secret is missing, or the token is away. It is never made anew for that.
+    Locked {
+        /// Whose it is.
+        source: Source,
+        /// Why.
+        what: String,
+        /// What to do about it.
+        remedy: String,
+        /// What it says.
+        facts: Box<Facts>,
+    },
     /// There is nothing.
     Missing,
     /// It can be used.
@@ -56,7 +69,9 @@ impl Current {
     /// Whose it is, if it is there.
     pub fn source(&self) -> Option<Source> {
         match self {
-            Self::Broken { source, .. } | Self::Usable { source, .. } => Some(*source),
+            Self::Broken { source, .. }
+            | Self::Locked { source, .. }
+            | Self::Usable { source, .. } => Some(*source),
             Self::Missing => None,
         }
     }
@@ -65,7 +80,7 @@ impl Current {
     pub fn facts(&self) -> Option<&Facts> {
         match self {
             Self::Broken { facts, .. } => facts.as_deref(),
-            Self::Usable { facts, .. } => Some(facts),
+            Self::Locked { facts, .. } | Self::Usable { facts, .. } => Some(facts),
             Self::Missing => None,
         }
     }
@@ -73,7 +88,7 @@ impl Current {
     pub(crate) fn facts_mut(&mut self) -> Option<&mut Facts> {
         match self {
             Self::Broken { facts, .. } => facts.as_deref_mut(),
-            Self::Usable { facts, .. } => Some(facts),
+            Self::Locked { facts, .. } | Self::Usable { facts, .. } => Some(facts),
             Self::Missing => None,
         }
     }
@@ -82,7 +97,7 @@ impl Current {
     pub fn usable(&self) -> Option<&Facts> {
         match self {
             Self::Usable { facts, .. } => Some(facts),
-            Self::Broken { .. } | Self::Missing => None,
+            Self::Broken { .. } | Self::Locked { .. } | Self::Missing => None,
         }
     }
 
@@ -106,9 +121,11 @@ pub struct Warning {
 pub enum Staged {
     /// A credential that only has to be proven.
     Complete(Box<Facts>),
+    /// Something whose key cannot be opened without a secret that is missing: it is left alone.
+    Locked,
     /// Nothing.
     Nothing,
-    /// A key and a request for another site to sign.
+    /// A key and a request for somebody else to sign: another site, or a CA elsewhere.
     Request,
     /// Something that is neither.
     Unreadable,
@@ -145,6 +162,8 @@ pub struct Facts {
     pub anchors: BTreeSet<Fingerprint>,
     /// Whether it can sign others: for issuers, whether the key is there.
     pub can_sign: bool,
+    /// Where the key is.
+    pub key: KeyPlace,
 }
 
 impl Facts {

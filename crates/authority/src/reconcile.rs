@@ -18,6 +18,7 @@ use crate::enrol::EnrolmentError;
 use crate::inspect;
 use crate::making::MakingError;
 use crate::observed::{Current, Observed, Staged};
+use crate::protect::sealed;
 use crate::report::{Change, CsrRequest, Report};
 use crate::skew::{self, Skew};
 use crate::survey;
@@ -276,6 +277,7 @@ impl<S: CredentialStore, L: Ledger> Authority<S, L> {
                 }
             }
         }
+        self.keys.note_sealed(sealed(&sighting.observed));
         sighting
     }
 
@@ -308,6 +310,8 @@ impl<S: CredentialStore, L: Ledger> Authority<S, L> {
         let mut problems = survey::problems(&situation);
         problems.extend(conflicts(declared).iter().map(survey::conflict));
         problems.extend(unreadable);
+        problems.extend(self.unprotected(&sighting.observed));
+        self.keys.sweep();
         Report {
             changed,
             waiting,
@@ -387,7 +391,7 @@ impl Sighting {
             },
         };
         let staged = match authority.store.staged(kind, name) {
-            Ok(Some((_, stored))) => inspect::staged(&stored),
+            Ok(Some((_, stored))) => inspect::staged(&stored, &authority.keys),
             Ok(None) => Staged::Nothing,
             Err(_) => Staged::Unreadable,
         };
@@ -403,7 +407,7 @@ impl Sighting {
         now: Timestamp,
     ) -> Current {
         self.directories.insert(key.clone(), stored.directory.display().to_string());
-        let mut inspected = inspect::current(stored, wanted, authority.passphrase.as_ref(), now);
+        let mut inspected = inspect::current(stored, wanted, &authority.keys, now);
         if let Some(facts) = inspected.current.facts_mut() {
             facts.revoked = facts.id.as_ref().and_then(|id| (authority.revoked)(id));
         }

@@ -10,6 +10,7 @@ use jiff::Timestamp;
 
 use crate::decide::Reason;
 use crate::declared::ResourceRef;
+use crate::keyring::KeyPlace;
 
 /// The outcome of one reconciliation.
 #[derive(Clone, Debug)]
@@ -85,6 +86,10 @@ impl fmt::Display for Problem {
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 #[non_exhaustive]
 pub enum ProblemCode {
+    /// A CA that only a key elsewhere can renew is past half of its life.
+    CeremonyDue,
+    /// The same, and less than a sixth of its life is left.
+    CeremonyOverdue,
     /// What is on disk cannot be used.
     CredentialBroken,
     /// It has expired.
@@ -101,6 +106,10 @@ pub enum ProblemCode {
     ClockSkew,
     /// Making or proving one failed.
     IssuanceFailed,
+    /// Its key is encrypted and cannot be opened, or is in a token that does not answer.
+    KeyLocked,
+    /// Its key lies open, though the node was given a secret to encrypt it with.
+    KeyUnprotected,
     /// Two purposes claim one name.
     NameConflict,
     /// The other site has not renewed it.
@@ -111,6 +120,8 @@ impl ProblemCode {
     /// The stable text.
     pub fn as_str(self) -> &'static str {
         match self {
+            Self::CeremonyDue => "ceremony-due",
+            Self::CeremonyOverdue => "ceremony-overdue",
             Self::CredentialBroken => "credential-broken",
             Self::CredentialExpired => "credential-expired",
             Self::CredentialExpiring => "credential-expiring",
@@ -119,6 +130,8 @@ impl ProblemCode {
             Self::CredentialWarning => "credential-warning",
             Self::ClockSkew => "clock-skew",
             Self::IssuanceFailed => "issuance-failed",
+            Self::KeyLocked => "key-locked",
+            Self::KeyUnprotected => "key-unprotected",
             Self::NameConflict => "name-conflict",
             Self::RenewalUnanswered => "renewal-unanswered",
         }
@@ -156,6 +169,8 @@ pub struct CredentialFacts {
     pub state: CredentialState,
     /// SHA-256 of the leaf, in hex with colons.
     pub fingerprint: Option<String>,
+    /// Where its key is and how it lies there, as far as it is known.
+    pub key: Option<KeyPlace>,
 }
 
 /// How a credential is.
@@ -169,6 +184,8 @@ pub enum CredentialState {
     Expiring,
     /// Not there, and making it failed.
     Failed,
+    /// There, but its key cannot be had now.
+    Locked,
     /// Not there yet.
     Pending,
     /// Good.
@@ -187,6 +204,7 @@ impl CredentialState {
             Self::Expired => "expired",
             Self::Expiring => "expiring",
             Self::Failed => "failed",
+            Self::Locked => "locked",
             Self::Pending => "pending",
             Self::Ready => "ready",
             Self::Renewing => "renewing",

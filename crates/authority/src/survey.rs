@@ -6,6 +6,7 @@ use handfast_pki::Profile;
 use handfast_store::{Kind, Source, StoreError};
 use jiff::Timestamp;
 
+use crate::ceremony;
 use crate::decide::{Failure, Situation, key_of, retry, warn_at};
 use crate::declared::ResourceRef;
 use crate::desired::{DesiredCredential, NameConflict, SignedBy};
@@ -105,7 +106,8 @@ fn skewed(situation: &Situation<'_>, skew: &Skew) -> Option<Problem> {
     })
 }
 
-type Finding = (ProblemCode, String, String);
+/// What sort of problem, what it is, what to do.
+pub(crate) type Finding = (ProblemCode, String, String);
 
 fn findings(
     situation: &Situation<'_>,
@@ -128,7 +130,11 @@ fn findings(
             };
             found.push((ProblemCode::CredentialBroken, what.clone(), remedy));
         }
+        Current::Locked { what, remedy, .. } => {
+            found.push((ProblemCode::KeyLocked, what.clone(), remedy.clone()));
+        }
         Current::Usable { source, facts, warnings } => {
+            found.extend(ceremony::due(situation, wanted, seen, facts));
             if let Some(at) = facts.revoked {
                 found.push(revoked(wanted, *source, at));
             } else if facts.not_after <= now {
@@ -187,6 +193,9 @@ fn missing(
         ));
     }
     let SignedBy::Issuer(signer) = &wanted.signed_by else { return None };
+    if let Some(finding) = ceremony::missing(situation, wanted, seen) {
+        return Some(finding);
+    }
     let authority = situation
         .observed
         .iter()
@@ -290,6 +299,7 @@ fn describe(
         (_, Some(facts)) if facts.revoked.is_some() => CredentialState::Revoked,
         (_, Some(facts)) if facts.not_after <= now => CredentialState::Expired,
         (Current::Broken { .. }, _) => CredentialState::Broken,
+        (Current::Locked { .. }, _) => CredentialState::Locked,
         (Current::Usable { facts, .. }, _) => state(source, facts, seen, failing, situation),
     };
     Some(CredentialFacts {
@@ -308,6 +318,7 @@ fn describe(
         source,
         state,
         fingerprint: facts.map(|facts| facts.fingerprint.to_string()),
+        key: facts.map(|facts| facts.key),
     })
 }
 

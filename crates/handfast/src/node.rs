@@ -16,7 +16,7 @@ mod redeem;
 mod signals;
 mod tokens;
 mod turn;
-mod view;
+pub(crate) mod view;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

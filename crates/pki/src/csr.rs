@@ -15,7 +15,7 @@ use crate::extension::{Defect, Extensions};
 use crate::issuance::{self, RcgenKey};
 use crate::pem::{self, PemError};
 use crate::{
-    HostError, KeyError, PrivateKey, PublicKey, PublicKeyError, SignatureAlgorithm, SignatureError,
+    HostError, KeyError, PublicKey, PublicKeyError, SignatureAlgorithm, SignatureError, Signer,
     SpiffeError, Subject, SubjectError, distinguished_name, signature,
 };
 
@@ -31,12 +31,16 @@ pub struct Csr {
 impl Csr {
     /// The largest request read, in octets.
     pub const MAX_DER: usize = 16 * 1024;
+    /// The most requests read from one file.
+    pub const MAX_REQUESTS: usize = 16;
 
     /// Makes a request for these names, signed with `key`.
-    pub fn create(key: &PrivateKey, subject: &Subject) -> Result<Self, CsrError> {
+    pub fn create(key: &dyn Signer, subject: &Subject) -> Result<Self, CsrError> {
         subject.check()?;
         let params = issuance::request_params(subject)?;
-        let made = params.serialize_request(&RcgenKey(key)).map_err(|_| KeyError::Signing)?;
+        let made = params
+            .serialize_request(&RcgenKey(key))
+            .map_err(|error| CsrError::Signing { reason: issuance::reason_of(error) })?;
         Self::from_der(made.der())
     }
 
@@ -51,6 +55,25 @@ impl Csr {
             (Some(_), Some(_)) => Err(CsrError::SeveralRequests),
             (None, _) => Err(PemError::none_of("CERTIFICATE REQUEST", &sections).into()),
         }
+    }
+
+    /// Reads every request of a PEM text (at most [`Self::MAX_REQUESTS`]) and checks their signatures.
+    /// Text around them, as a request file of ours has it, is passed over.
+    pub fn several_from_pem(text: &[u8]) -> Result<Vec<Self>, CsrError> {
+        let sections = pem::sections(text)?;
+        let requests: Vec<_> = sections
+            .iter()
+            .filter(|section| {
+                matches!(section.label.as_str(), "CERTIFICATE REQUEST" | "NEW CERTIFICATE REQUEST")
+            })
+            .collect();
+        if requests.is_empty() {
+            return Err(PemError::none_of("CERTIFICATE REQUEST", &sections).into());
+        }
+        if requests.len() > Self::MAX_REQUESTS {
+            return Err(CsrError::SeveralRequests);
+        }
+        requests.into_iter().map(|section| Self::from_der(&section.der)).collect()
     }
 
     /// Reads a DER request and checks its signature (proof of possession).
@@ -226,6 +249,12 @@ pub enum CsrError {
     /// More than one request in a file.
     #[error("the file holds several certificate requests: give them one by one")]
     SeveralRequests,
+    /// The key's keeper could not sign.
+    #[error("the certificate request could not be signed: {reason}")]
+    Signing {
+        /// Why.
+        reason: String,
+    },
     /// The names cannot stand in a certificate.
     #[error(transparent)]
     Subject(#[from] SubjectError),

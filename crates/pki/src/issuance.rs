@@ -15,7 +15,7 @@ use crate::ocsp::NO_CHECK;
 use crate::public_key::rcgen_algorithm;
 use crate::{
     Certificate, ConstraintViolation, Distribution, Eku, IdentityKind, KeyWeakness,
-    NameConstraints, PrivateKey, Profile, PublicKey, PublicKeyError, Serial, Subject, SubjectError,
+    NameConstraints, Profile, PublicKey, PublicKeyError, Serial, Signer, Subject, SubjectError,
     asn1,
 };
 
@@ -218,8 +218,8 @@ fn to_time(at: Timestamp) -> OffsetDateTime {
     OffsetDateTime::from_unix_timestamp(at.as_second()).unwrap_or(OffsetDateTime::UNIX_EPOCH)
 }
 
-/// A private key as rcgen wants it.
-pub(crate) struct RcgenKey<'a>(pub(crate) &'a PrivateKey);
+/// A signing key as rcgen wants it.
+pub(crate) struct RcgenKey<'a>(pub(crate) &'a dyn Signer);
 
 impl rcgen::PublicKeyData for RcgenKey<'_> {
     fn der_bytes(&self) -> &[u8] {
@@ -227,13 +227,22 @@ impl rcgen::PublicKeyData for RcgenKey<'_> {
     }
 
     fn algorithm(&self) -> &'static rcgen::SignatureAlgorithm {
-        rcgen_algorithm(self.0.algorithm())
+        rcgen_algorithm(self.0.public_key().algorithm())
     }
 }
 
 impl rcgen::SigningKey for RcgenKey<'_> {
     fn sign(&self, message: &[u8]) -> Result<Vec<u8>, rcgen::Error> {
-        self.0.sign(message).map_err(|_| rcgen::Error::RemoteKeyError)
+        // The only variant that could carry what the signer said; `reason_of` takes it out again.
+        self.0.sign(message).map_err(|error| rcgen::Error::RingKeyRejected(error.what))
+    }
+}
+
+/// Why rcgen could not sign: what the key's keeper said, if it was that.
+pub(crate) fn reason_of(error: rcgen::Error) -> String {
+    match error {
+        rcgen::Error::RingKeyRejected(what) => what,
+        other => other.to_string(),
     }
 }
 

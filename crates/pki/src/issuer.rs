@@ -5,19 +5,21 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::issuance::{CA_LIVES_TIMES_LEAF, NOT_BEFORE_CUSHION, RcgenKey, Validity, proven};
+use crate::issuance::{
+    CA_LIVES_TIMES_LEAF, NOT_BEFORE_CUSHION, RcgenKey, Validity, proven, reason_of,
+};
 use crate::path::Path;
 use crate::public_key::Encoded;
 use crate::{
-    Certificate, Chain, ChainError, Entropy, IssueError, IssueRequest, Overrun, PrivateKey,
-    PublicKeyError, Serial, TrustAnchors,
+    Certificate, Chain, ChainError, Entropy, IssueError, IssueRequest, Overrun, PublicKeyError,
+    Serial, SigningKey, TrustAnchors,
 };
 
 /// A CA certificate with its key and its way up to the trust anchors.
 #[derive(Clone)]
 pub struct Issuer {
     chain: Chain,
-    key: PrivateKey,
+    key: SigningKey,
     anchors: TrustAnchors,
 }
 
@@ -26,10 +28,11 @@ impl Issuer {
     /// carry the public half of `key`. The new CA is its own trust anchor.
     pub fn self_signed(
         request: &IssueRequest,
-        key: PrivateKey,
+        key: impl Into<SigningKey>,
         now: Timestamp,
         entropy: &mut dyn Entropy,
     ) -> Result<Self, IssueError> {
+        let key = key.into();
         let public = request.check()?;
         if !request.profile.is_ca() {
             return Err(IssueError::NotSelfSigned { profile: request.profile });
@@ -49,9 +52,10 @@ impl Issuer {
     /// leads up to. Checks everything but time: that is checked at each issuance.
     pub fn from_parts(
         chain: Chain,
-        key: PrivateKey,
+        key: impl Into<SigningKey>,
         anchors: TrustAnchors,
     ) -> Result<Self, IssuerError> {
+        let key = key.into();
         let ca = chain.leaf();
         let subject = || ca.subject().to_owned();
         if ca.version() != 3 {
@@ -87,8 +91,8 @@ impl Issuer {
         &self.anchors
     }
 
-    /// The CA's key.
-    pub fn key(&self) -> &PrivateKey {
+    /// The CA's key, wherever it is.
+    pub fn key(&self) -> &SigningKey {
         &self.key
     }
 
@@ -208,7 +212,7 @@ fn life(certificate: &Certificate) -> Duration {
 }
 
 fn signing(error: rcgen::Error) -> IssueError {
-    IssueError::Signing { reason: error.to_string() }
+    IssueError::Signing { reason: reason_of(error) }
 }
 
 /// Why a CA cannot be used for signing.

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::encoding::AsDer;
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::rsa::KeySize;
@@ -265,6 +266,14 @@ impl Passphrase {
     }
 }
 
+impl PartialEq for Passphrase {
+    fn eq(&self, other: &Self) -> bool {
+        verify_slices_are_equal(&self.0, &other.0).is_ok()
+    }
+}
+
+impl Eq for Passphrase {}
+
 impl fmt::Debug for Passphrase {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("<redacted>")
@@ -323,6 +332,9 @@ fn pkcs1_bits(der: &[u8]) -> Option<usize> {
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum KeyError {
+    /// The library could not encrypt.
+    #[error("the private key could not be encrypted: the cryptographic library refused")]
+    Encryption,
     /// Key derivation is set so high that opening the key would stall the node.
     #[error(
         "the encrypted private key asks for more key-derivation work than is accepted: re-encrypt it with `openssl pkcs8 -topk8 -v2 aes-256-cbc -iter 600000`"

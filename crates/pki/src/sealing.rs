@@ -4,7 +4,7 @@
 use yasna::models::ObjectIdentifier;
 use yasna::{DERWriter, DERWriterSeq};
 
-use crate::{KeyAlgorithm, KeyError, PrivateKey};
+use crate::{KeyAlgorithm, SignError, Signer};
 
 /// Writes the AlgorithmIdentifier with which a key of this algorithm signs.
 pub(crate) fn write_algorithm(writer: DERWriter<'_>, algorithm: KeyAlgorithm) {
@@ -25,22 +25,17 @@ pub(crate) fn write_algorithm(writer: DERWriter<'_>, algorithm: KeyAlgorithm) {
 
 /// Content (`tbs`, DER) with the signature of `key` over it, and whatever `after` appends.
 pub(crate) fn sealed(
-    key: &PrivateKey,
+    key: &dyn Signer,
     tbs: &[u8],
     after: impl FnOnce(&mut DERWriterSeq<'_>),
-) -> Result<Vec<u8>, KeyError> {
-    let signature = sign(key, tbs)?;
+) -> Result<Vec<u8>, SignError> {
+    let signature = key.sign(tbs)?;
     Ok(yasna::construct_der(|writer| {
         writer.write_sequence(|writer| {
             writer.next().write_der(tbs);
-            write_algorithm(writer.next(), key.algorithm());
+            write_algorithm(writer.next(), key.public_key().algorithm());
             writer.next().write_bitvec_bytes(&signature, signature.len() * 8);
             after(writer);
         });
     }))
-}
-
-/// The only place where revocation uses a key.
-fn sign(key: &PrivateKey, tbs: &[u8]) -> Result<Vec<u8>, KeyError> {
-    key.sign(tbs)
 }

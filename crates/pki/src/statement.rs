@@ -4,7 +4,7 @@
 //! can ever pass for one on a certificate, a request or a list: those begin with the octet 0x30.
 
 use crate::signature::verify;
-use crate::{Certificate, Issuer, KeyAlgorithm, KeyError, SignatureAlgorithm, SignatureError};
+use crate::{Certificate, Issuer, KeyAlgorithm, SignError, SignatureAlgorithm, SignatureError};
 
 /// What a sort of statement is called; part of what is signed. Visible ASCII, such as
 /// `handfast revocations 1`.
@@ -30,7 +30,7 @@ impl Issuer {
         &self,
         context: StatementContext,
         body: &[u8],
-    ) -> Result<Vec<u8>, KeyError> {
+    ) -> Result<Vec<u8>, SignError> {
         self.key().sign(&context.message(body))
     }
 }

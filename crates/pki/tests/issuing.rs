@@ -325,7 +325,7 @@ fn only_usable_cas_become_issuers() {
     let take = |chain: &Chain, key: &PrivateKey| {
         Issuer::from_parts(chain.clone(), key.clone(), authority.anchors())
     };
-    assert!(take(ca.chain(), ca.key()).is_ok());
+    assert!(take(ca.chain(), ca.key().software().unwrap()).is_ok());
     let leaf = authority.client("east");
     assert!(matches!(take(leaf.chain(), leaf.key()), Err(IssuerError::NotCa { .. })));
     let v1 = authority.leaf("east").version_1().build();

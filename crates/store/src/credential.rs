@@ -4,7 +4,10 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use handfast_pki::{Credential, CredentialError, CredentialPem, Name, Passphrase};
+use handfast_pki::{
+    Chain, Credential, CredentialError, CredentialPem, KeyError, Name, Passphrase, PrivateKey,
+    TrustAnchors,
+};
 use tokio::sync::watch;
 use zeroize::Zeroizing;
 
@@ -52,6 +55,20 @@ pub trait CredentialStore: Send + Sync + 'static {
 
     /// Drops the previous revision, once the current one has been proven.
     fn discard_previous(&self, kind: Kind, name: &Name) -> Result<(), StoreError>;
+
+    /// Every managed revision of this name: previous, current, staged, as far as they are there.
+    fn kept(&self, kind: Kind, name: &Name) -> Result<Vec<Stored>, StoreError>;
+
+    /// Writes the same key differently (encrypted, or open again) into a managed revision, which stays
+    /// the same revision otherwise: the file is replaced whole, after it is on disk. Nothing happens
+    /// if the revision is gone.
+    fn rewrite_key(
+        &self,
+        kind: Kind,
+        name: &Name,
+        revision: Revision,
+        tls_key: &Zeroizing<String>,
+    ) -> Result<(), StoreError>;
 
     /// Removes a managed credential with all its revisions. Removing what is not there does
     /// nothing; a supplied credential stays.
@@ -118,6 +135,8 @@ pub struct RawPem {
     pub tls_key: Option<Zeroizing<Vec<u8>>>,
     /// `ca.crt`: the anchors.
     pub ca_crt: Option<Vec<u8>>,
+    /// `pkcs11.uri`: where the key is, for a supplied issuer whose key is in a token (RFC 7512).
+    pub pkcs11_uri: Option<Vec<u8>>,
 }
 
 impl fmt::Debug for RawPem {
@@ -127,6 +146,7 @@ impl fmt::Debug for RawPem {
             .field("tls_crt_len", &length(&self.tls_crt))
             .field("tls_key", &self.tls_key.as_ref().map(|_| "<redacted>"))
             .field("ca_crt_len", &length(&self.ca_crt))
+            .field("pkcs11_uri_len", &length(&self.pkcs11_uri))
             .finish()
     }
 }
@@ -154,12 +174,25 @@ impl Stored {
     /// `passphrase` opens an encrypted `tls.key`. The error names the directory, for the resource
     /// that needs the credential to show.
     pub fn credential(&self, passphrase: Option<&Passphrase>) -> Result<Credential, StoredFault> {
+        self.credential_opened_by(|key| PrivateKey::read(key, passphrase))
+    }
+
+    /// The same, with a key that somebody else knows how to read from the bytes of `tls.key`.
+    pub fn credential_opened_by(
+        &self,
+        open: impl FnOnce(&[u8]) -> Result<PrivateKey, KeyError>,
+    ) -> Result<Credential, StoredFault> {
         let missing = |file: &'static str| StoredFault::Missing { path: self.directory.join(file) };
         let tls_crt = self.pem.tls_crt.as_deref().ok_or_else(|| missing("tls.crt"))?;
         let tls_key = self.pem.tls_key.as_ref().ok_or_else(|| missing("tls.key"))?;
         let ca_crt = self.pem.ca_crt.as_deref().ok_or_else(|| missing("ca.crt"))?;
-        Credential::from_pem(tls_crt, tls_key, ca_crt, passphrase)
-            .map_err(|source| StoredFault::Unusable { directory: self.directory.clone(), source })
+        let read = || {
+            let chain = Chain::from_pem(tls_crt).map_err(CredentialError::Certificate)?;
+            let key = open(tls_key).map_err(CredentialError::Key)?;
+            let anchors = TrustAnchors::from_pem(ca_crt).map_err(CredentialError::Anchors)?;
+            Credential::new(chain, key, anchors)
+        };
+        read().map_err(|source| StoredFault::Unusable { directory: self.directory.clone(), source })
     }
 }
 

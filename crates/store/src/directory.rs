@@ -8,6 +8,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use handfast_pki::{CredentialPem, Name};
 use tokio::sync::watch;
+use zeroize::Zeroizing;
 
 use crate::atomic::sync_directory;
 use crate::credential::{CredentialStore, Kind, Revision, Source, Stored};
@@ -250,6 +251,29 @@ impl CredentialStore for DirectoryStore {
         let revisions = self.revisions(kind, name);
         // Without a current revision nothing is previous: what is there is staged.
         Ok(revisions.previous()?.map_or(Ok(()), |previous| revisions.delete(previous))?)
+    }
+
+    fn kept(&self, kind: Kind, name: &Name) -> Result<Vec<Stored>, StoreError> {
+        let revisions = self.revisions(kind, name);
+        let mut found = Vec::new();
+        let kept = [revisions.previous()?, revisions.current()?, revisions.staged()?];
+        for revision in kept.into_iter().flatten() {
+            found.extend(read_revision(&revisions, kind, name, revision)?);
+        }
+        Ok(found)
+    }
+
+    fn rewrite_key(
+        &self,
+        kind: Kind,
+        name: &Name,
+        revision: Revision,
+        tls_key: &Zeroizing<String>,
+    ) -> Result<(), StoreError> {
+        let writing = self.writing()?;
+        self.revisions(kind, name).rewrite_key(revision.0, tls_key)?;
+        writing.watch.poke();
+        Ok(())
     }
 
     fn remove(&self, kind: Kind, name: &Name) -> Result<(), StoreError> {

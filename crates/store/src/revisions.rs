@@ -18,7 +18,10 @@ use std::path::{Path, PathBuf};
 use handfast_pki::CredentialPem;
 use zeroize::Zeroizing;
 
-use crate::atomic::{FILE_MODE, make_private_directory, read_bounded, sync_directory, write_new};
+use crate::atomic::{
+    FILE_MODE, make_private_directory, read_bounded, sweep_temporaries, sync_directory,
+    write_atomic, write_new,
+};
 use crate::credential::RawPem;
 use crate::error::FileError;
 
@@ -116,6 +119,16 @@ impl Revisions {
         sync_directory(&self.directory)
     }
 
+    /// Replaces the key file of a revision; nothing if the revision is not there.
+    pub(crate) fn rewrite_key(&self, revision: u64, tls_key: &str) -> Result<(), FileError> {
+        let directory = self.of(revision);
+        let [_, file, _] = FILES;
+        if !directory.is_dir() {
+            return Ok(());
+        }
+        write_atomic(&directory.join(file), tls_key.as_bytes(), FILE_MODE)
+    }
+
     /// Deletes a revision. It disappears whole, so that half of it is never taken for a staged one.
     pub(crate) fn delete(&self, revision: u64) -> Result<(), FileError> {
         let temporary = self.temporary(revision);
@@ -146,6 +159,10 @@ impl Revisions {
             remove_tree(&self.directory.join(name))?;
         }
         self.keep_only(&[self.previous()?, self.current()?, self.staged()?])?;
+        for revision in self.all()? {
+            // A key that was being written differently when the process was killed.
+            sweep_temporaries(&self.of(revision))?;
+        }
         // Killed before the first revision was complete. Only an empty directory can be removed.
         let emptied = fs::remove_dir(&self.directory).is_ok();
         let after = if emptied { 0 } else { self.entries()?.len() };
@@ -197,6 +214,7 @@ pub(crate) fn read_files(directory: &Path) -> Result<RawPem, FileError> {
         tls_crt: read(tls_crt)?,
         tls_key: read(tls_key)?.map(Zeroizing::new),
         ca_crt: read(ca_crt)?,
+        pkcs11_uri: read(PKCS11_URI)?,
     })
 }
 
@@ -231,6 +249,8 @@ pub(crate) fn is_absent(error: &io::Error) -> bool {
 
 /// The files of a credential, in the order of [`RawPem`].
 pub(crate) const FILES: [&str; 3] = ["tls.crt", "tls.key", "ca.crt"];
+/// Where the key of a supplied issuer is, if it is in a token.
+const PKCS11_URI: &str = "pkcs11.uri";
 /// The link that decides which revision is current.
 pub(crate) const DATA: &str = "..data";
 /// What marks something unfinished. Not a prefix of any name a credential can have.

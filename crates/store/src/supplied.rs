@@ -20,7 +20,10 @@ pub(crate) fn read(directory: &Path) -> Result<Option<RawPem>, FileError> {
         let before = fs::read_link(&data).ok();
         let pem = read_files(directory)?;
         if fs::read_link(&data).ok() == before {
-            let empty = pem.tls_crt.is_none() && pem.tls_key.is_none() && pem.ca_crt.is_none();
+            let empty = pem.tls_crt.is_none()
+                && pem.tls_key.is_none()
+                && pem.ca_crt.is_none()
+                && pem.pkcs11_uri.is_none();
             return Ok((!empty).then_some(pem));
         }
     }
@@ -38,6 +41,7 @@ pub(crate) fn revision_of(pem: &RawPem) -> Revision {
         pem.tls_crt.as_deref(),
         pem.tls_key.as_ref().map(|key| key.as_slice()),
         pem.ca_crt.as_deref(),
+        pem.pkcs11_uri.as_deref(),
     ];
     for file in files {
         // The length keeps the files apart, and a missing one from an empty one.
@@ -61,7 +65,7 @@ mod tests {
     fn pem(files: [Option<&str>; 3]) -> RawPem {
         let [tls_crt, tls_key, ca_crt] =
             files.map(|file| file.map(|text| text.as_bytes().to_vec()));
-        RawPem { tls_crt, tls_key: tls_key.map(Into::into), ca_crt }
+        RawPem { tls_crt, tls_key: tls_key.map(Into::into), ca_crt, pkcs11_uri: None }
     }
 
     #[test]

@@ -291,7 +291,8 @@ fn credential(chain: Chain, key: PrivateKey, anchors: TrustAnchors) -> Credentia
 }
 
 pub(crate) fn signer(issuer: &Issuer) -> KeyPair {
-    KeyPair::try_from(&issuer.key().to_pki_types()).expect("a key for rcgen")
+    let key = issuer.key().software().expect("a key in this process");
+    KeyPair::try_from(&key.to_pki_types()).expect("a key for rcgen")
 }
 
 fn to_time(at: Timestamp) -> OffsetDateTime {

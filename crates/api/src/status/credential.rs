@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 /// One credential. The field names are a promise to scripts: name, identity, serial, issuer,
-/// notBefore, notAfter, renewAt, source, state. What cannot be known (the certificate is missing or
+/// notBefore, notAfter, renewAt, source, state, key. What cannot be known (the certificate is missing or
 /// unreadable) is `null`; no field is ever left out.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -27,6 +27,23 @@ pub struct CredentialStatus {
     pub source: CredentialSource,
     /// How it is.
     pub state: CredentialState,
+    /// Where its key is and how it lies there; `null` where that cannot be known.
+    #[serde(default)]
+    pub key: Option<KeyPlace>,
+}
+
+/// Where a private key is, and how it lies there.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum KeyPlace {
+    /// Not in this home: an issuer that is trusted here and signs elsewhere.
+    Absent,
+    /// In a file, encrypted.
+    Encrypted,
+    /// In a file, readable for whoever may read the file.
+    Plain,
+    /// In a PKCS#11 token.
+    Token,
 }
 
 /// Who looks after a credential.
@@ -47,6 +64,8 @@ pub enum CredentialState {
     Broken,
     /// Its validity is over.
     Expired,
+    /// Its key is encrypted and cannot be opened, or is in a token that does not answer.
+    Locked,
     /// Wanted and not there.
     Missing,
     /// Its validity has not begun.

@@ -169,6 +169,7 @@ pub(crate) fn credential() -> CredentialStatus {
         renew_at: None,
         source: CredentialSource::Managed,
         state: CredentialState::Valid,
+        key: None,
     }
 }
 

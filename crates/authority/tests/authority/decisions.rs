@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use handfast_authority::{
     Action, Current, Declared, DeclaredAccess, DeclaredLink, DeclaredService, DesiredCredential,
-    Facts, Failure, Key, Lifetimes, Observed, Reason, ResourceRef, SignedBy, Situation, Skew,
-    Staged, decide, desired, detect, wake_at,
+    Facts, Failure, Key, KeyPlace, Lifetimes, Observed, Reason, ResourceRef, SignedBy, Situation,
+    Skew, Staged, decide, desired, detect, wake_at,
 };
 use handfast_pki::{Fingerprint, Host, Name, Profile, TrustDomain};
 use handfast_store::{Kind, Source};
@@ -129,6 +129,7 @@ impl World {
             id: None,
             revoked: None,
             can_sign: true,
+            key: KeyPlace::Plain,
         }
     }
 

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use handfast_authority::{CredentialState, ProblemCode, RenewNowError, Report, Selection};
-use handfast_pki::{Credential, CredentialPem};
+use handfast_pki::{Credential, CredentialPem, Issuer, PrivateKey};
 use handfast_store::Source;
 use handfast_testkit::authority::TestAuthority;
 
@@ -16,6 +16,10 @@ const SERVER: &str = "handfast-site-server";
 
 fn foreign() -> TestAuthority {
     TestAuthority::new("demo.example", start())
+}
+
+fn software(ca: &Issuer) -> PrivateKey {
+    ca.key().software().unwrap().clone()
 }
 
 /// Every file below `input/` with its content.
@@ -184,8 +188,7 @@ fn a_supplied_site_ca_signs_what_is_missing_and_needs_no_root_for_it() {
     let site = Site::new("west");
     let authority = foreign();
     let ca = authority.site_ca();
-    let theirs =
-        Credential::new(ca.chain().clone(), ca.key().clone(), ca.anchors().clone()).unwrap();
+    let theirs = Credential::new(ca.chain().clone(), software(ca), ca.anchors().clone()).unwrap();
     write_credential(&site.input("issuers", "handfast-site-ca"), &theirs);
     let before = input(&site);
     site.settled();
@@ -206,8 +209,7 @@ fn a_supplied_ca_without_its_key_is_named_by_what_needs_it() {
     let site = Site::new("west");
     let authority = foreign();
     let ca = authority.site_ca();
-    let theirs =
-        Credential::new(ca.chain().clone(), ca.key().clone(), ca.anchors().clone()).unwrap();
+    let theirs = Credential::new(ca.chain().clone(), software(ca), ca.anchors().clone()).unwrap();
     let directory = site.input("issuers", "handfast-site-ca");
     write_credential(&directory, &theirs);
     fs::remove_file(directory.join("tls.key")).unwrap();

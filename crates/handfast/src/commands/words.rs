@@ -1,7 +1,8 @@
 //! States, sizes, times and faults as words for people. Programs get the values themselves.
 
 use handfast_api::status::{
-    CredentialSource, CredentialState, EdgeState, FaultView, LinkDirection, LinkState, NodeState,
+    CredentialSource, CredentialState, EdgeState, FaultView, KeyPlace, LinkDirection, LinkState,
+    NodeState,
 };
 use jiff::Timestamp;
 
@@ -49,6 +50,7 @@ pub(super) fn credential(state: CredentialState) -> &'static str {
     match state {
         CredentialState::Broken => "broken",
         CredentialState::Expired => "expired",
+        CredentialState::Locked => "locked",
         CredentialState::Missing => "missing",
         CredentialState::NotYetValid => "not yet valid",
         CredentialState::RenewalDue => "renewal due",
@@ -63,6 +65,16 @@ pub(super) fn source(source: CredentialSource) -> &'static str {
     match source {
         CredentialSource::Managed => "managed",
         CredentialSource::Supplied => "supplied",
+    }
+}
+
+/// Where a key is.
+pub(super) fn key(place: KeyPlace) -> &'static str {
+    match place {
+        KeyPlace::Absent => "elsewhere",
+        KeyPlace::Encrypted => "encrypted",
+        KeyPlace::Plain => "file",
+        KeyPlace::Token => "token",
     }
 }
 

@@ -2,8 +2,8 @@
 
 use handfast_api::status::{
     AccessStatus, ConnectorStatus, CredentialSource, CredentialState, CredentialStatus, EdgeState,
-    FaultView, LinkDirection, LinkState, LinkStatus, ListenerStatus, PeerView, ProblemSeverity,
-    ProblemView, SessionView,
+    FaultView, KeyPlace, LinkDirection, LinkState, LinkStatus, ListenerStatus, PeerView,
+    ProblemSeverity, ProblemView, SessionView,
 };
 use handfast_authority::{CredentialFacts, Problem, ProblemCode};
 use handfast_network as network;
@@ -16,7 +16,9 @@ pub(super) fn problem(problem: &Problem) -> ProblemView {
     let warning = matches!(
         problem.code,
         ProblemCode::CredentialExpiring
+            | ProblemCode::CeremonyDue
             | ProblemCode::CredentialWarning
+            | ProblemCode::KeyUnprotected
             | ProblemCode::RenewalUnanswered
     );
     ProblemView {
@@ -49,12 +51,25 @@ pub(super) fn credential(facts: &CredentialFacts) -> CredentialStatus {
         state: match facts.state {
             State::Broken | State::Failed => CredentialState::Broken,
             State::Expired => CredentialState::Expired,
+            State::Locked => CredentialState::Locked,
             State::Expiring => CredentialState::RenewalDue,
             State::Pending => CredentialState::Missing,
             State::Ready => CredentialState::Valid,
             State::Renewing => CredentialState::Renewing,
             State::Revoked => CredentialState::Revoked,
         },
+        key: facts.key.map(key_place),
+    }
+}
+
+/// Where a key is, as programs read it.
+pub(crate) fn key_place(place: handfast_authority::KeyPlace) -> KeyPlace {
+    use handfast_authority::KeyPlace as Place;
+    match place {
+        Place::Absent => KeyPlace::Absent,
+        Place::Encrypted => KeyPlace::Encrypted,
+        Place::Plain => KeyPlace::Plain,
+        Place::Token => KeyPlace::Token,
     }
 }
 

@@ -1,7 +1,7 @@
 //! Why a CRL cannot be read, trusted, merged or made.
 
 use crate::pem::PemError;
-use crate::{CrlNumber, KeyError, SignatureError};
+use crate::{CrlNumber, SignError, SignatureError};
 
 /// What is wrong with a CRL.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
@@ -108,7 +108,7 @@ pub enum CrlError {
     },
     /// The key could not sign.
     #[error("the CRL could not be signed: {0}")]
-    Signing(#[from] KeyError),
+    Signing(#[from] SignError),
     /// Over [`crate::Crl::MAX_DER`].
     #[error("{octets} octets are too many for a CRL: 64 MiB at most")]
     TooLarge {

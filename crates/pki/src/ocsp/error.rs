@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use crate::{KeyError, Serial, SignatureError};
+use crate::{Serial, SignError, SignatureError};
 
 /// What is wrong with an OCSP request or response.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
@@ -69,7 +69,7 @@ pub enum OcspError {
     },
     /// The key could not sign.
     #[error("the OCSP response could not be signed: {0}")]
-    Signing(#[from] KeyError),
+    Signing(#[from] SignError),
     /// Past its nextUpdate, or without one.
     #[error(
         "the OCSP response is out of date: it said to ask again by {next_update}, and it is now {now}"

@@ -9,7 +9,7 @@ use yasna::{DERWriter, Tag};
 
 use super::cert_id::key_bits;
 use super::{BASIC, CertId, IdHash, NONCE, OcspError, OcspRequest};
-use crate::{Certificate, Eku, PrivateKey, RevocationReason, asn1, sealing};
+use crate::{Certificate, Eku, RevocationReason, SigningKey, asn1, sealing};
 
 /// What is answered about a certificate.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -111,7 +111,7 @@ pub struct OcspSigner(Arc<Inner>);
 struct Inner {
     issuer: Certificate,
     certificate: Certificate,
-    key: PrivateKey,
+    key: SigningKey,
     key_hash: Vec<u8>,
 }
 
@@ -121,8 +121,9 @@ impl OcspSigner {
     pub fn new(
         issuer: Certificate,
         certificate: Certificate,
-        key: PrivateKey,
+        key: impl Into<SigningKey>,
     ) -> Result<Self, OcspError> {
+        let key = key.into();
         let bad = |why| OcspError::BadSigner {
             subject: certificate.subject().to_owned(),
             issuer: issuer.subject().to_owned(),

@@ -2,13 +2,14 @@
 
 use handfast_api::admin::ClientError;
 use handfast_api::status::{CredentialSource, CredentialState, CredentialStatus};
-use handfast_authority::renew_at;
+use handfast_authority::{KeyPlace, renew_at};
 use handfast_pki::{Certificate, Chain};
 use handfast_store::{CredentialStore as _, DirectoryStore, Kind, Source, Stored};
 use jiff::Timestamp;
 
 use crate::clock;
 use crate::commands::{Context, words};
+use crate::node::view;
 use crate::output::Page;
 
 /// Prints the list.
@@ -31,12 +32,13 @@ fn draw(page: &mut Page, credentials: &[CredentialStatus]) {
                 one.serial.as_deref().map(short).unwrap_or_default(),
                 words::credential(one.state).to_owned(),
                 words::source(one.source).to_owned(),
+                one.key.map(words::key).unwrap_or_default().to_owned(),
                 one.not_after.map(|end| words::distance(end, now)).unwrap_or_default(),
                 one.renew_at.map(|moment| words::distance(moment, now)).unwrap_or_default(),
             ]
         })
         .collect();
-    let header = ["NAME", "IDENTITY", "SERIAL", "STATE", "SOURCE", "EXPIRES", "RENEWED"];
+    let header = ["NAME", "IDENTITY", "SERIAL", "STATE", "SOURCE", "KEY", "EXPIRES", "RENEWED"];
     page.table(
         &header,
         &rows,
@@ -77,7 +79,9 @@ fn of(stored: &Stored, now: Timestamp) -> CredentialStatus {
     let renew_at = leaf
         .filter(|_| stored.source == Source::Managed)
         .map(|leaf| renew_at(leaf.not_before(), leaf.not_after(), leaf.fingerprint().as_bytes()));
-    let usable = stored.credential(None).is_ok();
+    let key = KeyPlace::of(stored);
+    // Whether the secret of the node opens it is not known here.
+    let usable = key != KeyPlace::Plain || stored.credential(None).is_ok();
     let state = match leaf {
         Some(leaf) if leaf.not_after() < now => CredentialState::Expired,
         Some(leaf) if leaf.not_before() > now => CredentialState::NotYetValid,
@@ -99,6 +103,7 @@ fn of(stored: &Stored, now: Timestamp) -> CredentialStatus {
         renew_at,
         source,
         state,
+        key: Some(view::key_place(key)),
     }
 }
 
