@@ -1,4 +1,11 @@
-//! Audit rows: who did what to what, when, and with which result. Rows are only ever added.
+//! Audit rows: who did what to what, when, why, and with which result. Rows are only ever added, and
+//! a tree of hashes over all of them is signed, so that whoever changes one is found out.
+
+pub(crate) mod encoding;
+pub(crate) mod head;
+pub(crate) mod head_file;
+pub mod merkle;
+pub(crate) mod verify;
 
 use std::ops::RangeInclusive;
 
@@ -45,5 +52,51 @@ impl AuditRange {
     /// The `limit` oldest rows after number `sequence`; `after(0, _)` starts at the beginning.
     pub fn after(sequence: u64, limit: u32) -> Self {
         Self { sequence: sequence.saturating_add(1)..=u64::MAX, limit }
+    }
+}
+
+/// Which rows to look for. Conditions add up; texts are compared whole.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AuditFilter {
+    /// Only rows with a smaller number: the next page, going back in time.
+    pub before: Option<u64>,
+    /// Only rows of this time or later.
+    pub since: Option<Timestamp>,
+    /// Only rows of this actor.
+    pub actor: Option<String>,
+    /// Only rows of this action.
+    pub action: Option<String>,
+    /// Only rows about this subject.
+    pub subject: Option<String>,
+    /// Only rows with this outcome.
+    pub outcome: Option<String>,
+    /// At most so many rows, the newest that fit.
+    pub limit: u32,
+}
+
+impl AuditFilter {
+    /// The `limit` newest rows, whatever they say.
+    pub fn newest(limit: u32) -> Self {
+        Self {
+            before: None,
+            since: None,
+            actor: None,
+            action: None,
+            subject: None,
+            outcome: None,
+            limit,
+        }
+    }
+
+    /// Whether a row fits, the number and the limit aside.
+    pub fn fits(&self, row: &AuditRow) -> bool {
+        let is = |wanted: &Option<String>, found: &str| {
+            wanted.as_deref().is_none_or(|wanted| wanted == found)
+        };
+        self.since.is_none_or(|since| row.at >= since)
+            && is(&self.actor, &row.actor)
+            && is(&self.action, &row.action)
+            && is(&self.subject, &row.subject)
+            && is(&self.outcome, &row.outcome)
     }
 }

@@ -4,7 +4,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use handfast_pki::Name;
+use handfast_pki::{KeyError, Name};
 
 use crate::credential::{Kind, Revision};
 
@@ -53,6 +53,19 @@ pub enum StoreError {
         what: String,
         /// The ledger.
         path: PathBuf,
+    },
+    /// The key that signs the heads of the audit log cannot be used.
+    #[error(
+        "the audit key `{}` cannot be used: {source}; put the file back from a backup, or remove it \
+         and a new one is made, which the audit log will say",
+        path.display()
+    )]
+    AuditKey {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        #[source]
+        source: KeyError,
     },
     /// Another process held the ledger for longer than we wait.
     #[error(
@@ -123,6 +136,19 @@ pub enum StoreError {
         /// The ledger.
         path: PathBuf,
     },
+    /// The ledger is an older copy of itself: what was recorded since, revocations among it, is missing.
+    #[error(
+        "the ledger `{}` was replaced by an older copy: {detail}. Put the newer file back, or take \
+         the copy in with `handfast restore {}`, which keeps what was revoked since",
+        path.display(),
+        path.display()
+    )]
+    RolledBack {
+        /// The ledger.
+        path: PathBuf,
+        /// How that shows.
+        detail: String,
+    },
     /// The revision is not the staged one: somebody staged, promoted or discarded in between.
     #[error(
         "revision {revision} of {kind} `{name}` is not staged (staged: {}); stage it again",
@@ -151,6 +177,18 @@ pub enum StoreError {
         found: i64,
         /// The newest schema this release understands.
         supported: i64,
+    },
+    /// The ledger was written by an older release, and is only read here.
+    #[error(
+        "the ledger `{}` has schema {found} of an older handfast; start its node once with this \
+         release, which brings it up to date",
+        path.display()
+    )]
+    TooOld {
+        /// The ledger.
+        path: PathBuf,
+        /// The schema found.
+        found: i64,
     },
     /// The grant does not exist.
     #[error("there is no grant `{id}`")]

@@ -4,6 +4,7 @@
 use handfast_pki::{Name, Serial, TrustDomain};
 use jiff::Timestamp;
 
+use crate::audit::head::SignedHead;
 use crate::audit::{AuditRange, AuditRow, RecordedAudit};
 use crate::error::StoreError;
 use crate::grant::{
@@ -119,6 +120,9 @@ pub trait Ledger: Send + Sync + 'static {
 
     /// Adds an audit row and returns its number.
     fn audit(&self, row: &AuditRow) -> Result<u64, StoreError>;
+
+    /// The newest signed head of the audit log; nothing while the log is empty.
+    fn audit_head(&self) -> Result<Option<SignedHead>, StoreError>;
 
     /// Reads audit rows, the oldest first.
     fn audit_rows(&self, range: &AuditRange) -> Result<Vec<RecordedAudit>, StoreError>;

@@ -4,116 +4,129 @@
 mod audit;
 mod failure;
 mod grants;
+mod group;
 mod issued;
+mod log;
 mod redeem;
 mod revocations;
 mod rotations;
+mod sampling;
 mod schema;
+mod sealing;
+mod tree;
 
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use handfast_pki::{Name, Serial, TrustDomain};
 use jiff::Timestamp;
 use rusqlite::config::DbConfig;
-use rusqlite::{
-    Connection, MAIN_DB, OpenFlags, OptionalExtension, Transaction, TransactionBehavior,
-};
+use rusqlite::{Connection, MAIN_DB, OpenFlags, OptionalExtension};
 
 use crate::atomic::{FILE_MODE, sync_directory, write_new};
-use crate::audit::{AuditRange, AuditRow, RecordedAudit};
+use crate::audit::head::SignedHead;
+use crate::audit::{AuditFilter, AuditRange, AuditRow, RecordedAudit};
 use crate::error::{FileError, StoreError};
 use crate::grant::{
     Grant, GrantRecord, IssuedBundle, RedeemOutcome, RedeemedRecord, Redemption, RefusalReason,
 };
 use crate::issued::{Issued, IssuedFilter, Lineage, RecordedIssued};
+use crate::journal::Entry;
 use crate::ledger::Ledger;
 use crate::revocation::{RecordedRevocation, Revocation};
 use failure::Failure;
+use group::{Group, Writing};
+pub use log::AuditLog;
+use sealing::{Beside, Sealing};
 
 /// A [`Ledger`] in one SQLite file, with its write-ahead log beside it.
 ///
-/// Every commit is synced to disk (`journal_mode=WAL`, `synchronous=FULL`). Uses one connection;
-/// several ledgers may be open on one file, and wait for each other up to five seconds.
+/// Every commit is synced to disk (`journal_mode=WAL`, `synchronous=FULL`); what is written at the
+/// same time shares one. Beside the file lie the key that signs the heads of the audit log
+/// (`audit.key`), the newest head (`audit.head`) and the journal of what must not be forgotten
+/// (`revocations.log`). Several ledgers may be open on one file, and wait for each other up to five
+/// seconds.
 #[derive(Debug)]
 pub struct SqliteLedger {
     path: PathBuf,
-    connection: Mutex<Connection>,
+    group: Group,
+    reader: Mutex<Connection>,
 }
 
 impl SqliteLedger {
     /// Opens a ledger, or makes it (readable by its owner only), brings its tables up to date and
-    /// checks that it is intact.
+    /// checks, in a bounded time, that it is intact.
     ///
     /// Says apart what is damaged ([`StoreError::Corrupt`]), not writable
     /// ([`StoreError::ReadOnly`]), made by a newer release ([`StoreError::TooNew`]) or by another
-    /// program ([`StoreError::NotOurs`]); none of these is changed.
+    /// program ([`StoreError::NotOurs`]), and what is an older copy of itself
+    /// ([`StoreError::RolledBack`]); none of these is changed.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, StoreError> {
         let path = path.as_ref().to_owned();
         create_private(&path)?;
-        let connection = connect(&path).map_err(|failure| failure.into_error(&path))?;
-        Ok(Self { path, connection: Mutex::new(connection) })
+        let open = || {
+            let mut connection = connect(&path)?;
+            let sealing = Sealing::open(&mut connection, &Beside::of(&path))?;
+            Ok((Group::new(connection, sealing), connect_reader(&path)?))
+        };
+        let (group, reader) = open().map_err(|failure: Failure| failure.into_error(&path))?;
+        Ok(Self { path, group, reader: Mutex::new(reader) })
+    }
+
+    /// Reads audit rows that fit, the newest of them, in the order they were written.
+    pub fn audit_matching(&self, filter: &AuditFilter) -> Result<Vec<RecordedAudit>, StoreError> {
+        self.read(|connection| audit::matching(connection, filter))
     }
 
     /// Runs a piece of work that writes: all of it is durable afterwards, or nothing has happened.
     fn write<T>(
         &self,
-        work: impl FnOnce(&Transaction<'_>) -> Result<T, Failure>,
+        work: impl FnOnce(&mut Writing<'_>) -> Result<T, Failure>,
     ) -> Result<T, StoreError> {
-        let mut connection = self.connection();
-        let run = || {
-            // Immediate: two writers never find out at the end that they read the same state.
-            let transaction =
-                connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-            let done = work(&transaction)?;
-            transaction.commit()?;
-            Ok(done)
-        };
-        run().map_err(|failure: Failure| failure.into_error(&self.path))
+        self.group.write(work).map_err(|failure| failure.into_error(&self.path))
     }
 
     /// Runs a piece of work that only reads, on one state of the ledger.
     fn read<T>(
         &self,
-        work: impl FnOnce(&Transaction<'_>) -> Result<T, Failure>,
+        work: impl FnOnce(&Connection) -> Result<T, Failure>,
     ) -> Result<T, StoreError> {
-        let mut connection = self.connection();
-        let run = || work(&connection.transaction()?);
-        run().map_err(|failure: Failure| failure.into_error(&self.path))
-    }
-
-    fn connection(&self) -> MutexGuard<'_, Connection> {
         // A panic rolls its transaction back; the connection is good.
-        self.connection.lock().unwrap_or_else(PoisonError::into_inner)
+        let mut connection = self.reader.lock().unwrap_or_else(PoisonError::into_inner);
+        let run = || {
+            let transaction = connection.transaction()?;
+            work(&transaction)
+        };
+        run().map_err(|failure: Failure| failure.into_error(&self.path))
     }
 }
 
 impl Ledger for SqliteLedger {
     fn record_issued(&self, record: &Issued, row: &AuditRow) -> Result<(), StoreError> {
-        self.write(|transaction| {
-            issued::insert(transaction, record)?;
-            audit::insert(transaction, row)?;
+        self.write(|writing| {
+            issued::insert(writing, record)?;
+            audit::insert(writing, row)?;
             Ok(())
         })
     }
 
     fn recorded_issued(&self, filter: &IssuedFilter) -> Result<Vec<RecordedIssued>, StoreError> {
-        self.read(|transaction| issued::select(transaction, filter))
+        self.read(|connection| issued::select(connection, filter))
     }
 
     fn create_grant(&self, grant: &Grant, row: &AuditRow) -> Result<(), StoreError> {
-        self.write(|transaction| {
-            grants::insert(transaction, grant)?;
-            audit::insert(transaction, row)?;
+        self.write(|writing| {
+            grants::insert(writing, grant)?;
+            audit::insert(writing, row)?;
             Ok(())
         })
     }
 
     fn grant(&self, id: &Name) -> Result<Option<GrantRecord>, StoreError> {
-        self.read(|transaction| grants::select_one(transaction, id))
+        self.read(|connection| grants::select_one(connection, id))
     }
 
     fn grants(&self) -> Result<Vec<GrantRecord>, StoreError> {
@@ -121,9 +134,10 @@ impl Ledger for SqliteLedger {
     }
 
     fn withdraw_grant(&self, id: &Name, at: Timestamp, row: &AuditRow) -> Result<(), StoreError> {
-        self.write(|transaction| {
-            grants::withdraw(transaction, id, at)?;
-            audit::insert(transaction, row)?;
+        self.write(|writing| {
+            grants::withdraw(writing, id, at)?;
+            writing.facts.push(Entry::Spent(id.clone(), at));
+            audit::insert(writing, row)?;
             Ok(())
         })
     }
@@ -133,16 +147,16 @@ impl Ledger for SqliteLedger {
         redemption: &Redemption,
         issue: &mut dyn FnMut(&Grant) -> Result<IssuedBundle, RefusalReason>,
     ) -> Result<RedeemOutcome, StoreError> {
-        self.write(|transaction| redeem::redeem(transaction, redemption, issue))
+        self.write(|writing| redeem::redeem(writing, redemption, issue))
     }
 
     fn redemptions(&self, grant: &Name) -> Result<Vec<RedeemedRecord>, StoreError> {
-        self.read(|transaction| redeem::select(transaction, grant))
+        self.read(|connection| redeem::select(connection, grant))
     }
 
     fn bundle_sequence(&self, trust_domain: &TrustDomain) -> Result<u64, StoreError> {
-        self.read(|transaction| {
-            let found: Option<i64> = transaction
+        self.read(|connection| {
+            let found: Option<i64> = connection
                 .prepare_cached("SELECT sequence FROM bundle WHERE trust_domain = ?1")?
                 .query_row([trust_domain.as_str()], |row| row.get(0))
                 .optional()?;
@@ -155,15 +169,16 @@ impl Ledger for SqliteLedger {
         trust_domain: &TrustDomain,
         row: &AuditRow,
     ) -> Result<u64, StoreError> {
-        self.write(|transaction| {
-            let next: i64 = transaction
+        self.write(|writing| {
+            let next: i64 = writing
                 .prepare_cached(
                     "INSERT INTO bundle (trust_domain, sequence) VALUES (?1, 1)
                      ON CONFLICT (trust_domain) DO UPDATE SET sequence = sequence + 1
                      RETURNING sequence",
                 )?
                 .query_row([trust_domain.as_str()], |row| row.get(0))?;
-            audit::insert(transaction, row)?;
+            writing.facts.push(Entry::Bundle(trust_domain.clone(), next.unsigned_abs()));
+            audit::insert(writing, row)?;
             Ok(next.unsigned_abs())
         })
     }
@@ -174,15 +189,21 @@ impl Ledger for SqliteLedger {
         lineages: &[Lineage],
         row: &AuditRow,
     ) -> Result<u64, StoreError> {
-        self.write(|transaction| {
+        self.write(|writing| {
             for revocation in certificates {
-                revocations::insert(transaction, revocation)?;
+                if let Some(sequence) = revocations::insert(writing, revocation)? {
+                    let revocation = revocation.clone();
+                    let recorded = RecordedRevocation { sequence, revocation };
+                    writing.facts.push(Entry::Revoked(recorded));
+                }
             }
             for lineage in lineages {
-                revocations::end_lineage(transaction, lineage, row.at)?;
+                if revocations::end_lineage(writing, lineage, row.at)? {
+                    writing.facts.push(Entry::Ended(lineage.clone(), row.at));
+                }
             }
-            audit::insert(transaction, row)?;
-            revocations::newest(transaction)
+            audit::insert(writing, row)?;
+            revocations::newest(writing)
         })
     }
 
@@ -191,7 +212,7 @@ impl Ledger for SqliteLedger {
         issuer_key_id: &[u8; 32],
         serial: &Serial,
     ) -> Result<Option<RecordedRevocation>, StoreError> {
-        self.read(|transaction| revocations::find(transaction, issuer_key_id, serial))
+        self.read(|connection| revocations::find(connection, issuer_key_id, serial))
     }
 
     fn revocations_after(
@@ -199,19 +220,23 @@ impl Ledger for SqliteLedger {
         sequence: u64,
         limit: u32,
     ) -> Result<Vec<RecordedRevocation>, StoreError> {
-        self.read(|transaction| revocations::after(transaction, sequence, limit))
+        self.read(|connection| revocations::after(connection, sequence, limit))
     }
 
     fn lineage_ended(&self, lineage: &Lineage) -> Result<Option<Timestamp>, StoreError> {
-        self.read(|transaction| revocations::ended(transaction, lineage))
+        self.read(|connection| revocations::ended(connection, lineage))
     }
 
     fn next_crl_number(&self, issuer_key_id: &[u8; 32]) -> Result<u64, StoreError> {
-        self.write(|transaction| revocations::next_crl_number(transaction, issuer_key_id))
+        self.write(|writing| {
+            let number = revocations::next_crl_number(writing, issuer_key_id)?;
+            writing.facts.push(Entry::Crl(*issuer_key_id, number));
+            Ok(number)
+        })
     }
 
     fn rotation(&self, authority: &Name) -> Result<Option<String>, StoreError> {
-        self.read(|transaction| rotations::find(transaction, authority))
+        self.read(|connection| rotations::find(connection, authority))
     }
 
     fn keep_rotation(
@@ -220,19 +245,23 @@ impl Ledger for SqliteLedger {
         record: Option<&str>,
         row: &AuditRow,
     ) -> Result<(), StoreError> {
-        self.write(|transaction| {
-            rotations::keep(transaction, authority, record)?;
-            audit::insert(transaction, row)?;
+        self.write(|writing| {
+            rotations::keep(writing, authority, record)?;
+            audit::insert(writing, row)?;
             Ok(())
         })
     }
 
     fn audit(&self, row: &AuditRow) -> Result<u64, StoreError> {
-        self.write(|transaction| audit::insert(transaction, row))
+        self.write(|writing| audit::insert(writing, row))
     }
 
     fn audit_rows(&self, range: &AuditRange) -> Result<Vec<RecordedAudit>, StoreError> {
-        self.read(|transaction| audit::select(transaction, range))
+        self.read(|connection| audit::select(connection, range))
+    }
+
+    fn audit_head(&self) -> Result<Option<SignedHead>, StoreError> {
+        self.read(tree::newest)
     }
 }
 
@@ -271,13 +300,36 @@ fn connect(path: &Path) -> Result<Connection, Failure> {
     connection.pragma_update(None, "synchronous", "FULL")?;
     connection.pragma_update(None, "foreign_keys", true)?;
     connection.pragma_update(None, "recursive_triggers", true)?;
+    connection.pragma_update(None, "cache_size", -CACHE)?;
+    connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT)?;
     schema::check_intact(&connection)?;
     schema::migrate(&mut connection)?;
     Ok(connection)
 }
 
+/// A connection that reads while the other one writes and waits for the disk.
+fn connect_reader(path: &Path) -> Result<Connection, Failure> {
+    // Not opened read-only: without a writer around, such a connection could not read the log.
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags)?;
+    connection.busy_timeout(BUSY_TIMEOUT)?;
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false)?;
+    connection.pragma_update(None, "cell_size_check", true)?;
+    connection.pragma_update(None, "query_only", true)?;
+    schema::check_owner(&connection)?;
+    Ok(connection)
+}
+
+/// In KiB, of memory at most: what a million certificates' indices need of it at a time.
+const CACHE: i64 = 16 * 1024;
+/// In pages of 4 KiB: how long the write-ahead log gets before it is worked off.
+const CHECKPOINT: i64 = 4000;
+
 /// Longer than any transaction of ours by far.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
+#[cfg(test)]
+mod group_tests;
 #[cfg(test)]
 mod tests;

@@ -13,7 +13,7 @@ use handfast_store::{
     AuditRange, AuditRow, CredentialStore, DirectoryStore, Grant, GrantRecord, Home, Issued,
     IssuedBundle, IssuedFilter, Kind, Ledger, Lineage, RecordedAudit, RecordedIssued,
     RecordedRevocation, RedeemOutcome, RedeemedRecord, Redemption, RefusalReason, Revocation,
-    SqliteLedger, StoreError, WatchSettings,
+    SignedHead, SqliteLedger, StoreError, WatchSettings,
 };
 use jiff::Timestamp;
 use tempfile::TempDir;
@@ -142,6 +142,10 @@ impl Ledger for Bounded {
     fn audit(&self, row: &AuditRow) -> Result<u64, StoreError> {
         self.room()?;
         self.ledger.audit(row)
+    }
+
+    fn audit_head(&self) -> Result<Option<SignedHead>, StoreError> {
+        self.ledger.audit_head()
     }
 
     fn audit_rows(&self, range: &AuditRange) -> Result<Vec<RecordedAudit>, StoreError> {

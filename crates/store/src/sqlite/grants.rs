@@ -2,14 +2,14 @@
 
 use handfast_pki::Name;
 use jiff::Timestamp;
-use rusqlite::{Row, Transaction, params};
+use rusqlite::{Connection, Row, params};
 
 use super::audit::time;
 use super::failure::Failure;
 use crate::grant::{Grant, GrantRecord};
 
-pub(super) fn insert(transaction: &Transaction<'_>, grant: &Grant) -> Result<(), Failure> {
-    transaction
+pub(super) fn insert(connection: &Connection, grant: &Grant) -> Result<(), Failure> {
+    connection
         .prepare_cached(
             "INSERT INTO access_grant (id, code_hash, salt, redemptions_allowed, expires, cost,
                                        site, created)
@@ -29,8 +29,8 @@ pub(super) fn insert(transaction: &Transaction<'_>, grant: &Grant) -> Result<(),
     Ok(())
 }
 
-pub(super) fn select(transaction: &Transaction<'_>) -> Result<Vec<GrantRecord>, Failure> {
-    let mut statement = transaction.prepare_cached(&format!("{SELECT} ORDER BY number"))?;
+pub(super) fn select(connection: &Connection) -> Result<Vec<GrantRecord>, Failure> {
+    let mut statement = connection.prepare_cached(&format!("{SELECT} ORDER BY number"))?;
     let mut rows = statement.query([])?;
     let mut found = Vec::new();
     while let Some(row) = rows.next()? {
@@ -40,21 +40,17 @@ pub(super) fn select(transaction: &Transaction<'_>) -> Result<Vec<GrantRecord>, 
 }
 
 pub(super) fn select_one(
-    transaction: &Transaction<'_>,
+    connection: &Connection,
     id: &Name,
 ) -> Result<Option<GrantRecord>, Failure> {
-    let mut statement = transaction.prepare_cached(&format!("{SELECT} WHERE id = ?1"))?;
+    let mut statement = connection.prepare_cached(&format!("{SELECT} WHERE id = ?1"))?;
     let mut rows = statement.query([id.as_str()])?;
     rows.next()?.map(read).transpose()
 }
 
 /// Brings the expiry forward.
-pub(super) fn withdraw(
-    transaction: &Transaction<'_>,
-    id: &Name,
-    at: Timestamp,
-) -> Result<(), Failure> {
-    let changed = transaction
+pub(super) fn withdraw(connection: &Connection, id: &Name, at: Timestamp) -> Result<(), Failure> {
+    let changed = connection
         .prepare_cached("UPDATE access_grant SET expires = min(expires, ?2) WHERE id = ?1")?
         .execute(params![id.as_str(), at.as_microsecond()])?;
     if changed == 0 { Err(Failure::UnknownGrant(id.clone())) } else { Ok(()) }

@@ -2,16 +2,16 @@
 
 use handfast_pki::{Fingerprint, Serial, SpiffeId};
 use rusqlite::types::Value;
-use rusqlite::{Row, Transaction, params, params_from_iter};
+use rusqlite::{Connection, Row, params, params_from_iter};
 
 use super::audit::time;
 use super::failure::Failure;
 use crate::issued::{Issued, IssuedFilter, RecordedIssued};
 
 /// Adds a certificate and returns the number of its row.
-pub(super) fn insert(transaction: &Transaction<'_>, issued: &Issued) -> Result<i64, Failure> {
+pub(super) fn insert(connection: &Connection, issued: &Issued) -> Result<i64, Failure> {
     let serial = issued.serial.to_string();
-    transaction
+    connection
         .prepare_cached(
             "INSERT INTO issued (issuer_key_id, serial, identity, profile, not_before, not_after,
                                  lineage, fingerprint, pem)
@@ -31,8 +31,8 @@ pub(super) fn insert(transaction: &Transaction<'_>, issued: &Issued) -> Result<i
         .map_err(|error| {
             Failure::taken(error, || format!("a certificate of this issuer with serial {serial}"))
         })?;
-    let number = transaction.last_insert_rowid();
-    let mut statement = transaction
+    let number = connection.last_insert_rowid();
+    let mut statement = connection
         .prepare_cached("INSERT INTO issued_name (issued, position, name) VALUES (?1, ?2, ?3)")?;
     for (position, name) in (0_i64..).zip(&issued.names) {
         statement.execute(params![number, position, name])?;
@@ -41,7 +41,7 @@ pub(super) fn insert(transaction: &Transaction<'_>, issued: &Issued) -> Result<i
 }
 
 pub(super) fn select(
-    transaction: &Transaction<'_>,
+    connection: &Connection,
     filter: &IssuedFilter,
 ) -> Result<Vec<RecordedIssued>, Failure> {
     let mut values: Vec<Value> = Vec::new();
@@ -83,31 +83,46 @@ pub(super) fn select(
     }
     values.push(Value::Integer(filter.limit.map_or(-1, i64::from)));
 
-    let mut statement = transaction.prepare_cached(&format!(
-        "SELECT * FROM issued{conditions} ORDER BY number DESC LIMIT ?"
-    ))?;
+    // Whatever narrows it down to few; by expiry, the numbers come out of the index alone.
+    let narrow = filter.identity.is_some()
+        || filter.lineage.is_some()
+        || filter.serial.is_some()
+        || filter.fingerprint.is_some()
+        || filter.name.is_some()
+        || filter.issuer_key_id.is_some();
+    let query = if filter.expires_before.is_some() && !narrow {
+        format!(
+            "SELECT * FROM issued WHERE number IN
+               (SELECT number FROM issued INDEXED BY issued_by_expiry{conditions}
+                ORDER BY number DESC LIMIT ?)
+             ORDER BY number DESC"
+        )
+    } else {
+        format!("SELECT * FROM issued{conditions} ORDER BY number DESC LIMIT ?")
+    };
+    let mut statement = connection.prepare_cached(&query)?;
     let mut rows = statement.query(params_from_iter(values))?;
     let mut found = Vec::new();
     while let Some(row) = rows.next()? {
         found.push(RecordedIssued {
             number: row.get::<_, i64>("number")?.unsigned_abs(),
-            issued: read(transaction, row)?,
+            issued: read(connection, row)?,
         });
     }
     Ok(found)
 }
 
 /// The certificate in one row of the table.
-pub(super) fn by_number(transaction: &Transaction<'_>, number: i64) -> Result<Issued, Failure> {
-    let mut statement = transaction.prepare_cached("SELECT * FROM issued WHERE number = ?1")?;
+pub(super) fn by_number(connection: &Connection, number: i64) -> Result<Issued, Failure> {
+    let mut statement = connection.prepare_cached("SELECT * FROM issued WHERE number = ?1")?;
     let mut rows = statement.query([number])?;
     let row = rows
         .next()?
         .ok_or_else(|| Failure::Damaged(format!("issued certificate {number} is missing")))?;
-    read(transaction, row)
+    read(connection, row)
 }
 
-fn read(transaction: &Transaction<'_>, row: &Row<'_>) -> Result<Issued, Failure> {
+fn read(connection: &Connection, row: &Row<'_>) -> Result<Issued, Failure> {
     let text = |column| row.get::<_, String>(column);
     let serial: Serial =
         text("serial")?.parse().map_err(|error| Failure::unreadable("serial", error))?;
@@ -116,7 +131,7 @@ fn read(transaction: &Transaction<'_>, row: &Row<'_>) -> Result<Issued, Failure>
         .map(|identity| identity.parse::<SpiffeId>())
         .transpose()
         .map_err(|error| Failure::unreadable("identity", error))?;
-    let names = transaction
+    let names = connection
         .prepare_cached("SELECT name FROM issued_name WHERE issued = ?1 ORDER BY position")?
         .query_map([row.get::<_, i64>("number")?], |name| name.get(0))?
         .collect::<Result<_, _>>()?;

@@ -1,32 +1,35 @@
-//! Redeeming a grant: every check, the signing and the records, inside one transaction.
+//! Redeeming a grant: every check, the signing and the records, inside one connection.
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use handfast_pki::Name;
-use rusqlite::{Row, Transaction, params};
+use rusqlite::{Connection, Row, params};
 
 use super::audit::{self, time};
 use super::failure::Failure;
+use super::group::Writing;
 use super::{grants, issued};
 use crate::audit::AuditRow;
 use crate::grant::{
     Grant, GrantRecord, IssuedBundle, RedeemOutcome, RedeemedRecord, Redemption, RefusalReason,
     hash_code,
 };
+use crate::journal::Entry;
 
-/// See [`Ledger::redeem`](crate::Ledger::redeem). The transaction is an immediate one.
+/// See [`Ledger::redeem`](crate::Ledger::redeem). The transaction excludes every other writer.
 pub(super) fn redeem(
-    transaction: &Transaction<'_>,
+    writing: &mut Writing<'_>,
     redemption: &Redemption,
     issue: &mut dyn FnMut(&Grant) -> Result<IssuedBundle, RefusalReason>,
 ) -> Result<RedeemOutcome, Failure> {
-    let Some(record) = grants::select_one(transaction, &redemption.grant_id)? else {
+    let Some(record) = grants::select_one(writing, &redemption.grant_id)? else {
         // Not recorded: there is no grant whose rows could be counted.
         return Ok(RedeemOutcome::Unknown);
     };
-    let outcome = decide(transaction, redemption, &record, issue)?;
+    let outcome = decide(writing, redemption, &record, issue)?;
     match &outcome {
         RedeemOutcome::Redeemed(bundle) => {
-            insert(transaction, redemption, bundle)?;
+            insert(writing, redemption, bundle)?;
+            writing.facts.push(Entry::Spent(record.grant.id.clone(), redemption.now));
             let detail = format!(
                 "site {}, redemption {} of {}, certificate {} of {}",
                 redemption.site,
@@ -39,31 +42,31 @@ pub(super) fn redeem(
                     .as_ref()
                     .map_or("no identity".to_owned(), ToString::to_string),
             );
-            audit::insert(transaction, &row(redemption, "ok", detail))?;
+            audit::insert(writing, &row(redemption, "ok", detail))?;
         }
-        other => record_free_answer(transaction, redemption, other)?,
+        other => record_free_answer(writing, redemption, other)?,
     }
     Ok(outcome)
 }
 
 /// What was redeemed with a grant, in order.
 pub(super) fn select(
-    transaction: &Transaction<'_>,
+    connection: &Connection,
     grant: &Name,
 ) -> Result<Vec<RedeemedRecord>, Failure> {
-    let mut statement = transaction
+    let mut statement = connection
         .prepare_cached("SELECT * FROM redemption WHERE grant_id = ?1 ORDER BY number")?;
     let mut rows = statement.query([grant.as_str()])?;
     let mut found = Vec::new();
     while let Some(row) = rows.next()? {
-        found.push(read(transaction, row)?);
+        found.push(read(connection, row)?);
     }
     Ok(found)
 }
 
 /// The answer, without writing anything yet. Who does not know the code learns nothing but that.
 fn decide(
-    transaction: &Transaction<'_>,
+    connection: &Connection,
     redemption: &Redemption,
     record: &GrantRecord,
     issue: &mut dyn FnMut(&Grant) -> Result<IssuedBundle, RefusalReason>,
@@ -73,7 +76,7 @@ fn decide(
     if verify_slices_are_equal(&presented, &grant.code_hash).is_err() {
         return Ok(RedeemOutcome::WrongCode);
     }
-    if let Some(served) = find(transaction, &grant.id, &redemption.request_key)? {
+    if let Some(served) = find(connection, &grant.id, &redemption.request_key)? {
         return Ok(if served.site == redemption.site {
             RedeemOutcome::Repeated(served.bundle)
         } else {
@@ -110,11 +113,11 @@ fn refused(code: &str, message: String) -> RedeemOutcome {
 
 /// Answers that use nothing can be had again and again; only the first of them are recorded.
 fn record_free_answer(
-    transaction: &Transaction<'_>,
+    writing: &mut Writing<'_>,
     redemption: &Redemption,
     outcome: &RedeemOutcome,
 ) -> Result<(), Failure> {
-    let counted = transaction
+    let counted = writing
         .prepare_cached(
             "UPDATE access_grant SET free_rows = free_rows + 1 WHERE id = ?1 AND free_rows < ?2",
         )?
@@ -132,7 +135,7 @@ fn record_free_answer(
     };
     let result = if matches!(outcome, RedeemOutcome::Repeated(_)) { "repeated" } else { "refused" };
     let detail = format!("site {}: {why}", redemption.site);
-    audit::insert(transaction, &row(redemption, result, detail))?;
+    audit::insert(writing, &row(redemption, result, detail))?;
     Ok(())
 }
 
@@ -149,12 +152,12 @@ fn row(redemption: &Redemption, outcome: &str, detail: String) -> AuditRow {
 }
 
 fn insert(
-    transaction: &Transaction<'_>,
+    connection: &Connection,
     redemption: &Redemption,
     bundle: &IssuedBundle,
 ) -> Result<(), Failure> {
-    let number = issued::insert(transaction, &bundle.issued)?;
-    transaction
+    let number = issued::insert(connection, &bundle.issued)?;
+    connection
         .prepare_cached(
             "INSERT INTO redemption (grant_id, request_key, site, at, issued, chain_pem,
                                      anchors_pem, context)
@@ -174,17 +177,17 @@ fn insert(
 }
 
 fn find(
-    transaction: &Transaction<'_>,
+    connection: &Connection,
     grant: &Name,
     request_key: &[u8; 32],
 ) -> Result<Option<RedeemedRecord>, Failure> {
-    let mut statement = transaction
+    let mut statement = connection
         .prepare_cached("SELECT * FROM redemption WHERE grant_id = ?1 AND request_key = ?2")?;
     let mut rows = statement.query(params![grant.as_str(), request_key])?;
-    rows.next()?.map(|row| read(transaction, row)).transpose()
+    rows.next()?.map(|row| read(connection, row)).transpose()
 }
 
-fn read(transaction: &Transaction<'_>, row: &Row<'_>) -> Result<RedeemedRecord, Failure> {
+fn read(connection: &Connection, row: &Row<'_>) -> Result<RedeemedRecord, Failure> {
     let name = |column| -> Result<Name, Failure> {
         let text: String = row.get(column)?;
         text.parse().map_err(|error| Failure::unreadable(column, error))
@@ -195,7 +198,7 @@ fn read(transaction: &Transaction<'_>, row: &Row<'_>) -> Result<RedeemedRecord, 
         site: name("site")?,
         at: time(row.get("at")?)?,
         bundle: IssuedBundle {
-            issued: issued::by_number(transaction, row.get("issued")?)?,
+            issued: issued::by_number(connection, row.get("issued")?)?,
             chain_pem: row.get("chain_pem")?,
             anchors_pem: row.get("anchors_pem")?,
             context: row.get("context")?,

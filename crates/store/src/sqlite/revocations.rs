@@ -2,19 +2,20 @@
 
 use handfast_pki::{Serial, SpiffeId};
 use jiff::Timestamp;
-use rusqlite::{OptionalExtension, Row, Transaction, params};
+use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::audit::time;
 use super::failure::Failure;
 use crate::issued::Lineage;
 use crate::revocation::{RecordedRevocation, Revocation};
 
-/// Adds a revocation, unless the certificate is revoked already: the first time and reason stay.
+/// Adds a revocation and returns its number, or nothing if the certificate is revoked already: the
+/// first time and reason stay.
 pub(super) fn insert(
-    transaction: &Transaction<'_>,
+    connection: &Connection,
     revocation: &Revocation,
-) -> Result<bool, Failure> {
-    let added = transaction
+) -> Result<Option<u64>, Failure> {
+    let added = connection
         .prepare_cached(
             "INSERT INTO revocation (issuer_key_id, serial, reason, at, not_after, identity,
                                      lineage)
@@ -31,16 +32,16 @@ pub(super) fn insert(
             revocation.identity.as_ref().map(SpiffeId::to_string),
             revocation.lineage.as_ref().map(Lineage::as_str),
         ])?;
-    Ok(added > 0)
+    Ok((added > 0).then(|| connection.last_insert_rowid().unsigned_abs()))
 }
 
 /// Ends an enrolment, unless it ended before.
 pub(super) fn end_lineage(
-    transaction: &Transaction<'_>,
+    connection: &Connection,
     lineage: &Lineage,
     at: Timestamp,
 ) -> Result<bool, Failure> {
-    let added = transaction
+    let added = connection
         .prepare_cached(
             "INSERT INTO ended_lineage (lineage, at) VALUES (?1, ?2) ON CONFLICT DO NOTHING",
         )?
@@ -49,30 +50,30 @@ pub(super) fn end_lineage(
 }
 
 /// The number of the newest revocation; 0 before the first.
-pub(super) fn newest(transaction: &Transaction<'_>) -> Result<u64, Failure> {
-    let newest: Option<i64> = transaction
+pub(super) fn newest(connection: &Connection) -> Result<u64, Failure> {
+    let newest: Option<i64> = connection
         .prepare_cached("SELECT max(sequence) FROM revocation")?
         .query_row([], |row| row.get(0))?;
     Ok(newest.unwrap_or(0).unsigned_abs())
 }
 
 pub(super) fn find(
-    transaction: &Transaction<'_>,
+    connection: &Connection,
     issuer: &[u8; 32],
     serial: &Serial,
 ) -> Result<Option<RecordedRevocation>, Failure> {
-    let mut statement = transaction
+    let mut statement = connection
         .prepare_cached("SELECT * FROM revocation WHERE issuer_key_id = ?1 AND serial = ?2")?;
     let mut rows = statement.query(params![issuer, serial.to_string()])?;
     rows.next()?.map(read).transpose()
 }
 
 pub(super) fn after(
-    transaction: &Transaction<'_>,
+    connection: &Connection,
     sequence: u64,
     limit: u32,
 ) -> Result<Vec<RecordedRevocation>, Failure> {
-    let mut statement = transaction.prepare_cached(
+    let mut statement = connection.prepare_cached(
         "SELECT * FROM revocation WHERE sequence > ?1 ORDER BY sequence LIMIT ?2",
     )?;
     let mut rows = statement.query(params![i64::try_from(sequence).unwrap_or(i64::MAX), limit])?;
@@ -85,22 +86,32 @@ pub(super) fn after(
 
 /// Since when an enrolment is ended, if it is.
 pub(super) fn ended(
-    transaction: &Transaction<'_>,
+    connection: &Connection,
     lineage: &Lineage,
 ) -> Result<Option<Timestamp>, Failure> {
-    let at: Option<i64> = transaction
+    let at: Option<i64> = connection
         .prepare_cached("SELECT at FROM ended_lineage WHERE lineage = ?1")?
         .query_row([lineage.as_str()], |row| row.get(0))
         .optional()?;
     at.map(time).transpose()
 }
 
+/// All enrolments that ended, and since when.
+pub(super) fn all_ended(connection: &Connection) -> Result<Vec<(Lineage, Timestamp)>, Failure> {
+    let mut statement = connection.prepare_cached("SELECT lineage, at FROM ended_lineage")?;
+    let mut rows = statement.query([])?;
+    let mut found = Vec::new();
+    while let Some(row) = rows.next()? {
+        let lineage: String = row.get(0)?;
+        let lineage = lineage.parse().map_err(|e| Failure::unreadable("lineage", e))?;
+        found.push((lineage, time(row.get(1)?)?));
+    }
+    Ok(found)
+}
+
 /// Takes the next number for a revocation list of this issuer.
-pub(super) fn next_crl_number(
-    transaction: &Transaction<'_>,
-    issuer: &[u8; 32],
-) -> Result<u64, Failure> {
-    let next: i64 = transaction
+pub(super) fn next_crl_number(connection: &Connection, issuer: &[u8; 32]) -> Result<u64, Failure> {
+    let next: i64 = connection
         .prepare_cached(
             "INSERT INTO crl_number (issuer_key_id, number) VALUES (?1, 1)
              ON CONFLICT (issuer_key_id) DO UPDATE SET number = number + 1

@@ -5,7 +5,9 @@
 
 use rusqlite::{Connection, TransactionBehavior};
 
+use super::audit;
 use super::failure::Failure;
+use super::sampling;
 
 /// Fails unless the file is empty or a ledger that this release understands. Writes nothing.
 pub(super) fn check_owner(connection: &Connection) -> Result<(), Failure> {
@@ -23,11 +25,29 @@ pub(super) fn check_owner(connection: &Connection) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Reads the whole file once and fails at the first thing that does not fit.
+/// Fails unless the tables are the ones this release writes. Writes nothing.
+pub(super) fn check_current(connection: &Connection) -> Result<(), Failure> {
+    let version =
+        connection.pragma_query_value(None, "user_version", |row| row.get::<_, i64>(0))?;
+    if version == supported() { Ok(()) } else { Err(Failure::TooOld { found: version }) }
+}
+
+/// Fails if the file is damaged, as far as can be told in a bounded time: a small file is read whole,
+/// of a large one the root of every tree, both ends of every table and index, and records from all
+/// over. [`check_whole`] reads everything.
 pub(super) fn check_intact(connection: &Connection) -> Result<(), Failure> {
+    let pages: i64 = connection.pragma_query_value(None, "page_count", |row| row.get(0))?;
+    if pages <= SMALL { check_whole(connection) } else { sampling::check(connection) }
+}
+
+/// Reads the whole file once and fails at the first thing that does not fit.
+pub(super) fn check_whole(connection: &Connection) -> Result<(), Failure> {
     let verdict: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
     if verdict == "ok" { Ok(()) } else { Err(Failure::Damaged(verdict)) }
 }
+
+/// In pages of 4 KiB: 16 MiB, which takes some 50 ms.
+const SMALL: i64 = 4096;
 
 /// Brings the tables up to date, one step to a transaction.
 pub(super) fn migrate(connection: &mut Connection) -> Result<(), Failure> {
@@ -44,11 +64,25 @@ pub(super) fn migrate(connection: &mut Connection) -> Result<(), Failure> {
             };
         };
         step.execute_batch(migration)?;
+        if version == 1 {
+            audit::take_in(&step)?;
+            step.execute_batch(AUDIT_STAYS)?;
+        }
         step.pragma_update(None, "application_id", APPLICATION_ID)?;
         step.pragma_update(None, "user_version", version + 1)?;
         step.commit()?;
         tracing::info!(from = version, to = version + 1, "ledger schema brought up to date");
     }
+}
+
+/// Made again once the rows of schema 1 have their hashes.
+const AUDIT_STAYS: &str = "CREATE TRIGGER audit_stays BEFORE UPDATE ON audit
+BEGIN SELECT RAISE(ABORT, 'audit rows are never changed'); END;";
+
+/// The tables of schema 1, for the test that brings them up to date.
+#[cfg(test)]
+pub(super) fn first() -> &'static str {
+    MIGRATIONS.first().copied().unwrap_or_default()
 }
 
 /// The schema this release writes.
@@ -173,6 +207,35 @@ BEGIN SELECT RAISE(ABORT, 'bundle sequences only go up'); END;
 ",
     "
 ALTER TABLE audit ADD COLUMN why TEXT NOT NULL DEFAULT '';
+ALTER TABLE audit ADD COLUMN leaf BLOB NOT NULL DEFAULT x'';
+DROP TRIGGER audit_stays;
+
+CREATE TABLE audit_key (
+    number     INTEGER PRIMARY KEY AUTOINCREMENT,
+    public_key BLOB    NOT NULL UNIQUE
+) STRICT;
+CREATE TABLE audit_head (
+    size      INTEGER PRIMARY KEY,
+    root      BLOB    NOT NULL CHECK (length(root) = 32),
+    at        INTEGER NOT NULL,
+    key       INTEGER NOT NULL REFERENCES audit_key (number),
+    signature BLOB    NOT NULL CHECK (length(signature) = 64)
+) STRICT;
+CREATE TABLE audit_tree (
+    id    INTEGER PRIMARY KEY CHECK (id = 1),
+    size  INTEGER NOT NULL,
+    at    INTEGER NOT NULL,
+    peaks BLOB    NOT NULL
+) STRICT;
+CREATE TRIGGER audit_head_keeps BEFORE DELETE ON audit_head
+BEGIN SELECT RAISE(ABORT, 'heads are never removed'); END;
+CREATE TRIGGER audit_head_stays BEFORE UPDATE ON audit_head
+BEGIN SELECT RAISE(ABORT, 'heads are never changed'); END;
+CREATE TRIGGER audit_tree_keeps BEFORE DELETE ON audit_tree
+BEGIN SELECT RAISE(ABORT, 'the tree is never removed'); END;
+CREATE TRIGGER audit_tree_grows BEFORE UPDATE ON audit_tree
+WHEN NEW.size < OLD.size
+BEGIN SELECT RAISE(ABORT, 'the tree never shrinks'); END;
 
 CREATE TABLE revocation (
     sequence      INTEGER PRIMARY KEY AUTOINCREMENT,

@@ -6,7 +6,7 @@ use std::sync::Barrier;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 
-use handfast_pki::{Fingerprint, Profile};
+use handfast_pki::{Fingerprint, Profile, RevocationReason};
 use proptest::prelude::*;
 use tempfile::TempDir;
 
@@ -20,13 +20,13 @@ fn at(second: i64) -> Timestamp {
     Timestamp::from_second(1_800_000_000 + second).unwrap()
 }
 
-fn ledger() -> (TempDir, SqliteLedger) {
+pub(super) fn ledger() -> (TempDir, SqliteLedger) {
     let directory = tempfile::tempdir().unwrap();
     let ledger = SqliteLedger::open(directory.path().join("state.db")).unwrap();
     (directory, ledger)
 }
 
-fn row(subject: &str) -> AuditRow {
+pub(super) fn row(subject: &str) -> AuditRow {
     AuditRow {
         at: at(0),
         actor: "node".to_owned(),
@@ -38,7 +38,7 @@ fn row(subject: &str) -> AuditRow {
     }
 }
 
-fn certificate(number: u32) -> Issued {
+pub(super) fn certificate(number: u32) -> Issued {
     let mut fingerprint = [7; 32];
     fingerprint[..4].copy_from_slice(&number.to_be_bytes());
     Issued {
@@ -55,7 +55,7 @@ fn certificate(number: u32) -> Issued {
     }
 }
 
-fn bundle(number: u32) -> IssuedBundle {
+pub(super) fn bundle(number: u32) -> IssuedBundle {
     IssuedBundle {
         issued: certificate(number),
         chain_pem: format!("chain {number}"),
@@ -64,7 +64,7 @@ fn bundle(number: u32) -> IssuedBundle {
     }
 }
 
-fn grant(id: &str, allowed: u32) -> Grant {
+pub(super) fn grant(id: &str, allowed: u32) -> Grant {
     let salt = [9; 16];
     Grant {
         id: id.parse().unwrap(),
@@ -78,7 +78,7 @@ fn grant(id: &str, allowed: u32) -> Grant {
     }
 }
 
-fn redemption(id: &str, key: u8) -> Redemption {
+pub(super) fn redemption(id: &str, key: u8) -> Redemption {
     Redemption {
         grant_id: id.parse().unwrap(),
         code: CODE.to_vec(),
@@ -89,7 +89,20 @@ fn redemption(id: &str, key: u8) -> Redemption {
     }
 }
 
-fn all_rows(ledger: &SqliteLedger) -> Vec<RecordedAudit> {
+fn revocation(number: u32) -> Revocation {
+    let Issued { issuer_key_id, serial, identity, not_after, lineage, .. } = certificate(number);
+    Revocation {
+        issuer_key_id,
+        serial,
+        reason: RevocationReason::KeyCompromise,
+        at: at(20),
+        not_after: Some(not_after),
+        identity,
+        lineage: Some(lineage),
+    }
+}
+
+pub(super) fn all_rows(ledger: &SqliteLedger) -> Vec<RecordedAudit> {
     ledger.audit_rows(&AuditRange::after(0, u32::MAX)).unwrap()
 }
 
@@ -101,18 +114,21 @@ fn never(_: &Grant) -> Result<IssuedBundle, RefusalReason> {
 fn a_new_ledger_is_private_and_durable() {
     let (directory, ledger) = ledger();
     ledger.audit(&row("one")).unwrap();
-    for name in ["state.db", "state.db-wal", "state.db-shm"] {
+    for name in
+        ["state.db", "state.db-wal", "state.db-shm", "audit.key", "audit.head", "revocations.log"]
+    {
         let mode = fs::metadata(directory.path().join(name)).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600, "{name}");
     }
-    let connection = ledger.connection();
-    let pragma = |name| connection.pragma_query_value(None, name, |row| row.get(0));
-    assert_eq!(pragma("synchronous"), Ok(2_i64), "FULL");
-    assert_eq!(
-        connection.pragma_query_value(None, "journal_mode", |r| r.get(0)),
-        Ok("wal".to_owned())
-    );
-    assert_eq!(pragma("application_id"), Ok(schema::APPLICATION_ID));
+    ledger.group.with_connection(|connection| {
+        let pragma = |name| connection.pragma_query_value(None, name, |row| row.get(0));
+        assert_eq!(pragma("synchronous"), Ok(2_i64), "FULL");
+        assert_eq!(
+            connection.pragma_query_value(None, "journal_mode", |r| r.get(0)),
+            Ok("wal".to_owned())
+        );
+        assert_eq!(pragma("application_id"), Ok(schema::APPLICATION_ID));
+    });
 }
 
 #[test]
@@ -161,12 +177,14 @@ fn records_refuse_to_be_changed_or_removed() {
     ledger.redeem(&redemption("g", 1), &mut |_| Ok(bundle(2))).unwrap();
     let domain: TrustDomain = "demo.example".parse().unwrap();
     ledger.next_bundle_sequence(&domain, &row("bundle")).unwrap();
+    ledger.revoke(&[revocation(1)], &["grant/east".parse().unwrap()], &row("revoke")).unwrap();
+    ledger.next_crl_number(&[1; 32]).unwrap();
     let before = all_rows(&ledger);
 
     for statement in [
         "DELETE FROM audit",
         "UPDATE audit SET detail = 'nothing happened' WHERE sequence = 1",
-        "INSERT OR REPLACE INTO audit VALUES (1, 0, '', '', '', '', '', '')",
+        "INSERT OR REPLACE INTO audit VALUES (1, 0, '', '', '', '', '', '', x'')",
         "DELETE FROM issued",
         "UPDATE issued SET lineage = 'x'",
         "DELETE FROM issued_name",
@@ -178,8 +196,19 @@ fn records_refuse_to_be_changed_or_removed() {
         "UPDATE access_grant SET expires = expires + 1",
         "DELETE FROM bundle",
         "UPDATE bundle SET sequence = 1",
+        "DELETE FROM audit_head",
+        "UPDATE audit_head SET at = 0",
+        "DELETE FROM audit_tree",
+        "UPDATE audit_tree SET size = size - 1",
+        "DELETE FROM revocation",
+        "UPDATE revocation SET reason = 'unspecified'",
+        "INSERT OR REPLACE INTO revocation SELECT * FROM revocation",
+        "DELETE FROM ended_lineage",
+        "UPDATE ended_lineage SET at = 0",
+        "DELETE FROM crl_number",
+        "UPDATE crl_number SET number = 1",
     ] {
-        let error = ledger.connection().execute(statement, []).unwrap_err();
+        let error = ledger.group.with_connection(|it| it.execute(statement, [])).unwrap_err();
         assert!(
             error.to_string().contains("never") || error.to_string().contains("only go up"),
             "{statement}: {error}"
@@ -432,6 +461,109 @@ fn files_that_are_no_ledger_of_ours_are_recognised_and_left_alone() {
     assert!(matches!(error, StoreError::File(_)), "{error}");
     let error = SqliteLedger::open(directory.path().join("no/state.db")).unwrap_err();
     assert!(error.to_string().contains("no/state.db"), "{error}");
+}
+
+#[test]
+fn revocations_are_kept_with_their_first_time_and_reason() {
+    let (directory, ledger) = ledger();
+    assert_eq!(ledger.revocations_after(0, 9).unwrap(), []);
+    let lineage: Lineage = "grant/east".parse().unwrap();
+    assert_eq!(ledger.lineage_ended(&lineage).unwrap(), None);
+    let newest = ledger
+        .revoke(&[revocation(1), revocation(2)], std::slice::from_ref(&lineage), &row("revoke"))
+        .unwrap();
+    assert_eq!(newest, 2);
+    let again = Revocation { at: at(99), reason: RevocationReason::Superseded, ..revocation(1) };
+    let later = AuditRow { at: at(99), ..row("again") };
+    let newest =
+        ledger.revoke(&[again, revocation(3)], std::slice::from_ref(&lineage), &later).unwrap();
+    assert_eq!(newest, 3);
+    drop(ledger);
+
+    let ledger = SqliteLedger::open(directory.path().join("state.db")).unwrap();
+    let expected = |number: u32| RecordedRevocation {
+        sequence: number.into(),
+        revocation: revocation(number),
+    };
+    assert_eq!(ledger.revocations_after(0, 2).unwrap(), [expected(1), expected(2)]);
+    assert_eq!(ledger.revocations_after(2, 9).unwrap(), [expected(3)]);
+    let found = |number| {
+        let Revocation { issuer_key_id, serial, .. } = revocation(number);
+        ledger.revocation(&issuer_key_id, &serial).unwrap()
+    };
+    assert_eq!((found(1), found(4)), (Some(expected(1)), None));
+    assert_eq!(ledger.lineage_ended(&lineage).unwrap(), Some(at(0)), "the first time stays");
+}
+
+#[test]
+fn crl_numbers_and_rotations_are_kept() {
+    let (_directory, ledger) = ledger();
+    for expected in 1..=3 {
+        assert_eq!(ledger.next_crl_number(&[1; 32]).unwrap(), expected);
+    }
+    assert_eq!(ledger.next_crl_number(&[2; 32]).unwrap(), 1);
+    let root: Name = "root".parse().unwrap();
+    assert_eq!(ledger.rotation(&root).unwrap(), None);
+    ledger.keep_rotation(&root, Some("prepared"), &row("rotate")).unwrap();
+    ledger.keep_rotation(&root, Some("active"), &row("rotate")).unwrap();
+    assert_eq!(ledger.rotation(&root).unwrap().as_deref(), Some("active"));
+    ledger.keep_rotation(&root, None, &row("rotate")).unwrap();
+    assert_eq!(ledger.rotation(&root).unwrap(), None);
+    assert_eq!(all_rows(&ledger).len(), 3);
+}
+
+#[test]
+fn certificates_are_found_by_serial_name_and_expiry_and_read_in_pages() {
+    let (_directory, ledger) = ledger();
+    for number in 1..=5 {
+        let not_after = at(86_400 + i64::from(number));
+        ledger.record_issued(&Issued { not_after, ..certificate(number) }, &row("issue")).unwrap();
+    }
+    let numbers = |filter: IssuedFilter| -> Vec<u64> {
+        ledger.recorded_issued(&filter).unwrap().iter().map(|found| found.number).collect()
+    };
+    let all = IssuedFilter::default;
+    assert_eq!(numbers(IssuedFilter { limit: Some(2), ..all() }), [5, 4]);
+    let page = IssuedFilter { before_number: Some(4), limit: Some(2), ..all() };
+    assert_eq!(numbers(page), [3, 2]);
+    assert_eq!(numbers(IssuedFilter { serial: Some(certificate(3).serial), ..all() }), [3]);
+    let name = |name: &str| IssuedFilter { name: Some(name.to_owned()), limit: Some(1), ..all() };
+    assert_eq!(numbers(name("127.0.0.1")), [5]);
+    assert_eq!(numbers(name("nobody")), [0; 0]);
+    let expiring =
+        IssuedFilter { unexpired_at: Some(at(86_402)), expires_before: Some(at(86_405)), ..all() };
+    assert_eq!(numbers(expiring.clone()), [4, 3]);
+    assert_eq!(numbers(IssuedFilter { before_number: Some(4), ..expiring }), [3]);
+}
+
+#[test]
+fn a_ledger_of_schema_1_is_taken_over_with_its_history() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("state.db");
+    let old = Connection::open(&path).unwrap();
+    old.execute_batch(schema::first()).unwrap();
+    for number in 1..=2500 {
+        old.execute(
+            "INSERT INTO audit (at, actor, action, subject, outcome, detail)
+             VALUES (?1, 'node', 'certificate.issue', ?1, 'ok', 'x')",
+            [number],
+        )
+        .unwrap();
+    }
+    old.pragma_update(None, "application_id", schema::APPLICATION_ID).unwrap();
+    old.pragma_update(None, "user_version", 1).unwrap();
+    drop(old);
+    let error = AuditLog::open(&path).unwrap_err();
+    assert!(matches!(error, StoreError::TooOld { found: 1, .. }), "{error}");
+
+    let ledger = SqliteLedger::open(&path).unwrap();
+    let head = ledger.audit_head().unwrap().unwrap().head;
+    assert_eq!((head.size, head.at), (2500, Timestamp::from_microsecond(2500).unwrap()));
+    assert_eq!(ledger.audit(&row("new")).unwrap(), 2501);
+    let verified = AuditLog::open(&path).unwrap().verify(Vec::new()).unwrap();
+    assert_eq!((verified.rows, verified.flaws), (2501, Vec::new()));
+    let error = ledger.group.with_connection(|it| it.execute("UPDATE audit SET at = 0", []));
+    assert!(error.unwrap_err().to_string().contains("never changed"));
 }
 
 #[test]

@@ -8,12 +8,12 @@ use std::thread;
 use std::time::Duration;
 
 use handfast_store::{
-    AuditRange, AuditRow, CredentialStore, DirectoryStore, Home, IssuedFilter, Kind, Ledger,
-    RedeemOutcome, Redemption, SqliteLedger, WatchSettings, write_atomic,
+    AuditLog, AuditRange, AuditRow, CredentialStore, DirectoryStore, Home, IssuedFilter, Kind,
+    Ledger, RedeemOutcome, Redemption, SqliteLedger, WatchSettings, write_atomic,
 };
 
 use crate::child::{self, Worker};
-use crate::material::{CODE, at, bundle, grant, name, number_in, pem};
+use crate::material::{CODE, at, bundle, grant, name, number_in, pem, revocation};
 
 const ROUNDS: u64 = 20;
 const KIND: Kind = Kind::Certificate;
@@ -227,6 +227,81 @@ fn redemption(number: u64, key: u8) -> Redemption {
         origin: "127.0.0.1:5000".to_owned(),
         now: at(1),
     }
+}
+
+#[test]
+fn revocations_survive_kill_9_and_the_audit_log_stays_whole() {
+    if let Some(root) = child::role() {
+        return revoke_for_ever(&root);
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("state.db");
+    let mut said = Vec::new();
+    for round in 0..ROUNDS {
+        let mut worker = Worker::start(
+            "crash::revocations_survive_kill_9_and_the_audit_log_stays_whole",
+            directory.path(),
+        );
+        said.extend((0..=(round * 7 % 13)).map(|_| worker.hear()));
+        linger(round);
+        said.extend(worker.kill());
+
+        // Before anybody opens it again: what is on disk fits together as it is.
+        let verified = AuditLog::open(&path).unwrap().verify(Vec::new()).unwrap();
+        assert_eq!(verified.flaws, []);
+        let ledger = SqliteLedger::open(&path).unwrap();
+        for number in &said {
+            let revoked = revocation(number.parse().unwrap());
+            let found = ledger.revocation(&revoked.issuer_key_id, &revoked.serial).unwrap();
+            assert_eq!(found.map(|found| found.revocation), Some(revoked), "{number}");
+            let lineage = format!("grant/{number}").parse().unwrap();
+            assert!(ledger.lineage_ended(&lineage).unwrap().is_some(), "{number}");
+        }
+        // Revocation, enrolment and audit row came together or not at all.
+        let revoked = ledger.revocations_after(0, u32::MAX).unwrap();
+        let rows = ledger.audit_rows(&AuditRange::after(0, u32::MAX)).unwrap();
+        assert_eq!(rows.len(), revoked.len());
+        assert!(revoked.iter().zip(1..).all(|(recorded, number)| recorded.sequence == number));
+        // The journal was brought up to date: without the ledger nothing would be forgotten.
+        let journal = std::fs::read_to_string(directory.path().join("revocations.log")).unwrap();
+        for recorded in &revoked {
+            let serial = recorded.revocation.serial.to_string();
+            assert!(journal.contains(&serial), "{serial}");
+        }
+    }
+    assert!(said.len() as u64 > ROUNDS * 2, "{}", said.len());
+}
+
+fn revoke_for_ever(root: &Path) {
+    let ledger = SqliteLedger::open(root.join("state.db")).unwrap();
+    let first = ledger.revocations_after(0, u32::MAX).unwrap().len() as u64;
+    // Several at a time, so that the kill meets shared transactions as well.
+    thread::scope(|scope| {
+        for writer in 0..4 {
+            let ledger = &ledger;
+            scope.spawn(move || {
+                for number in (first + writer..).step_by(4) {
+                    let new = revocation(number);
+                    // The last one of another writer was killed over, and this one was quicker.
+                    if ledger.revocation(&new.issuer_key_id, &new.serial).unwrap().is_some() {
+                        continue;
+                    }
+                    let row = AuditRow {
+                        at: at(0),
+                        actor: "uid:0".to_owned(),
+                        action: "certificate.revoke".to_owned(),
+                        subject: number.to_string(),
+                        outcome: "ok".to_owned(),
+                        detail: String::new(),
+                        why: "lost".to_owned(),
+                    };
+                    let lineage = format!("grant/{number}").parse().unwrap();
+                    ledger.revoke(&[new], &[lineage], &row).unwrap();
+                    child::say(&number.to_string());
+                }
+            });
+        }
+    });
 }
 
 #[test]

@@ -4,14 +4,15 @@ use std::fs::{self, File};
 use std::io::{ErrorKind, Write};
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::thread;
 
 use handfast_store::{
-    AuditRange, AuditRow, CredentialStore, DirectoryStore, Home, Kind, Ledger, SqliteLedger,
-    WatchSettings, write_atomic,
+    AuditLog, AuditRange, AuditRow, CredentialStore, DirectoryStore, Home, IssuedFilter, Kind,
+    Ledger, Lineage, SqliteLedger, WatchSettings, write_atomic,
 };
 use tempfile::TempDir;
 
-use crate::material::{at, name, number_in, pem};
+use crate::material::{at, bundle, name, number_in, pem, revocation};
 
 /// A file system of two megabytes, unmounted when dropped.
 struct SmallDisk {
@@ -104,11 +105,90 @@ fn a_full_disk_loses_nothing_and_is_said_with_its_path() {
         let rows = ledger.audit_rows(&AuditRange::after(0, 100)).unwrap();
         assert!(rows.iter().all(|recorded| recorded.row == row) && !rows.is_empty());
 
+        // What cannot be recorded is not revoked either.
+        let refused = (0..50).find_map(|n| {
+            ledger.revoke(&[revocation(n)], &[lineage(n)], &row).err().map(|e| (n, e))
+        });
+        let (refused, error) = refused.expect("it must fill up");
+        assert!(error.is_disk_full(), "{error:?}");
+        let revoked = revocation(refused);
+        assert_eq!(ledger.revocation(&revoked.issuer_key_id, &revoked.serial).unwrap(), None);
+        assert_eq!(ledger.lineage_ended(&lineage(refused)).unwrap(), None);
+        let rows = ledger.audit_rows(&AuditRange::after(0, 100)).unwrap();
+
         disk.free();
         let revision = store.stage(kind, &east, &pem(2)).unwrap();
         store.promote(kind, &east, revision).unwrap();
         assert_eq!(number_in(&store.load(kind, &east).unwrap().unwrap()), 2);
         write_atomic(&resource, b"new", 0o600).unwrap();
         assert_eq!(ledger.audit(&row).unwrap(), rows.len() as u64 + 1);
+        let verified = AuditLog::open(&paths.state_db).unwrap().verify(Vec::new()).unwrap();
+        assert_eq!(verified.flaws, []);
     }
+}
+
+#[test]
+fn a_disk_that_fills_up_under_many_writers_keeps_exactly_what_was_acknowledged() {
+    let Some(disk) = SmallDisk::mount() else {
+        println!("skipped: no file system can be mounted here (it takes root)");
+        return;
+    };
+    {
+        let path = disk.path().join("state.db");
+        let ledger = SqliteLedger::open(&path).unwrap();
+        let acknowledged: Vec<u64> = thread::scope(|scope| {
+            let writers: Vec<_> = (0..8)
+                .map(|writer| {
+                    let ledger = &ledger;
+                    scope.spawn(move || {
+                        let mut acknowledged = Vec::new();
+                        for number in (writer * 1000).. {
+                            let mut issued = bundle(number).issued;
+                            issued.pem = "x".repeat(20_000);
+                            match ledger.record_issued(&issued, &row(&number.to_string())) {
+                                Ok(()) => acknowledged.push(number),
+                                Err(error) => {
+                                    assert!(error.is_disk_full(), "{error:?}");
+                                    return acknowledged;
+                                }
+                            }
+                        }
+                        acknowledged
+                    })
+                })
+                .collect();
+            writers.into_iter().flat_map(|writer| writer.join().unwrap()).collect()
+        });
+        assert!(!acknowledged.is_empty());
+        drop(ledger);
+
+        let ledger = SqliteLedger::open(&path).unwrap();
+        let issued = ledger.issued(&IssuedFilter::default()).unwrap();
+        let mut expected: Vec<_> =
+            acknowledged.iter().map(|number| bundle(*number).issued.serial).collect();
+        let mut found: Vec<_> = issued.into_iter().map(|issued| issued.serial).collect();
+        expected.sort();
+        found.sort();
+        assert_eq!(found, expected);
+        let rows = ledger.audit_rows(&AuditRange::after(0, u32::MAX)).unwrap();
+        assert_eq!(rows.len(), acknowledged.len());
+        let verified = AuditLog::open(&path).unwrap().verify(Vec::new()).unwrap();
+        assert_eq!(verified.flaws, []);
+    }
+}
+
+fn row(subject: &str) -> AuditRow {
+    AuditRow {
+        at: at(0),
+        actor: "node".to_owned(),
+        action: "test".to_owned(),
+        subject: subject.to_owned(),
+        outcome: "ok".to_owned(),
+        detail: String::new(),
+        why: String::new(),
+    }
+}
+
+fn lineage(number: u64) -> Lineage {
+    format!("grant/{number}").parse().unwrap()
 }

@@ -11,3 +11,4 @@ mod home;
 mod live;
 mod material;
 mod model;
+mod tampering;

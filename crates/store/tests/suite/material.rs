@@ -4,8 +4,8 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
-use handfast_pki::{CredentialPem, Fingerprint, Name, Profile};
-use handfast_store::{Grant, Issued, IssuedBundle, Stored, hash_code};
+use handfast_pki::{CredentialPem, Fingerprint, Name, Profile, RevocationReason};
+use handfast_store::{Grant, Issued, IssuedBundle, Revocation, Stored, hash_code};
 use jiff::Timestamp;
 
 /// A credential whose three files carry the same number, and are large enough to be written in parts.
@@ -98,5 +98,19 @@ pub(crate) fn bundle(number: u64) -> IssuedBundle {
         chain_pem: format!("chain {number}"),
         anchors_pem: "anchors".to_owned(),
         context: String::new(),
+    }
+}
+
+/// The revocation of the certificate in [`bundle`] of the same number.
+pub(crate) fn revocation(number: u64) -> Revocation {
+    let Issued { issuer_key_id, serial, identity, not_after, lineage, .. } = bundle(number).issued;
+    Revocation {
+        issuer_key_id,
+        serial,
+        reason: RevocationReason::KeyCompromise,
+        at: at(20),
+        not_after: Some(not_after),
+        identity,
+        lineage: Some(lineage),
     }
 }
