@@ -125,6 +125,8 @@ fn command_by_command_two_sites_are_linked_and_carry_traffic() {
             "renewAt",
             "source",
             "state",
+            "failures",
+            "lastError",
         ]);
         for credential in list.as_array().expect("a list") {
             assert_eq!(keys(credential), fields, "{credential:#}");

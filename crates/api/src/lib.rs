@@ -8,6 +8,7 @@ pub mod admin;
 mod exchange;
 pub mod grants;
 pub mod health;
+pub mod notify;
 pub mod resources;
 pub mod secret;
 pub mod serve;

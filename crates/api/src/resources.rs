@@ -21,6 +21,7 @@ mod field;
 mod kind;
 mod link;
 mod listener;
+mod notification;
 mod reader;
 mod router_access;
 mod routing_key;
@@ -41,6 +42,7 @@ pub use link::{Endpoint, Link};
 pub use listener::{
     Listener, MultiKeyListener, Observer, Priority, ServiceType, Strategy, Weighted,
 };
+pub use notification::Notification;
 pub use router_access::{AccessSettings, Role, RoleName, RouterAccess};
 pub use routing_key::{RoutingKey, RoutingKeyError};
 pub use site::{LinkAccess, Site, SiteSettings};
@@ -65,6 +67,8 @@ pub struct Resources {
     pub listeners: BTreeMap<Name, Resource<Listener>>,
     /// Listeners that choose among several routing keys.
     pub multi_key_listeners: BTreeMap<Name, Resource<MultiKeyListener>>,
+    /// Whom to tell when something goes wrong.
+    pub notifications: BTreeMap<Name, Resource<Notification>>,
     /// Where other sites may link to this one.
     pub router_accesses: BTreeMap<Name, Resource<RouterAccess>>,
 }
@@ -103,6 +107,7 @@ impl Resources {
             + self.links.len()
             + self.listeners.len()
             + self.multi_key_listeners.len()
+            + self.notifications.len()
             + self.router_accesses.len()
     }
 

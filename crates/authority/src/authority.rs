@@ -15,6 +15,7 @@ use crate::decide::{Failure, Key};
 use crate::declared::Declared;
 use crate::issue::ReadyIssuers;
 use crate::keyring::{KeySecrets, Keyring, Tokens};
+use crate::report::Tally;
 
 /// Decides and signs for one site, on a credential store `S` and a ledger `L`.
 ///
@@ -65,6 +66,8 @@ pub(crate) struct Memory {
     pub(crate) declared: Option<Arc<Declared>>,
     /// What failed, and how often in a row.
     pub(crate) failures: BTreeMap<Key, Failure>,
+    /// What was done and what failed since the start.
+    pub(crate) tallies: BTreeMap<Key, Tally>,
     /// What somebody asked to have renewed.
     pub(crate) asked: BTreeSet<Key>,
     /// The last good credential of each name.
@@ -134,6 +137,14 @@ impl<S: CredentialStore, L: Ledger> Authority<S, L> {
         self.memory().live.get(name).map(Arc::clone)
     }
 
+    /// Has everything that failed tried again soon, as after a first failure: for when what stood in
+    /// the way (a full disk, a wrong clock) is known to be gone.
+    pub fn try_again(&self) {
+        for failure in self.memory().failures.values_mut() {
+            failure.count = failure.count.min(1);
+        }
+    }
+
     /// The store it works on.
     pub fn store(&self) -> &Arc<S> {
         &self.store
@@ -169,6 +180,8 @@ impl<S: CredentialStore, L: Ledger> Authority<S, L> {
     pub(crate) fn failed(&self, key: &Key, what: String, now: Timestamp) {
         tracing::warn!(kind = %key.0, name = %key.1, what, "a credential could not be renewed");
         let mut memory = self.memory();
+        let tally = memory.tallies.entry(key.clone()).or_default();
+        tally.failed = tally.failed.saturating_add(1);
         let failure = memory.failures.entry(key.clone()).or_insert_with(|| Failure {
             count: 0,
             last: now,

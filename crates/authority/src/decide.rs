@@ -183,6 +183,12 @@ pub(crate) fn retry(failure: &Failure, current: Option<&Facts>) -> Timestamp {
     schedule::retry_at(failure.count, failure.last, current.map(|facts| facts.not_after))
 }
 
+/// Whether something that failed is left alone for now. A failure in the future is one from before
+/// the clock was set back: nobody waits until that time comes again.
+pub(crate) fn rests(failure: &Failure, current: Option<&Facts>, now: Timestamp) -> bool {
+    failure.last <= now && retry(failure, current) > now
+}
+
 pub(crate) fn key_of(wanted: &DesiredCredential) -> Key {
     (wanted.kind, wanted.name.clone())
 }
@@ -232,7 +238,7 @@ impl<'a> View<'a> {
             return None;
         }
         if let Some(failure) = self.situation.failures.get(&key)
-            && retry(failure, current.usable()) > self.situation.now
+            && rests(failure, current.usable(), self.situation.now)
         {
             return None;
         }

@@ -12,7 +12,7 @@ use handfast_store::{CredentialStore, Kind, Ledger, StoreError};
 use jiff::Timestamp;
 
 use crate::authority::Authority;
-use crate::decide::{Key, retry};
+use crate::decide::{Key, rests, retry};
 use crate::inspect::{self, Pending};
 use crate::making::request_pem;
 use crate::report::CsrRequest;
@@ -241,8 +241,8 @@ impl<S: CredentialStore, L: Ledger> Authority<S, L> {
     ) -> CsrRequest {
         let key: Key = (Kind::Certificate, credential.clone());
         let memory = self.memory();
-        let send_at =
-            memory.failures.get(&key).map_or(now, |failure| retry(failure, None).max(now));
+        let resting = memory.failures.get(&key).filter(|failure| rests(failure, None, now));
+        let send_at = resting.map_or(now, |failure| retry(failure, None));
         CsrRequest { link: link.clone(), credential: credential.clone(), csr_pem, key_id, send_at }
     }
 

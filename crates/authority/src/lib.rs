@@ -53,7 +53,7 @@ pub use protect::{ProtectError, Protected, Protection};
 pub use reconcile::{RenewNowError, Selection};
 pub use redeem::{RedeemRefusal, RedeemRequest};
 pub use report::{
-    Change, CredentialFacts, CredentialState, CsrRequest, Problem, ProblemCode, Report,
+    Change, CredentialFacts, CredentialState, CsrRequest, Problem, ProblemCode, Report, Tally,
 };
 pub use revoke::{Revocable, RevokeError, RevokeRequest, RevokedCertificate, RevokedNow};
 pub use schedule::{ISSUANCE_CUSHION, issued_at, lifetime, renew_at, retry_at};

@@ -153,6 +153,7 @@ impl<S: CredentialStore, L: Ledger> Authority<S, L> {
             memory.declared = Some(Arc::new(declared.clone()));
         }
         memory.failures.retain(|key, _| keys.contains(key));
+        memory.tallies.retain(|key, _| keys.contains(key));
         memory.live.retain(|name, _| keys.contains(&(Kind::Certificate, name.clone())));
     }
 
@@ -194,6 +195,8 @@ impl<S: CredentialStore, L: Ledger> Authority<S, L> {
                 let mut memory = self.memory();
                 memory.failures.remove(key);
                 memory.asked.remove(key);
+                let tally = memory.tallies.entry(key.clone()).or_default();
+                tally.renewed = tally.renewed.saturating_add(1);
                 changed.push(change);
             }
             Ok(None) => {}
@@ -316,9 +319,10 @@ impl<S: CredentialStore, L: Ledger> Authority<S, L> {
             changed,
             waiting,
             problems,
-            credentials: survey::credentials(&situation),
+            credentials: survey::credentials(&situation, &memory.tallies),
             live,
             next_wake: wake_at(&situation),
+            skew: skew.clone(),
         }
     }
 

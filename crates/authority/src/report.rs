@@ -8,9 +8,10 @@ use handfast_pki::{Credential, Name};
 use handfast_store::{Kind, Source};
 use jiff::Timestamp;
 
-use crate::decide::Reason;
+use crate::decide::{Failure, Reason};
 use crate::declared::ResourceRef;
 use crate::keyring::KeyPlace;
+use crate::skew::Skew;
 
 /// The outcome of one reconciliation.
 #[derive(Clone, Debug)]
@@ -28,6 +29,8 @@ pub struct Report {
     pub live: BTreeMap<Name, Arc<Credential>>,
     /// When to reconcile again if nothing changes before.
     pub next_wake: Timestamp,
+    /// The clock's fault, where what was issued shows one.
+    pub skew: Option<Skew>,
 }
 
 /// A credential that was made current.
@@ -171,6 +174,19 @@ pub struct CredentialFacts {
     pub fingerprint: Option<String>,
     /// Where its key is and how it lies there, as far as it is known.
     pub key: Option<KeyPlace>,
+    /// The failures in a row to make or renew it, up to now.
+    pub failure: Option<Failure>,
+    /// What was done for it since the start.
+    pub tally: Tally,
+}
+
+/// What was done for a credential since the process started.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Tally {
+    /// How often a new one was put into use, the first one included.
+    pub renewed: u64,
+    /// How often making, proving or asking for one failed.
+    pub failed: u64,
 }
 
 /// How a credential is.

@@ -2,16 +2,18 @@
 //!
 //! Pure, like the decisions, and made from the same situation.
 
+use std::collections::BTreeMap;
+
 use handfast_pki::Profile;
 use handfast_store::{Kind, Source, StoreError};
 use jiff::Timestamp;
 
 use crate::ceremony;
-use crate::decide::{Failure, Situation, key_of, retry, warn_at};
+use crate::decide::{Failure, Key, Situation, key_of, retry, warn_at};
 use crate::declared::ResourceRef;
 use crate::desired::{DesiredCredential, NameConflict, SignedBy};
 use crate::observed::{Current, Facts, Observed, Staged};
-use crate::report::{CredentialFacts, CredentialState, Problem, ProblemCode};
+use crate::report::{CredentialFacts, CredentialState, Problem, ProblemCode, Tally};
 use crate::schedule;
 use crate::skew::Skew;
 
@@ -43,7 +45,10 @@ pub(crate) fn problems(situation: &Situation<'_>) -> Vec<Problem> {
 }
 
 /// The facts of every credential that is wanted or there, by name.
-pub(crate) fn credentials(situation: &Situation<'_>) -> Vec<CredentialFacts> {
+pub(crate) fn credentials(
+    situation: &Situation<'_>,
+    tallies: &BTreeMap<Key, Tally>,
+) -> Vec<CredentialFacts> {
     let mut all: Vec<CredentialFacts> = situation
         .observed
         .iter()
@@ -52,7 +57,7 @@ pub(crate) fn credentials(situation: &Situation<'_>) -> Vec<CredentialFacts> {
                 .desired
                 .iter()
                 .find(|each| each.kind == seen.kind && each.name == seen.name);
-            describe(situation, wanted, seen)
+            describe(situation, wanted, seen, tallies)
         })
         .collect();
     all.sort_by(|a, b| (&a.name, a.kind).cmp(&(&b.name, b.kind)));
@@ -283,9 +288,11 @@ fn describe(
     situation: &Situation<'_>,
     wanted: Option<&DesiredCredential>,
     seen: &Observed,
+    tallies: &BTreeMap<Key, Tally>,
 ) -> Option<CredentialFacts> {
     let facts = seen.current.facts();
-    let failing = situation.failures.contains_key(&(seen.kind, seen.name.clone()));
+    let key = (seen.kind, seen.name.clone());
+    let failing = situation.failures.contains_key(&key);
     let source = seen.current.source().unwrap_or(Source::Managed);
     let now = situation.now;
     let state = match (&seen.current, facts) {
@@ -319,6 +326,8 @@ fn describe(
         state,
         fingerprint: facts.map(|facts| facts.fingerprint.to_string()),
         key: facts.map(|facts| facts.key),
+        failure: situation.failures.get(&key).cloned(),
+        tally: tallies.get(&key).copied().unwrap_or_default(),
     })
 }
 

@@ -7,7 +7,9 @@ use std::path::PathBuf;
 
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 
-use crate::commands::{cert, completion, connector, link, listener, man, run, site, status, token};
+use crate::commands::{
+    cert, check, completion, connector, link, listener, man, run, site, status, token,
+};
 use crate::demo;
 use crate::exit::Exit;
 use crate::output::Format;
@@ -72,6 +74,8 @@ pub(crate) enum Command {
     Connector(connector::Verb),
     /// See how this home's node is
     Status(status::Arguments),
+    /// Check this home and its node, one line for each fact
+    Check(check::Arguments),
     /// List, show, verify and renew certificates
     #[command(subcommand)]
     Cert(cert::Verb),

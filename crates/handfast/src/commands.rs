@@ -1,6 +1,7 @@
 //! One file per command. This one is the dispatch, and what several commands share.
 
 pub(crate) mod cert;
+pub(crate) mod check;
 pub(crate) mod completion;
 pub(crate) mod connector;
 mod edge;
@@ -65,6 +66,7 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<Exit> {
     };
     let done = match cli.command {
         Command::Cert(verb) => runtime.block_on(cert::run(verb, &context()?)),
+        Command::Check(arguments) => runtime.block_on(check::run(&arguments, &context()?)),
         Command::Completion(arguments) => completion::run(&arguments),
         Command::Connector(verb) => runtime.block_on(connector::run(verb, &context()?)),
         Command::Demo(arguments) => return runtime.block_on(demo::run(arguments, output)),

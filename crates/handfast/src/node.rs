@@ -6,14 +6,18 @@
 //! things are only put together.
 
 mod admin;
+mod alerts;
 mod core;
+mod disk;
 mod grants;
 mod logging;
 mod metrics;
+mod notifying;
 mod peers;
 mod plan;
 mod redeem;
 mod signals;
+mod time_jumps;
 mod tokens;
 mod turn;
 pub(crate) mod view;
@@ -86,6 +90,7 @@ pub(crate) async fn run(home: HomePaths, options: RunOptions) -> anyhow::Result<
     let mut credentials = core.authority().store().changes();
     let mut declared = resources.changes();
     tasks.spawn(Arc::clone(&core).answer_peers(shutdown.clone()));
+    tasks.spawn(Arc::clone(&core).watch_time(shutdown.clone()));
     signals::ready();
 
     let mut watchdog = signals::Watchdog::new();

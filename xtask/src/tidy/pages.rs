@@ -6,8 +6,9 @@ use std::path::{Component, Path, PathBuf};
 
 use anyhow::Result;
 
-/// Where metrics are made, and where they are described.
-const METRICS: (&str, &str) = ("crates/handfast/src/node/metrics.rs", "docs/operating.md");
+/// Where metrics are made (this file, and those in the directory of its name), and where they are
+/// described.
+const METRICS: (&str, &str) = ("crates/handfast/src/node/metrics", "docs/operating.md");
 
 pub(super) fn check(root: &Path) -> Result<Vec<String>> {
     let mut findings = Vec::new();
@@ -15,10 +16,22 @@ pub(super) fn check(root: &Path) -> Result<Vec<String>> {
         findings.extend(dead_links(root, &file, &text));
     }
     let (source, page) = METRICS;
-    let made = metric_names(&super::read(&root.join(source))?, '"');
+    let made = super::files(root, "rs")?
+        .iter()
+        .filter(|(file, _)| file.starts_with(source))
+        .flat_map(|(_, text)| metric_names(text, '"'))
+        .collect::<BTreeSet<_>>();
     let told = metric_names(&super::read(&root.join(page))?, '`');
     findings.extend(made.difference(&told).map(|name| format!("{page}: does not list `{name}`")));
     findings.extend(told.difference(&made).map(|name| format!("{page}: `{name}` is in no node")));
+    let served = super::read(&root.join(page))?;
+    for ending in ["json", "md", "yaml"] {
+        for (file, text) in super::files(root, ending)? {
+            if ending == "md" || file.starts_with("deploy/") {
+                findings.extend(unserved(&file, &text, &served));
+            }
+        }
+    }
     Ok(findings)
 }
 
@@ -63,6 +76,28 @@ fn metric_names(text: &str, quote: char) -> BTreeSet<String> {
         .collect()
 }
 
+/// Metrics that a file asks Prometheus for and the page does not list, under the very name that is served.
+fn unserved(file: &str, text: &str, page: &str) -> Vec<String> {
+    let mut names: Vec<&str> = text
+        .split(|c: char| !c.is_ascii_alphanumeric() && c != '_')
+        .filter(|word| word.starts_with("handfast_"))
+        // What Rust calls its crates.
+        .filter(|word| !is_a_crate(word))
+        .collect();
+    names.sort_unstable();
+    names.dedup();
+    names
+        .iter()
+        .filter(|name| !page.contains(&format!("| `{name}` |")))
+        .map(|name| format!("{file}: asks for `{name}`, which no node serves"))
+        .collect()
+}
+
+fn is_a_crate(word: &str) -> bool {
+    let crates = ["api", "authority", "network", "pki", "proto", "store", "testkit", "tls"];
+    word.strip_prefix("handfast_").is_some_and(|name| crates.contains(&name))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -73,6 +108,16 @@ mod tests {
         let text = "[a](../Cargo.toml#x) [b](https://a.example/) [c](#here) [d](no.md)";
         let findings = dead_links(root, "src/a.md", text);
         assert_eq!(findings, ["src/a.md: links to no.md, which is not there"]);
+    }
+
+    #[test]
+    fn a_query_for_a_metric_that_nobody_serves_is_found() {
+        let page = "| `handfast_link_sent_bytes_total` | link | Sent. |";
+        let asked = "rate(handfast_link_sent_bytes_total[5m]) + handfast_link_sent, HANDFAST_LOG=handfast_tls";
+        assert_eq!(
+            unserved("a.json", asked, page),
+            ["a.json: asks for `handfast_link_sent`, which no node serves"]
+        );
     }
 
     #[test]

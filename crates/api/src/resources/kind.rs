@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 
 use super::{
     AccessGrant, AccessToken, Certificate, Connector, Invalid, Link, Listener, MultiKeyListener,
-    Origin, Resource, Resources, RouterAccess, Site,
+    Notification, Origin, Resource, Resources, RouterAccess, Site,
 };
 
 /// A kind of resource, spelt as in the `kind` field.
@@ -25,13 +25,14 @@ pub enum Kind {
     Link,
     Listener,
     MultiKeyListener,
+    Notification,
     RouterAccess,
     Site,
 }
 
 impl Kind {
     /// Every kind, alphabetically.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::AccessGrant,
         Self::AccessToken,
         Self::Certificate,
@@ -39,6 +40,7 @@ impl Kind {
         Self::Link,
         Self::Listener,
         Self::MultiKeyListener,
+        Self::Notification,
         Self::RouterAccess,
         Self::Site,
     ];
@@ -53,6 +55,7 @@ impl Kind {
             Self::Link => "Link",
             Self::Listener => "Listener",
             Self::MultiKeyListener => "MultiKeyListener",
+            Self::Notification => "Notification",
             Self::RouterAccess => "RouterAccess",
             Self::Site => "Site",
         }
@@ -107,6 +110,7 @@ pub(super) fn origins(resources: &Resources) -> impl Iterator<Item = (Kind, &Nam
         .chain(each(&resources.links))
         .chain(each(&resources.listeners))
         .chain(each(&resources.multi_key_listeners))
+        .chain(each(&resources.notifications))
         .chain(each(&resources.router_accesses))
 }
 
@@ -178,4 +182,5 @@ spec_in_map!(Connector, connectors, Connector::problems);
 spec_in_map!(Link, links, Link::problems);
 spec_in_map!(Listener, listeners, Listener::problems);
 spec_in_map!(MultiKeyListener, multi_key_listeners, MultiKeyListener::problems);
+spec_in_map!(Notification, notifications, Notification::problems);
 spec_in_map!(RouterAccess, router_accesses, RouterAccess::problems);

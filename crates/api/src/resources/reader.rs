@@ -12,8 +12,8 @@ use super::envelope::Document;
 use super::kind::Kind;
 use super::{
     AccessGrant, AccessToken, ApiVersion, Certificate, Connector, Link, Listener, MAX_RESOURCES,
-    MultiKeyListener, Origin, ResourceFault, Resources, RouterAccess, Severity, Site, Spec,
-    suggest,
+    MultiKeyListener, Notification, Origin, ResourceFault, Resources, RouterAccess, Severity, Site,
+    Spec, suggest,
 };
 
 /// Adds what `text` declares to `resources`, and what is wrong with it to `faults`.
@@ -142,6 +142,7 @@ fn read_document(
         Kind::MultiKeyListener => {
             accept::<MultiKeyListener>(piece, origin, fault, resources, faults)
         }
+        Kind::Notification => accept::<Notification>(piece, origin, fault, resources, faults),
         Kind::RouterAccess => accept::<RouterAccess>(piece, origin, fault, resources, faults),
         Kind::Site => accept::<Site>(piece, origin, fault, resources, faults),
     }

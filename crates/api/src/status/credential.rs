@@ -4,8 +4,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 /// One credential. The field names are a promise to scripts: name, identity, serial, issuer,
-/// notBefore, notAfter, renewAt, source, state, key. What cannot be known (the certificate is missing or
-/// unreadable) is `null`; no field is ever left out.
+/// notBefore, notAfter, renewAt, source, state, key, failures, lastError. What cannot be known (the
+/// certificate is missing or unreadable) is `null`; no field is ever left out.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct CredentialStatus {
@@ -27,6 +27,12 @@ pub struct CredentialStatus {
     pub source: CredentialSource,
     /// How it is.
     pub state: CredentialState,
+    /// Failures in a row to make or renew it.
+    #[serde(default)]
+    pub failures: u32,
+    /// The last of them, in words.
+    #[serde(default)]
+    pub last_error: Option<String>,
     /// Where its key is and how it lies there; `null` where that cannot be known.
     #[serde(default)]
     pub key: Option<KeyPlace>,

@@ -67,6 +67,8 @@ fn a_credential_has_exactly_the_promised_fields() {
         "renewAt",
         "source",
         "state",
+        "failures",
+        "lastError",
     ];
     promised.sort_unstable();
     assert_eq!(fields, promised);

@@ -170,6 +170,8 @@ pub(crate) fn credential() -> CredentialStatus {
         source: CredentialSource::Managed,
         state: CredentialState::Valid,
         key: None,
+        failures: 0,
+        last_error: None,
     }
 }
 

@@ -316,6 +316,20 @@ proptest! {
     }
 }
 
+/// The clock was set back by a day after a failure: nobody waits until that day is over.
+#[test]
+fn a_failure_in_the_future_holds_nothing_back() {
+    let mut world = World::new(&declared(false));
+    let asked = world.decide();
+    assert!(!asked.is_empty());
+    for action in &asked {
+        let failure =
+            Failure { count: 9, last: now() + Duration::from_secs(86_400), what: "a test".into() };
+        world.failures.insert(action.key().clone(), failure);
+    }
+    assert_eq!(world.decide(), asked);
+}
+
 #[test]
 fn an_empty_store_is_filled_root_first_each_once() {
     for standalone in [false, true] {

@@ -6,6 +6,8 @@ mod show;
 mod verify;
 mod view;
 
+pub(super) use list::from_files;
+
 use crate::commands::Context;
 
 /// Verbs of `handfast cert`.

@@ -125,7 +125,8 @@ pub(super) fn fault(page: &mut Page, subject: &str, fault: Option<&FaultView>) {
     }
 }
 
-fn span(seconds: u64) -> String {
+/// A time in seconds, in one unit.
+pub(super) fn span(seconds: u64) -> String {
     match seconds {
         0..=119 => format!("{seconds} s"),
         120..=7_199 => format!("{} min", seconds / 60),

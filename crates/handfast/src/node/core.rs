@@ -15,9 +15,12 @@ use handfast_store::{DirectoryStore, Home, HomePaths, SqliteLedger, StoreError, 
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::Notify;
 
+use super::disk::{Disk, DiskWatch};
 use super::grants::GrantPort;
+use super::notifying::{self, Notifiers};
 use super::plan::TlsCache;
 use super::redeem::Attempts;
+use super::time_jumps::TimeJumps;
 use crate::clock;
 
 /// Everything of one node. Shared by its tasks.
@@ -28,6 +31,7 @@ pub(super) struct Core {
     pub(super) turning: tokio::sync::Mutex<Turning>,
     state: Mutex<State>,
     nudge: Notify,
+    disk: Mutex<DiskWatch>,
     pub(super) started: Timestamp,
 }
 
@@ -37,6 +41,7 @@ pub(super) struct Turning {
     pub(super) tls: TlsCache,
     pub(super) grant_port: Option<GrantPort>,
     pub(super) attempts: Attempts,
+    pub(super) notifiers: Notifiers,
 }
 
 /// What the last turn left, for everybody to read.
@@ -55,6 +60,10 @@ pub(super) struct State {
     /// Why a link is not dialled, by its name.
     pub(super) unready: BTreeMap<Name, String>,
     pub(super) next_wake: Option<Timestamp>,
+    pub(super) time: TimeJumps,
+    pub(super) disk: Disk,
+    /// How it goes with those who are told of trouble.
+    pub(super) deliveries: BTreeMap<Name, notifying::Shown>,
     pub(super) draining: bool,
     pub(super) no_network: bool,
 }
@@ -73,6 +82,7 @@ impl Core {
         let ledger = Arc::new(SqliteLedger::open(&paths.state_db)?);
         Ok(Self {
             authority: Authority::new(store, ledger, prove),
+            disk: Mutex::new(DiskWatch::below(&paths.runtime)),
             paths,
             turning: tokio::sync::Mutex::default(),
             state: Mutex::default(),
@@ -120,6 +130,15 @@ impl Core {
         self.network().map(|network| network.status()).unwrap_or_default()
     }
 
+    /// Looks whether the home can be written. What failed for want of that is then tried again at once.
+    pub(super) fn look_at_disk(&self) {
+        let (disk, mended) = self.disk.lock().unwrap_or_else(PoisonError::into_inner).look();
+        self.state().disk = disk;
+        if mended {
+            self.authority.try_again();
+        }
+    }
+
     pub(super) fn site(&self) -> Option<Name> {
         self.state().declared.as_ref().map(|declared| declared.site.clone())
     }
@@ -164,6 +183,10 @@ impl Core {
         let state = self.state();
         let mut problems = state.problems.clone();
         problems.extend(state.grant_fault.clone());
+        problems.extend(state.disk.problem(&self.paths.root));
+        problems.extend(state.time.problem());
+        let told = state.deliveries.iter();
+        problems.extend(told.filter_map(|(name, shown)| notifying::problem(name, shown)));
         if let Some(report) = &state.report {
             problems.extend(report.problems.iter().map(super::view::problem));
         }

@@ -1,6 +1,11 @@
-//! The metrics of a node, made from its status at the moment of asking.
+//! The metrics of a node, made from its status at the moment of asking. One file for each area below
+//! `metrics/`; a new area adds its file and one line in [`Snapshot::of`], and rows in docs/operating.md.
 
-use handfast_network::LinkState;
+mod credentials;
+mod notifications;
+mod traffic;
+mod vitals;
+
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
@@ -24,6 +29,9 @@ pub(super) fn text(core: &Core) -> String {
 
 type Labels = Vec<(&'static str, String)>;
 
+/// The value with these labels.
+type Sample = (Labels, f64);
+
 /// One family of samples.
 #[derive(Debug)]
 struct Family {
@@ -31,161 +39,54 @@ struct Family {
     help: &'static str,
     kind: MetricType,
     unit: Option<Unit>,
-    samples: Vec<(Labels, f64)>,
+    samples: Vec<Sample>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Snapshot(Vec<Family>);
 
 impl Snapshot {
     fn of(core: &Core) -> Self {
-        let network = core.network_status();
-        let report = core.state().report.clone();
-        let mut families = Vec::new();
-        let mut gauge = |name, help, unit, samples| {
-            families.push(Family { name, help, kind: MetricType::Gauge, unit, samples });
-        };
-        let label = |key: &'static str, value: &dyn ToString| vec![(key, value.to_string())];
+        let mut snapshot = Self::default();
+        vitals::add(&mut snapshot, core);
+        credentials::add(&mut snapshot, core.state().report.as_deref());
+        notifications::add(&mut snapshot, core);
+        traffic::add(&mut snapshot, &core.network_status());
+        snapshot
+    }
 
-        let version = label("version", &env!("CARGO_PKG_VERSION"));
-        gauge("handfast_build", "Version that runs", None, vec![(version, 1.0)]);
-        let facts = report.iter().flat_map(|r| &r.credentials);
-        let times = |pick: fn(&handfast_authority::CredentialFacts) -> Option<jiff::Timestamp>| {
-            facts
-                .clone()
-                .filter_map(|f| Some((f, pick(f)?)))
-                .map(|(f, at)| {
-                    let labels =
-                        vec![("name", f.name.to_string()), ("source", f.source.to_string())];
-                    (labels, seconds(at))
-                })
-                .collect::<Vec<_>>()
-        };
-        let unit = || Some(Unit::Seconds);
-        gauge(
-            "handfast_credential_not_before_timestamp",
-            "Start of validity",
-            unit(),
-            times(|f| f.not_before),
-        );
-        gauge(
-            "handfast_credential_not_after_timestamp",
-            "End of validity",
-            unit(),
-            times(|f| f.not_after),
-        );
-        gauge(
-            "handfast_credential_renew_at_timestamp",
-            "When it is renewed",
-            unit(),
-            times(|f| f.renew_at),
-        );
-        let states = facts
-            .clone()
-            .map(|f| (vec![("name", f.name.to_string()), ("state", f.state.to_string())], 1.0))
-            .collect();
-        gauge(
-            "handfast_credential_state",
-            "1 for the state that the credential is in",
-            None,
-            states,
-        );
-        let problems = core.problems().len();
-        gauge(
-            "handfast_problems",
-            "Problems that `handfast status` shows",
-            None,
-            vec![(vec![], number(problems as u64))],
-        );
+    /// Something that goes up and down. `name` is without the unit, which the format appends.
+    fn gauge(
+        &mut self,
+        name: &'static str,
+        help: &'static str,
+        unit: Option<Unit>,
+        samples: impl IntoIterator<Item = Sample>,
+    ) {
+        self.family(name, help, MetricType::Gauge, unit, samples);
+    }
 
-        let link = |l: &handfast_network::LinkStatus| {
-            vec![
-                ("link", l.name.to_string()),
-                ("direction", format!("{:?}", l.direction).to_lowercase()),
-            ]
-        };
-        let up =
-            network.links.iter().map(|l| (link(l), f64::from(u8::from(l.state == LinkState::Up))));
-        gauge("handfast_link_up", "1 while the link carries flows", None, up.collect());
-        let connections = network.links.iter().map(|l| (link(l), number(l.connections as u64)));
-        gauge(
-            "handfast_link_connections",
-            "TLS connections that carry the link",
-            None,
-            connections.collect(),
-        );
-        let flows = network.links.iter().map(|l| (link(l), number(l.flows)));
-        gauge("handfast_link_flows", "Flows open on the link", None, flows.collect());
+    /// Something that is counted from the start. `name` is without unit and `_total`.
+    fn counter(
+        &mut self,
+        name: &'static str,
+        help: &'static str,
+        unit: Option<Unit>,
+        samples: impl IntoIterator<Item = Sample>,
+    ) {
+        self.family(name, help, MetricType::Counter, unit, samples);
+    }
 
-        let mut counter = |name, help, unit, samples| {
-            families.push(Family { name, help, kind: MetricType::Counter, unit, samples });
-        };
-        let bytes = || Some(Unit::Bytes);
-        let sent = network.links.iter().map(|l| (link(l), number(l.bytes_out)));
-        counter("handfast_link_sent", "Payload sent over the link", bytes(), sent.collect());
-        let received = network.links.iter().map(|l| (link(l), number(l.bytes_in)));
-        counter(
-            "handfast_link_received",
-            "Payload received over the link",
-            bytes(),
-            received.collect(),
-        );
-        counter(
-            "handfast_handshakes_accepted",
-            "Handshakes that became link connections",
-            None,
-            vec![(vec![], number(network.handshakes.accepted))],
-        );
-        let refused = network.handshakes.refused.iter();
-        let refused = refused.map(|(code, n)| (vec![("fault", code.clone())], number(*n)));
-        counter(
-            "handfast_handshakes_refused",
-            "Handshakes that failed, by fault code",
-            None,
-            refused.collect(),
-        );
-        let edges: Vec<_> = network
-            .listeners
-            .iter()
-            .map(|l| ("listener", l.name.to_string(), l.traffic))
-            .chain(network.connectors.iter().map(|c| ("connector", c.name.to_string(), c.traffic)))
-            .collect();
-        let edge = |pick: fn(&handfast_network::Traffic) -> u64| {
-            edges
-                .iter()
-                .map(|(kind, name, t)| {
-                    (vec![("kind", (*kind).to_owned()), ("name", name.clone())], number(pick(t)))
-                })
-                .collect::<Vec<_>>()
-        };
-        counter("handfast_flows", "Flows taken since start", None, edge(|t| t.total));
-        counter(
-            "handfast_flows_failed",
-            "Flows that reached no server or were reset",
-            None,
-            edge(|t| t.failed),
-        );
-        counter(
-            "handfast_flow_received",
-            "Bytes read from clients and servers",
-            bytes(),
-            edge(|t| t.bytes_in),
-        );
-        counter(
-            "handfast_flow_sent",
-            "Bytes written to clients and servers",
-            bytes(),
-            edge(|t| t.bytes_out),
-        );
-        let open = edge(|t| t.open);
-        families.push(Family {
-            name: "handfast_flows_open",
-            help: "Flows open now",
-            kind: MetricType::Gauge,
-            unit: None,
-            samples: open,
-        });
-        Self(families)
+    fn family(
+        &mut self,
+        name: &'static str,
+        help: &'static str,
+        kind: MetricType,
+        unit: Option<Unit>,
+        samples: impl IntoIterator<Item = Sample>,
+    ) {
+        let samples = samples.into_iter().collect();
+        self.0.push(Family { name, help, kind, unit, samples });
     }
 }
 
@@ -210,9 +111,22 @@ impl Collector for Snapshot {
     }
 }
 
+/// One value without labels.
+fn alone(value: f64) -> [Sample; 1] {
+    [(Vec::new(), value)]
+}
+
+fn label(key: &'static str, value: impl ToString) -> Labels {
+    vec![(key, value.to_string())]
+}
+
 #[expect(clippy::cast_precision_loss, reason = "metrics are floating point by definition")]
 fn number(n: u64) -> f64 {
     n as f64
+}
+
+fn flag(is_so: bool) -> f64 {
+    f64::from(u8::from(is_so))
 }
 
 fn seconds(at: jiff::Timestamp) -> f64 {

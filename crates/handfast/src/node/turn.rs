@@ -62,7 +62,9 @@ impl Core {
             state.resources = Arc::clone(&resources);
             state.declared = Some(Arc::clone(&wanted));
             state.problems = problems;
-            state.next_wake = Some(report.next_wake);
+            // A disk that cannot be written is looked at again soon.
+            let again = state.disk.fault.as_ref().map(|_| clock::now() + SOON);
+            state.next_wake = Some(again.map_or(report.next_wake, |at| at.min(report.next_wake)));
             state.unready.clone_from(&planned.unready);
             state.report = Some(Arc::clone(&report));
         }
@@ -71,6 +73,7 @@ impl Core {
             self.redeem_declared(&resources, &mut turning.attempts);
             self.ask_other_sites(&report);
             self.issue_declared(&resources).await;
+            self.notify(&resources, &report, &mut turning.notifiers).await;
         }
         Ok(report)
     }
@@ -92,6 +95,7 @@ impl Core {
     ) -> Result<Report, RenewNowError> {
         let core = Arc::clone(self);
         let work = tokio::task::spawn_blocking(move || {
+            core.look_at_disk();
             let now = clock::now();
             match selection {
                 Some(selection) => core.authority().renew_now(&wanted, &selection, now),
@@ -214,7 +218,7 @@ fn no_site() -> ProblemView {
     }
 }
 
-fn empty_report() -> Report {
+pub(super) fn empty_report() -> Report {
     Report {
         changed: Vec::new(),
         waiting: Vec::new(),
@@ -222,5 +226,6 @@ fn empty_report() -> Report {
         credentials: Vec::new(),
         live: std::collections::BTreeMap::new(),
         next_wake: Timestamp::MAX,
+        skew: None,
     }
 }

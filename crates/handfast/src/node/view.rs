@@ -58,6 +58,8 @@ pub(super) fn credential(facts: &CredentialFacts) -> CredentialStatus {
             State::Renewing => CredentialState::Renewing,
             State::Revoked => CredentialState::Revoked,
         },
+        failures: facts.failure.as_ref().map_or(0, |failure| failure.count),
+        last_error: facts.failure.as_ref().map(|failure| failure.what.clone()),
         key: facts.key.map(key_place),
     }
 }

@@ -170,8 +170,10 @@ fn the_list_of_a_home_without_a_node_comes_from_its_files() {
     assert_eq!(
         fields,
         [
+            "failures",
             "identity",
             "issuer",
+            "lastError",
             "name",
             "notAfter",
             "notBefore",

@@ -55,7 +55,7 @@ fn short(serial: &str) -> String {
 }
 
 /// What lies in the home, judged by its dates and by whether it can be read.
-fn from_files(context: &Context) -> anyhow::Result<Vec<CredentialStatus>> {
+pub(in crate::commands) fn from_files(context: &Context) -> anyhow::Result<Vec<CredentialStatus>> {
     let store = DirectoryStore::read_only(&context.home);
     let now = clock::now();
     let mut found = Vec::new();
@@ -104,6 +104,8 @@ fn of(stored: &Stored, now: Timestamp) -> CredentialStatus {
         source,
         state,
         key: Some(view::key_place(key)),
+        failures: 0,
+        last_error: None,
     }
 }
 

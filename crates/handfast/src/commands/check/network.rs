@@ -1,0 +1,150 @@
+//! Ports, links and services, as the node reports them.
+
+use std::collections::BTreeMap;
+
+use handfast_api::status::{
+    EdgeState, FaultView, LinkDirection, LinkState, NodeStatus, RefusalView,
+};
+use jiff::Timestamp;
+
+use super::facts::{Facts, NodeFacts};
+use super::report::{Check, Group};
+
+const GROUP: Group = Group::Network;
+
+pub(super) fn checks(facts: &Facts) -> Vec<Check> {
+    let NodeFacts::Answers(status, faults) = &facts.node else { return Vec::new() };
+    let mut checks = ports(status);
+    checks.extend(links(status));
+    checks.extend(services(status));
+    checks.push(refusals(&faults.refusals, facts.now));
+    checks
+}
+
+fn ports(status: &NodeStatus) -> Vec<Check> {
+    let id = "ports-open";
+    let accesses =
+        status.accesses.iter().map(|one| ("access", &one.name, one.port, one.state, &one.fault));
+    let listeners =
+        status.listeners.iter().map(|one| ("listener", &one.name, one.port, one.state, &one.fault));
+    let all: Vec<_> = accesses.chain(listeners).collect();
+    let closed: Vec<Check> = all
+        .iter()
+        .filter(|(.., state, fault)| *state == EdgeState::Failed || fault.is_some())
+        .map(|(kind, name, port, _, fault)| {
+            let (why, hint) = told(fault.as_ref());
+            Check::failed(id, GROUP, format!("{kind} {name} is closed on port {port}{why}"), hint)
+        })
+        .collect();
+    match (closed.is_empty(), all.len()) {
+        (false, _) => closed,
+        (true, 0) => vec![Check::skipped(id, GROUP, "no port is declared: this site only dials")],
+        (true, count) => {
+            vec![Check::ok(id, GROUP, format!("all of {count} declared ports are open"))]
+        }
+    }
+}
+
+fn links(status: &NodeStatus) -> Vec<Check> {
+    let id = "links-up";
+    let outgoing: Vec<_> =
+        status.links.iter().filter(|link| link.direction == LinkDirection::Outgoing).collect();
+    let down: Vec<Check> = outgoing
+        .iter()
+        .filter(|link| link.state != LinkState::Up)
+        .map(|link| {
+            let (why, hint) = told(link.fault.as_ref());
+            Check::failed(
+                id,
+                GROUP,
+                format!("link {} to {} is not up{why}", link.name, link.endpoint),
+                hint,
+            )
+        })
+        .collect();
+    if !down.is_empty() {
+        return down;
+    }
+    let incoming = status.links.len() - outgoing.len();
+    vec![match (outgoing.len(), incoming) {
+        (0, 0) => Check::skipped(id, GROUP, "there is no link"),
+        (0, incoming) => Check::ok(id, GROUP, format!("{incoming} sites are linked to this one")),
+        (outgoing, 0) => Check::ok(id, GROUP, format!("all of {outgoing} links are up")),
+        (outgoing, incoming) => Check::ok(
+            id,
+            GROUP,
+            format!("all of {outgoing} links are up, and {incoming} sites are linked to this one"),
+        ),
+    }]
+}
+
+fn services(status: &NodeStatus) -> Vec<Check> {
+    let id = "services-matched";
+    let alone: Vec<Check> = status
+        .listeners
+        .iter()
+        .filter(|listener| listener.state != EdgeState::Failed && !listener.has_matching_connector)
+        .map(|listener| {
+            Check::warning(
+                id,
+                GROUP,
+                format!(
+                    "nothing in the network serves `{}`, for which listener {} waits",
+                    listener.routing_key, listener.name
+                ),
+                "declare a Connector of that routing key at the site that has the service",
+            )
+        })
+        .collect();
+    let unreachable =
+        status.connectors.iter().filter(|one| one.state == EdgeState::Failed).map(|connector| {
+            let (why, hint) = told(connector.fault.as_ref());
+            Check::warning(
+                id,
+                GROUP,
+                format!(
+                    "connector {} does not reach {}:{}{why}",
+                    connector.name, connector.host, connector.port
+                ),
+                hint,
+            )
+        });
+    let mut checks = alone;
+    checks.extend(unreachable);
+    if checks.is_empty() && !(status.listeners.is_empty() && status.connectors.is_empty()) {
+        checks.push(Check::ok(
+            id,
+            GROUP,
+            "every listener has its service, and every service answers",
+        ));
+    }
+    checks
+}
+
+fn refusals(refusals: &[RefusalView], now: Timestamp) -> Check {
+    let id = "refusals-few";
+    let mut codes: BTreeMap<&str, usize> = BTreeMap::new();
+    for refusal in refusals.iter().filter(|one| now.duration_since(one.at).as_secs() < HOUR) {
+        *codes.entry(refusal.fault.code.as_str()).or_default() += 1;
+    }
+    let count: usize = codes.values().sum();
+    match codes.iter().max_by_key(|(_, count)| **count) {
+        None => Check::ok(id, GROUP, "nobody was refused within the last hour"),
+        Some((code, _)) => Check::warning(
+            id,
+            GROUP,
+            format!("{count} connections were refused within the last hour, most as `{code}`"),
+            "`handfast status` shows who, and why",
+        ),
+    }
+}
+
+/// A fault at the end of a line, and what to do about it.
+fn told(fault: Option<&FaultView>) -> (String, String) {
+    match fault {
+        Some(fault) => (format!(": {} [{}]", fault.message, fault.code), fault.remedy.clone()),
+        None => (String::new(), "`handfast status` says more".to_owned()),
+    }
+}
+
+const HOUR: i64 = 3600;
