@@ -41,8 +41,10 @@ fn usable(all: &[CredentialStatus]) -> Vec<Check> {
                 one.state,
                 CredentialState::Broken
                     | CredentialState::Expired
+                    | CredentialState::Locked
                     | CredentialState::Missing
                     | CredentialState::NotYetValid
+                    | CredentialState::Revoked
             )
         })
         .map(|one| {
