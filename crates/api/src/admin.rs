@@ -8,25 +8,48 @@
 //! | `GET /v1/connectors` | list of [`ConnectorStatus`](crate::status::ConnectorStatus) |
 //! | `GET /v1/credentials` | list of [`CredentialStatus`](crate::status::CredentialStatus) |
 //! | `GET /v1/faults` | [`Faults`](crate::status::Faults) |
+//! | `GET /v1/approvals` | list of [`PendingApproval`] |
+//! | `GET /v1/policies` | [`PolicyListing`] |
+//! | `GET /v1/policies/test` | [`TestPolicy`] -> [`PolicyVerdict`] |
+//! | `GET /v1/openapi.json` | the description of all of this |
 //! | `POST /v1/tokens` | [`IssueToken`] -> [`IssuedToken`] |
 //! | `POST /v1/redemptions` | [`RedeemToken`] -> [`RedeemedToken`] |
 //! | `POST /v1/renewals` | [`Renew`] -> [`Renewals`] |
+//! | `POST /v1/approvals` | [`Approve`] -> [`Approved`] |
 //!
-//! A call that fails is answered with a [`Refusal`]. The node implements [`Node`]; [`AdminSocket`]
-//! serves it; [`Client`] calls it. Who may call is decided by the kernel's word on the peer's uid.
+//! Every route has an [`Action`], and whoever calls is asked about before the call is made
+//! ([`Node::authorize`]). A call that fails is answered with a [`Refusal`]; one that waits for a second
+//! person with a [`PendingApproval`] and status 202. The node implements [`Node`]; [`AdminSocket`]
+//! serves it to users of the machine, by the kernel's word on who they are, and [`AdminPort`] to
+//! operators elsewhere, by their certificates; [`Client`] calls it over either.
 
+mod actions;
+mod approval;
 mod client;
 mod message;
 mod node;
+mod policy;
+mod port;
 mod router;
+mod routes;
+mod schema;
 mod socket;
+
+pub use actions::{Action, Group, UnknownAction};
+pub use approval::{Approve, Approved, Held, PendingApproval};
 
 pub use client::{Client, ClientError};
 pub use message::{
     IssueToken, IssuedToken, RedeemToken, RedeemedToken, Refusal, RefusalCode, Renew, Renewal,
     RenewalOutcome, Renewals,
 };
-pub use node::Node;
-pub(crate) use router::json_fault;
-pub use router::router;
+pub use node::{Node, Permit};
+pub use policy::{PolicyListing, PolicyVerdict, PolicyView, TestPolicy};
+pub use port::{ADMIN_ALPN, AdminPort, AdminPortError};
+pub use router::{list, router};
+pub use routes::Route;
+pub(crate) use routes::json_fault;
+pub use schema::Described;
+#[cfg(feature = "schema")]
+pub use schema::SchemaOf;
 pub use socket::{AdminSocket, SocketError};

@@ -8,14 +8,13 @@
 mod client;
 mod decision;
 mod message;
-mod rate;
 mod server;
 mod token;
 mod url;
 
+pub use crate::gate::Rate;
 pub use client::{RedeemError, Redeeming, redeem};
 pub use message::{LinkOffer, Problem, ProblemCode, RedemptionBody, RedemptionReply};
-pub use rate::Rate;
 pub use server::{GrantLimits, GrantServer, GrantServerError, Granter, RedemptionRequest};
 pub use token::{TokenError, TokenFile, read_token, write_token};
 pub use url::{GrantUrl, GrantUrlError};

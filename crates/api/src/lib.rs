@@ -4,8 +4,10 @@
 //! and types back into what they read. It decides nothing about certificates (that is
 //! `handfast-authority`) and carries no traffic (that is `handfast-network`).
 
+pub mod access;
 pub mod admin;
 mod exchange;
+mod gate;
 pub mod grants;
 pub mod health;
 pub mod notify;

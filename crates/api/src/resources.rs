@@ -22,6 +22,7 @@ mod kind;
 mod link;
 mod listener;
 mod notification;
+mod policy;
 mod reader;
 mod router_access;
 mod routing_key;
@@ -43,9 +44,10 @@ pub use listener::{
     Listener, MultiKeyListener, Observer, Priority, ServiceType, Strategy, Weighted,
 };
 pub use notification::Notification;
+pub use policy::{Operator, OperatorError, Policy};
 pub use router_access::{AccessSettings, Role, RoleName, RouterAccess};
 pub use routing_key::{RoutingKey, RoutingKeyError};
-pub use site::{LinkAccess, Site, SiteSettings};
+pub use site::{AdminAccess, LinkAccess, Site, SiteSettings, TwoPerson, UnknownTwoPerson};
 pub use span::{Span, SpanError};
 
 /// Everything declared in one directory, by kind and name.
@@ -69,6 +71,8 @@ pub struct Resources {
     pub multi_key_listeners: BTreeMap<Name, Resource<MultiKeyListener>>,
     /// Whom to tell when something goes wrong.
     pub notifications: BTreeMap<Name, Resource<Notification>>,
+    /// Which operators have which role.
+    pub policies: BTreeMap<Name, Resource<Policy>>,
     /// Where other sites may link to this one.
     pub router_accesses: BTreeMap<Name, Resource<RouterAccess>>,
 }
@@ -108,6 +112,7 @@ impl Resources {
             + self.listeners.len()
             + self.multi_key_listeners.len()
             + self.notifications.len()
+            + self.policies.len()
             + self.router_accesses.len()
     }
 

@@ -36,6 +36,17 @@ impl fmt::Debug for Secret {
     }
 }
 
+#[cfg(feature = "schema")]
+impl schemars::JsonSchema for Secret {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Secret".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({ "type": "string", "description": "Never shown again." })
+    }
+}
+
 #[derive(Clone, Default, Eq, PartialEq)]
 struct Zeroized(Zeroizing<String>);
 

@@ -21,6 +21,7 @@ mod traffic;
 
 /// `GET /v1/status`: the node at one glance.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct NodeStatus {
     /// The site's name; absent until one is declared.
@@ -53,6 +54,7 @@ pub struct NodeStatus {
 
 /// What a node is doing.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum NodeState {
     /// Something declared does not work; the rest does. See `problems`.
@@ -67,6 +69,7 @@ pub enum NodeState {
 
 /// Where other sites can link to this one.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct AccessStatus {
     /// Name of the RouterAccess.
@@ -87,6 +90,7 @@ pub struct AccessStatus {
 
 /// Something that needs attention.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct ProblemView {
     /// How grave it is.
@@ -107,6 +111,7 @@ pub struct ProblemView {
 
 /// How grave a problem is.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum ProblemSeverity {
     /// Something declared does not work.
@@ -138,6 +143,7 @@ impl From<&crate::resources::ResourceFault> for ProblemView {
 
 /// `GET /v1/faults`: everything that is wrong now, and who was refused lately.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Faults {
     /// What is wrong now.
@@ -148,6 +154,7 @@ pub struct Faults {
 
 /// A connection that was refused.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct RefusalView {
     /// When.

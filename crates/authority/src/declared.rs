@@ -23,6 +23,8 @@ pub struct Declared {
     pub links: Vec<DeclaredLink>,
     /// Services whose TLS certificate we are to make.
     pub services: Vec<DeclaredService>,
+    /// Under what, besides loopback, operators reach the admin API of this site.
+    pub admin_hosts: Vec<Host>,
     /// How long credentials live.
     pub settings: Lifetimes,
     /// Under which names the site's own credentials are kept.
@@ -38,6 +40,7 @@ impl Declared {
             accesses: Vec::new(),
             links: Vec::new(),
             services: Vec::new(),
+            admin_hosts: Vec::new(),
             settings: Lifetimes::default(),
             names: CredentialNames::default(),
         }

@@ -79,7 +79,7 @@ fn collect(declared: &Declared) -> (Vec<DesiredCredential>, Vec<NameConflict>) {
     // Also without any service: components and agents get their certificates from it on request.
     table.ca(&names.service_ca, "service CA");
 
-    table.leaf(&names.local_server, Profile::ServiceServer, &names.local_ca, local_hosts());
+    table.leaf(&names.local_server, Profile::ServiceServer, &names.local_ca, local_hosts(declared));
     table.leaf(&names.local_client, Profile::ServiceClient, &names.local_ca, Vec::new());
     if !declared.services.is_empty() {
         table.leaf(&names.service_client, Profile::ServiceClient, &names.service_ca, Vec::new());
@@ -269,9 +269,10 @@ fn readable(first: &str, second: &str) -> String {
     format!("{first} {second}")
 }
 
-fn local_hosts() -> Vec<Host> {
+fn local_hosts(declared: &Declared) -> Vec<Host> {
     let mut hosts =
         vec![Host::Ip(Ipv4Addr::LOCALHOST.into()), Host::Ip(Ipv6Addr::LOCALHOST.into())];
     hosts.extend("localhost".parse().ok().map(Host::Dns));
+    hosts.extend(declared.admin_hosts.iter().cloned());
     hosts
 }

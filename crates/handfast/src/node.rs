@@ -5,6 +5,7 @@
 //! [`run`] repeats it whenever something changed. Decisions are made in the crates below; here
 //! things are only put together.
 
+mod access;
 mod admin;
 mod alerts;
 mod core;
@@ -67,7 +68,11 @@ pub(crate) async fn run(home: HomePaths, options: RunOptions) -> anyhow::Result<
     let watch = WatchSettings::default();
     let core = Arc::new(Core::open(&lock, watch)?);
     let resources = ContentWatch::start(
-        vec![home.input_resources.clone(), home.runtime_resources.clone()],
+        vec![
+            home.input_policies.clone(),
+            home.input_resources.clone(),
+            home.runtime_resources.clone(),
+        ],
         watch,
     );
     let shutdown = CancellationToken::new();

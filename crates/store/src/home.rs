@@ -60,6 +60,7 @@ impl Home {
             input_resources: input.join("resources"),
             input_certs: input.join("certs"),
             input_issuers: input.join("issuers"),
+            input_policies: input.join("policies"),
             runtime_certs: runtime.join("certs"),
             runtime_issuers: runtime.join("issuers"),
             runtime_resources: runtime.join("resources"),
@@ -91,6 +92,8 @@ pub struct HomePaths {
     pub input_certs: PathBuf,
     /// Supplied signing authorities, a directory each.
     pub input_issuers: PathBuf,
+    /// Policies about who may do what, `*.cedar`.
+    pub input_policies: PathBuf,
     /// What the node keeps.
     pub runtime: PathBuf,
     /// Managed credentials, a directory each.
@@ -124,8 +127,14 @@ impl HomePaths {
         }
     }
 
-    fn input_directories(&self) -> [&Path; 4] {
-        [&self.input, &self.input_resources, &self.input_certs, &self.input_issuers]
+    fn input_directories(&self) -> [&Path; 5] {
+        [
+            &self.input,
+            &self.input_resources,
+            &self.input_certs,
+            &self.input_issuers,
+            &self.input_policies,
+        ]
     }
 
     fn runtime_directories(&self) -> [&Path; 4] {

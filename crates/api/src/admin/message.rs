@@ -5,11 +5,13 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::access::{About, Target};
 use crate::secret::Secret;
 use crate::status::{CredentialStatus, FaultView};
 
 /// `POST /v1/tokens`.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, rename_all = "camelCase", default)]
 pub struct IssueToken {
     /// Name of the token and its grant; one is made when it is absent.
@@ -31,6 +33,7 @@ pub struct IssueToken {
 
 /// The answer to [`IssueToken`]: all that a token file holds.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct IssuedToken {
     /// Name of the token and its grant.
@@ -51,6 +54,7 @@ pub struct IssuedToken {
 
 /// `POST /v1/redemptions`: the content of a token file.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct RedeemToken {
     /// Name of the token, for the link that it makes.
@@ -67,6 +71,7 @@ pub struct RedeemToken {
 
 /// The answer to [`RedeemToken`].
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct RedeemedToken {
     /// Names of the links that were declared.
@@ -85,6 +90,7 @@ pub struct RedeemedToken {
 
 /// `POST /v1/renewals`.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, rename_all = "camelCase", default)]
 pub struct Renew {
     /// Which credentials.
@@ -95,6 +101,7 @@ pub struct Renew {
 
 /// The answer to [`Renew`], in the order in which they were renewed.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Renewals {
     /// One for each credential that was asked for.
@@ -103,6 +110,7 @@ pub struct Renewals {
 
 /// What became of one credential.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Renewal {
     /// The credential.
@@ -120,6 +128,7 @@ pub struct Renewal {
 
 /// What became of one credential.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum RenewalOutcome {
     /// The old one is in use still.
@@ -130,8 +139,30 @@ pub enum RenewalOutcome {
     Skipped,
 }
 
+impl About for IssueToken {
+    fn about(&self) -> Vec<Target> {
+        vec![Target::Site]
+    }
+}
+
+impl About for RedeemToken {
+    fn about(&self) -> Vec<Target> {
+        vec![Target::Site]
+    }
+}
+
+impl About for Renew {
+    fn about(&self) -> Vec<Target> {
+        if self.names.is_empty() {
+            return vec![Target::Site];
+        }
+        self.names.iter().cloned().map(Target::Credential).collect()
+    }
+}
+
 /// Why a call was not done. The body of every answer that is not a success.
 #[derive(Clone, Debug, Deserialize, Eq, Error, PartialEq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 #[error("{message}; {remedy}")]
 pub struct Refusal {
@@ -162,6 +193,7 @@ impl Refusal {
 
 /// Why a call was not done, for programs.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum RefusalCode {

@@ -2,9 +2,15 @@
 
 use std::future::Future;
 
+use jiff::Timestamp;
+
+use super::actions::Action;
+use super::approval::{Held, PendingApproval};
 use super::message::{
     IssueToken, IssuedToken, RedeemToken, RedeemedToken, Refusal, Renew, Renewals,
 };
+use super::policy::{PolicyListing, PolicyVerdict, TestPolicy};
+use crate::access::{Caller, Target};
 use crate::status::{
     ConnectorStatus, CredentialStatus, Faults, LinkStatus, ListenerStatus, NodeStatus,
 };
@@ -33,18 +39,69 @@ pub trait Node: Send + Sync + 'static {
     /// What is wrong, and who was refused.
     fn faults(&self) -> impl Future<Output = Faults> + Send;
 
+    /// Whether `caller` may do `action` to every one of `targets`. Denials are in the audit log when
+    /// this returns, and so are permissions for what acts; what cannot be recorded is refused.
+    fn authorize(
+        &self,
+        caller: &Caller,
+        action: Action,
+        targets: &[Target],
+    ) -> impl Future<Output = Result<Permit, Refusal>> + Send;
+
+    /// The node's clock, for faults.
+    fn now(&self) -> Timestamp;
+
+    /// Keeps a call until a second person approves it.
+    fn hold(&self, held: Held) -> impl Future<Output = Result<PendingApproval, Refusal>> + Send;
+
+    /// What waits for a second person.
+    fn approvals(&self) -> impl Future<Output = Vec<PendingApproval>> + Send;
+
+    /// Hands over what waits under `id`, once, if `second` may approve it: somebody else than who
+    /// asked for it, who might have asked for it too.
+    fn approve(
+        &self,
+        second: &Caller,
+        id: &str,
+    ) -> impl Future<Output = Result<Held, Refusal>> + Send;
+
+    /// The policies in force.
+    fn policies(&self) -> impl Future<Output = PolicyListing> + Send;
+
+    /// What the policies in force say of a case. Nothing is recorded.
+    fn test_policy(
+        &self,
+        request: TestPolicy,
+    ) -> impl Future<Output = Result<PolicyVerdict, Refusal>> + Send;
+
     /// Makes an access grant and the token for it.
     fn issue_token(
         &self,
+        caller: &Caller,
         request: IssueToken,
     ) -> impl Future<Output = Result<IssuedToken, Refusal>> + Send;
 
     /// Redeems another site's token: returns when the credential is stored and the link declared.
     fn redeem_token(
         &self,
+        caller: &Caller,
         request: RedeemToken,
     ) -> impl Future<Output = Result<RedeemedToken, Refusal>> + Send;
 
     /// Renews credentials now: returns when each is proven and in use, or has failed.
-    fn renew(&self, request: Renew) -> impl Future<Output = Result<Renewals, Refusal>> + Send;
+    fn renew(
+        &self,
+        caller: &Caller,
+        request: Renew,
+    ) -> impl Future<Output = Result<Renewals, Refusal>> + Send;
+}
+
+/// What a caller is allowed.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[must_use]
+pub enum Permit {
+    /// To do it.
+    Alone,
+    /// To have it done as soon as a second person approves.
+    WithSecond,
 }

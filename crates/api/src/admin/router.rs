@@ -1,157 +1,152 @@
-//! Paths to calls of a [`Node`], and failures to answers.
+//! Paths to calls of a [`Node`]. Every route names its action; see [`Routes`].
 
 use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::State;
-use axum::http::{HeaderValue, StatusCode, header};
-use axum::response::{IntoResponse, Response};
+use axum::extract::{Request, State};
+use axum::http::{HeaderValue, Method, header};
+use axum::response::Response;
 use axum::routing::{get, post};
-use serde::Serialize;
-use serde::de::DeserializeOwned;
+use http_body_util::BodyExt;
+use hyper::service::Service;
+use hyper_util::service::TowerToHyperService;
 
-use super::message::{Refusal, RefusalCode};
-use super::node::Node;
-use crate::serve::{self, BodyFault, Limits};
+use super::actions::Action;
+use super::approval::{Approve, Approved, Held};
+use super::message::{IssueToken, RedeemToken, Refusal, RefusalCode, Renew};
+use super::node::{Node, Permit};
+use super::policy::TestPolicy;
+use super::routes::{Route, Routes, Served, answer, bytes, caller, parsed, refused};
+use crate::access::{Caller, Target};
+use crate::serve::Limits;
 
-/// The admin API of `node`, for any transport; `limits` bound the bodies it reads.
+/// The admin API of `node`, for any transport; `limits` bound the bodies it reads. Requests have to
+/// carry a [`Caller`] as an extension: without one, everything is refused.
 pub fn router<N: Node>(node: Arc<N>, limits: Limits) -> Router {
-    Router::new()
-        .route("/v1/connectors", get(async |State(api): Api<N>| json(api.node.connectors().await)))
-        .route(
-            "/v1/credentials",
-            get(async |State(api): Api<N>| answer(api.node.credentials().await)),
+    routes(node, limits).finish()
+}
+
+/// Every route, with its action: what documents and tests are compared with.
+pub fn list<N: Node>(node: Arc<N>) -> Vec<Route> {
+    routes(node, Limits::ADMIN).list()
+}
+
+fn routes<N: Node>(node: Arc<N>, limits: Limits) -> Routes<N> {
+    Routes::new(node, limits)
+        .get("/v1/approvals", Action::ApprovalList, async |node: Arc<N>| Ok(node.approvals().await))
+        .special::<Approve, Approved>(
+            Method::POST,
+            "/v1/approvals",
+            Action::ApprovalGive,
+            post(approve::<N>),
         )
-        .route("/v1/faults", get(async |State(api): Api<N>| json(api.node.faults().await)))
-        .route("/v1/links", get(async |State(api): Api<N>| json(api.node.links().await)))
-        .route("/v1/listeners", get(async |State(api): Api<N>| json(api.node.listeners().await)))
-        .route("/v1/redemptions", post(redeem_token::<N>))
-        .route("/v1/renewals", post(renew::<N>))
-        .route("/v1/status", get(async |State(api): Api<N>| json(api.node.status().await)))
-        .route("/v1/tokens", post(issue_token::<N>))
-        .fallback(unknown_path)
-        .method_not_allowed_fallback(wrong_method)
-        .with_state(Arc::new(Served { node, limits }))
+        .get("/v1/connectors", Action::ConnectorList, async |node: Arc<N>| {
+            Ok(node.connectors().await)
+        })
+        .get("/v1/credentials", Action::CredentialList, async |node: Arc<N>| {
+            node.credentials().await
+        })
+        .get("/v1/faults", Action::FaultList, async |node: Arc<N>| Ok(node.faults().await))
+        .get("/v1/links", Action::LinkList, async |node: Arc<N>| Ok(node.links().await))
+        .get("/v1/listeners", Action::ListenerList, async |node: Arc<N>| Ok(node.listeners().await))
+        .special::<(), serde_json::Value>(
+            Method::GET,
+            "/v1/openapi.json",
+            Action::ApiDescribe,
+            get(describe::<N>),
+        )
+        .get("/v1/policies", Action::PolicyList, async |node: Arc<N>| Ok(node.policies().await))
+        .get_with(
+            "/v1/policies/test",
+            Action::PolicyTest,
+            async |node: Arc<N>, _, query: TestPolicy| node.test_policy(query).await,
+        )
+        .post(
+            "/v1/redemptions",
+            Action::TokenRedeem,
+            async |node: Arc<N>, caller: Caller, body: RedeemToken| {
+                node.redeem_token(&caller, body).await
+            },
+        )
+        .post(
+            "/v1/renewals",
+            Action::CredentialRenew,
+            async |node: Arc<N>, caller: Caller, body: Renew| node.renew(&caller, body).await,
+        )
+        .get("/v1/status", Action::StatusRead, async |node: Arc<N>| Ok(node.status().await))
+        .post(
+            "/v1/tokens",
+            Action::TokenIssue,
+            async |node: Arc<N>, caller: Caller, body: IssueToken| {
+                node.issue_token(&caller, body).await
+            },
+        )
 }
 
-type Api<N> = State<Arc<Served<N>>>;
-
-struct Served<N> {
-    node: Arc<N>,
-    limits: Limits,
-}
-
-/// Answers every call with a refusal, for callers that are not allowed in.
-pub(super) fn refuse_everyone() -> Router {
-    Router::new().fallback(|| async {
-        answer::<()>(Err(Refusal::new(
-            RefusalCode::NotAllowed,
-            "only root and the user that runs the node may use its admin socket",
-            "run the command as that user",
-        )))
-    })
-}
-
-async fn issue_token<N: Node>(State(api): Api<N>, body: Body) -> Response {
-    match read(body, api.limits).await {
-        Ok(request) => answer(api.node.issue_token(request).await),
-        Err(refusal) => answer::<()>(Err(refusal)),
+/// The description of this API.
+async fn describe<N: Node>(State(api): State<Arc<Served<N>>>, request: Request) -> Response {
+    let allowed = match caller(&request) {
+        Ok(caller) => api.node.authorize(&caller, Action::ApiDescribe, &[Target::Site]).await,
+        Err(refusal) => Err(refusal),
+    };
+    if let Err(refusal) = allowed {
+        return refused(refusal);
     }
-}
-
-async fn redeem_token<N: Node>(State(api): Api<N>, body: Body) -> Response {
-    match read(body, api.limits).await {
-        Ok(request) => answer(api.node.redeem_token(request).await),
-        Err(refusal) => answer::<()>(Err(refusal)),
-    }
-}
-
-async fn renew<N: Node>(State(api): Api<N>, body: Body) -> Response {
-    match read(body, api.limits).await {
-        Ok(request) => answer(api.node.renew(request).await),
-        Err(refusal) => answer::<()>(Err(refusal)),
-    }
-}
-
-async fn unknown_path() -> Response {
-    answer::<()>(Err(Refusal::new(
-        RefusalCode::NotFound,
-        "no such path in the admin API",
-        "use the command line of the version that the node runs",
-    )))
-}
-
-async fn wrong_method() -> Response {
-    let mut response = answer::<()>(Err(Refusal::new(
-        RefusalCode::Invalid,
-        "this path does not take that method",
-        "read with GET, act with POST",
-    )));
-    *response.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
+    let mut response = Response::new(Body::from(OPENAPI));
+    let json = HeaderValue::from_static("application/json");
+    response.headers_mut().insert(header::CONTENT_TYPE, json);
     response
 }
 
-async fn read<T: DeserializeOwned>(body: Body, limits: Limits) -> Result<T, Refusal> {
-    let bytes = serve::body(body, limits).await.map_err(|fault| match fault {
-        BodyFault::Broken => Refusal::new(
-            RefusalCode::Invalid,
-            "the request body could not be read",
-            "send it again",
-        ),
-        BodyFault::TimedOut => Refusal::new(
-            RefusalCode::TimedOut,
-            format!("the request body did not come within {} s", limits.body.as_secs()),
-            "send it without pauses",
-        ),
-        BodyFault::TooLarge => Refusal::new(
-            RefusalCode::TooLarge,
-            format!("the request body is larger than {} KiB", limits.body_bytes / 1024),
-            "check that the right file was given",
-        ),
-    })?;
-    serde_json::from_slice(&bytes).map_err(|error| {
-        Refusal::new(
-            RefusalCode::Invalid,
-            // Only the place and the category: the text of some errors quotes the body, which may
-            // hold a token's code.
-            format!("the request body is not what this path takes ({})", json_fault(&error)),
-            "use the command line of the version that the node runs",
-        )
+/// Makes a call that was held back, in the name of whoever asked for it.
+async fn approve<N: Node>(State(api): State<Arc<Served<N>>>, request: Request) -> Response {
+    answer(approved(&api, request).await)
+}
+
+async fn approved<N: Node>(api: &Served<N>, request: Request) -> Result<Approved, Refusal> {
+    let second = caller(&request)?;
+    let body: Approve = parsed(&bytes(request.into_body(), api.limits).await?)?;
+    let _: Permit = api.node.authorize(&second, Action::ApprovalGive, &[Target::Site]).await?;
+    let held = api.node.approve(&second, &body.id).await?;
+    let requested_by = held.requested_by.principal.to_string();
+    let action = held.action.to_string();
+    let answer = call(Arc::clone(&api.node), api.limits, held, &second).await?;
+    Ok(Approved {
+        id: body.id,
+        action,
+        requested_by,
+        approved_by: second.principal.to_string(),
+        answer,
     })
 }
 
-/// What is wrong with a JSON text, without any of its values.
-pub(crate) fn json_fault(error: &serde_json::Error) -> String {
-    let what = match error.classify() {
-        serde_json::error::Category::Data => "a field is unknown, missing or of the wrong type",
-        serde_json::error::Category::Eof => "it ends early",
-        serde_json::error::Category::Io | serde_json::error::Category::Syntax => "it is not JSON",
+/// The same way as from outside: who asked is asked about again, for policies may have changed.
+async fn call<N: Node>(
+    node: Arc<N>,
+    limits: Limits,
+    held: Held,
+    second: &Caller,
+) -> Result<serde_json::Value, Refusal> {
+    let broken = || {
+        Refusal::new(
+            RefusalCode::Internal,
+            "the approved call could not be made",
+            "ask for it again, and see the node's log",
+        )
     };
-    format!("{what}, line {} column {}", error.line(), error.column())
+    let caller = Caller { approved_by: Some(second.principal.clone()), ..held.requested_by };
+    let mut request = Request::post(held.path).body(Body::from(held.body)).map_err(|_| broken())?;
+    request.extensions_mut().insert(caller);
+    let service = TowerToHyperService::new(router(node, limits));
+    let Ok(response) = service.call(request).await;
+    let status = response.status();
+    let bytes = response.into_body().collect().await.map_err(|_| broken())?.to_bytes();
+    if status.is_success() {
+        return serde_json::from_slice(&bytes).map_err(|_| broken());
+    }
+    Err(serde_json::from_slice(&bytes).unwrap_or_else(|_| broken()))
 }
 
-fn answer<T: Serialize>(result: Result<T, Refusal>) -> Response {
-    match result {
-        Ok(value) => json(value),
-        Err(refusal) => {
-            let status = refusal.code.status();
-            let mut response = json(refusal);
-            *response.status_mut() = status;
-            response
-        }
-    }
-}
-
-fn json<T: Serialize>(value: T) -> Response {
-    match serde_json::to_vec(&value) {
-        Ok(bytes) => {
-            let mut response = Response::new(Body::from(bytes));
-            let json = HeaderValue::from_static("application/json");
-            response.headers_mut().insert(header::CONTENT_TYPE, json);
-            response
-        }
-        // Only maps with odd keys cannot be written, and there are none in these types.
-        Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
-    }
-}
+/// The committed description, which a test compares with the routes and their types.
+const OPENAPI: &str = include_str!("../../../../docs/openapi.json");

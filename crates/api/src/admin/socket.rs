@@ -7,13 +7,16 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use axum::Router;
+use axum::{Extension, Router};
 use thiserror::Error;
 use tokio::net::{UnixListener, UnixStream};
 use tokio_util::sync::CancellationToken;
 
+use super::message::{Refusal, RefusalCode};
 use super::node::Node;
-use super::router::{refuse_everyone, router as api_router};
+use super::router::router as api_router;
+use super::routes::refused;
+use crate::access::Caller;
 use crate::serve::{self, Limits};
 
 /// A bound admin socket.
@@ -81,7 +84,10 @@ impl AdminSocket {
         let api = api_router(node, limits);
         let uid = self.uid;
         serve::accept(self.listener, limits, shutdown.clone(), move |stream, ()| {
-            let router = if is_allowed(&stream, uid) { api.clone() } else { refuse_everyone() };
+            let router = match caller(&stream, uid) {
+                Some(caller) => api.clone().layer(Extension(caller)),
+                None => refuse_everyone(),
+            };
             Some(serve_one(stream, router, limits, shutdown.clone()))
         })
         .await;
@@ -102,9 +108,22 @@ async fn serve_one(
     serve::http(stream, router, limits, shutdown).await;
 }
 
-/// The kernel says who connected (SO_PEERCRED); nobody else is asked.
-fn is_allowed(stream: &UnixStream, own_uid: u32) -> bool {
-    stream.peer_cred().is_ok_and(|peer| peer.uid() == 0 || peer.uid() == own_uid)
+/// The kernel says who connected (SO_PEERCRED); nobody else is asked. Other users than root and the
+/// node's own are not even asked about.
+fn caller(stream: &UnixStream, own_uid: u32) -> Option<Caller> {
+    let uid = stream.peer_cred().ok()?.uid();
+    (uid == 0 || uid == own_uid).then(|| Caller::local(uid))
+}
+
+/// Answers every call with a refusal.
+fn refuse_everyone() -> Router {
+    Router::new().fallback(async || {
+        refused(Refusal::new(
+            RefusalCode::NotAllowed,
+            "only root and the user that runs the node may use its admin socket",
+            "run the command as that user",
+        ))
+    })
 }
 
 /// Why the admin socket could not be opened.

@@ -1,9 +1,8 @@
 //! The grant port: HTTPS for strangers that hold a token.
 
-use std::collections::HashMap;
 use std::future::Future;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -23,9 +22,9 @@ use tokio_rustls::rustls::ServerConfig;
 use tokio_util::sync::CancellationToken;
 
 use super::message::{Problem, ProblemCode, RedemptionBody, RedemptionReply};
-use super::rate::{Rate, RateLimiter};
 use super::url::PATH_PREFIX;
 use crate::admin::json_fault;
+use crate::gate::{Gate, Place, Rate, RateLimiter};
 use crate::secret::Secret;
 use crate::serve::{self, BodyFault, Limits};
 
@@ -123,14 +122,11 @@ impl GrantServer {
         T: Fn() -> Option<Arc<ServerConfig>> + Send + Sync + 'static,
     {
         let limits = self.limits;
-        let gate = Arc::new(Mutex::new(Gate {
-            connections: RateLimiter::new(limits.connection_rate, limits.sources, Instant::now()),
-            requests: RateLimiter::new(limits.request_rate, limits.sources, Instant::now()),
-            open: HashMap::new(),
-        }));
+        let gate = Gate::new(limits.connections_per_source, limits.connection_rate, limits.sources);
+        let requests = RateLimiter::new(limits.request_rate, limits.sources, Instant::now());
+        let requests = Arc::new(Mutex::new(requests));
         serve::accept(self.listener, limits.connection, shutdown.clone(), move |stream, from| {
-            let place = Place::take(&gate, from.ip(), limits.connections_per_source);
-            let Some(place) = place else {
+            let Some(place) = gate.enter(from.ip()) else {
                 tracing::debug!(%from, "too many connections to the grant port from this address");
                 return None;
             };
@@ -140,7 +136,7 @@ impl GrantServer {
                 from,
                 Arc::clone(&granter),
                 config,
-                Arc::clone(&gate),
+                Arc::clone(&requests),
                 place,
                 limits.connection,
                 shutdown.clone(),
@@ -156,7 +152,7 @@ async fn connection<G: Granter>(
     from: SocketAddr,
     granter: Arc<G>,
     config: Arc<ServerConfig>,
-    gate: Arc<Mutex<Gate>>,
+    requests: Arc<Mutex<RateLimiter>>,
     place: Place,
     limits: Limits,
     shutdown: CancellationToken,
@@ -171,7 +167,7 @@ async fn connection<G: Granter>(
             return;
         }
     };
-    let shared = Arc::new(Shared { granter, from, gate, limits });
+    let shared = Arc::new(Shared { granter, from, requests, limits });
     let router = Router::new()
         .route(&format!("{PATH_PREFIX}{{id}}"), post(redeem::<G>))
         .fallback(|| async { problem(&Problem::new(ProblemCode::Unknown)) })
@@ -183,7 +179,7 @@ async fn connection<G: Granter>(
 struct Shared<G> {
     granter: Arc<G>,
     from: SocketAddr,
-    gate: Arc<Mutex<Gate>>,
+    requests: Arc<Mutex<RateLimiter>>,
     limits: Limits,
 }
 
@@ -204,8 +200,11 @@ async fn answer<G: Granter>(
     body: Body,
 ) -> Result<RedemptionReply, Problem> {
     let invalid = |message: String| Problem::new(ProblemCode::Invalid).because(message);
-    lock(&shared.gate)
+    shared
         .requests
+        .lock()
+        // Nothing that runs under the lock can panic half-way through a change.
+        .unwrap_or_else(PoisonError::into_inner)
         .take(shared.from.ip(), Instant::now())
         .map_err(|wait| Problem::new(ProblemCode::TooMany).retry_after(wait))?;
     // An identifier that cannot be one of ours is simply not known.
@@ -249,49 +248,6 @@ fn json(status: StatusCode, body: serde_json::Result<Vec<u8>>) -> Response {
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
-}
-
-/// What is counted over all connections.
-struct Gate {
-    connections: RateLimiter,
-    requests: RateLimiter,
-    open: HashMap<IpAddr, usize>,
-}
-
-/// A connection that counts as open until this is dropped.
-struct Place {
-    gate: Arc<Mutex<Gate>>,
-    source: IpAddr,
-}
-
-impl Place {
-    fn take(gate: &Arc<Mutex<Gate>>, source: IpAddr, most: usize) -> Option<Self> {
-        let source = source.to_canonical();
-        let mut locked = lock(gate);
-        if locked.open.get(&source).is_some_and(|open| *open >= most) {
-            return None;
-        }
-        locked.connections.take(source, Instant::now()).ok()?;
-        *locked.open.entry(source).or_insert(0) += 1;
-        Some(Self { gate: Arc::clone(gate), source })
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let mut locked = lock(&self.gate);
-        if let Some(open) = locked.open.get_mut(&self.source) {
-            *open -= 1;
-            if *open == 0 {
-                locked.open.remove(&self.source);
-            }
-        }
-    }
-}
-
-fn lock(gate: &Mutex<Gate>) -> std::sync::MutexGuard<'_, Gate> {
-    // Nothing that runs under the lock can panic half-way through a change.
-    gate.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Why the grant port could not be opened.

@@ -20,6 +20,7 @@ pub fn declared(resources: &Resources) -> (Option<Declared>, Vec<ProblemView>) {
         Ok(settings) => {
             declared.trust_domain = settings.trust_domain;
             declared.settings = settings.lifetimes;
+            declared.admin_hosts = settings.admin.map(|admin| admin.hosts()).unwrap_or_default();
         }
         // Such a site is not read from a file, but one made by hand could be passed in.
         Err(invalid) => {

@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 
 use super::{
     AccessGrant, AccessToken, Certificate, Connector, Invalid, Link, Listener, MultiKeyListener,
-    Notification, Origin, Resource, Resources, RouterAccess, Site,
+    Notification, Origin, Policy, Resource, Resources, RouterAccess, Site,
 };
 
 /// A kind of resource, spelt as in the `kind` field.
@@ -26,13 +26,14 @@ pub enum Kind {
     Listener,
     MultiKeyListener,
     Notification,
+    Policy,
     RouterAccess,
     Site,
 }
 
 impl Kind {
     /// Every kind, alphabetically.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::AccessGrant,
         Self::AccessToken,
         Self::Certificate,
@@ -41,6 +42,7 @@ impl Kind {
         Self::Listener,
         Self::MultiKeyListener,
         Self::Notification,
+        Self::Policy,
         Self::RouterAccess,
         Self::Site,
     ];
@@ -56,6 +58,7 @@ impl Kind {
             Self::Listener => "Listener",
             Self::MultiKeyListener => "MultiKeyListener",
             Self::Notification => "Notification",
+            Self::Policy => "Policy",
             Self::RouterAccess => "RouterAccess",
             Self::Site => "Site",
         }
@@ -111,6 +114,7 @@ pub(super) fn origins(resources: &Resources) -> impl Iterator<Item = (Kind, &Nam
         .chain(each(&resources.listeners))
         .chain(each(&resources.multi_key_listeners))
         .chain(each(&resources.notifications))
+        .chain(each(&resources.policies))
         .chain(each(&resources.router_accesses))
 }
 
@@ -183,4 +187,5 @@ spec_in_map!(Link, links, Link::problems);
 spec_in_map!(Listener, listeners, Listener::problems);
 spec_in_map!(MultiKeyListener, multi_key_listeners, MultiKeyListener::problems);
 spec_in_map!(Notification, notifications, Notification::problems);
+spec_in_map!(Policy, policies, Policy::problems);
 spec_in_map!(RouterAccess, router_accesses, RouterAccess::problems);

@@ -12,8 +12,8 @@ use super::envelope::Document;
 use super::kind::Kind;
 use super::{
     AccessGrant, AccessToken, ApiVersion, Certificate, Connector, Link, Listener, MAX_RESOURCES,
-    MultiKeyListener, Notification, Origin, ResourceFault, Resources, RouterAccess, Severity, Site,
-    Spec, suggest,
+    MultiKeyListener, Notification, Origin, Policy, ResourceFault, Resources, RouterAccess,
+    Severity, Site, Spec, suggest,
 };
 
 /// Adds what `text` declares to `resources`, and what is wrong with it to `faults`.
@@ -143,6 +143,7 @@ fn read_document(
             accept::<MultiKeyListener>(piece, origin, fault, resources, faults)
         }
         Kind::Notification => accept::<Notification>(piece, origin, fault, resources, faults),
+        Kind::Policy => accept::<Policy>(piece, origin, fault, resources, faults),
         Kind::RouterAccess => accept::<RouterAccess>(piece, origin, fault, resources, faults),
         Kind::Site => accept::<Site>(piece, origin, fault, resources, faults),
     }

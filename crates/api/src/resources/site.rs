@@ -1,9 +1,11 @@
 //! The kind Site: this node's place in the network.
 
 use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::str::FromStr;
 
 use handfast_authority::Lifetimes;
-use handfast_pki::{Name, TrustDomain};
+use handfast_pki::{Host, Name, TrustDomain};
 use serde::{Deserialize, Serialize};
 
 use super::field::{is_false, parsed_option};
@@ -29,7 +31,7 @@ pub struct Site {
     /// Kubernetes service account. Has no effect outside Kubernetes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub service_account: Option<String>,
-    /// `trust-domain`, `leaf-ttl` and `ca-ttl` are ours; Skupper's are accepted without effect.
+    /// `trust-domain`, `leaf-ttl`, `ca-ttl`, `two-person` and `admin-port`, `-host`, `-names` are ours; Skupper's are accepted without effect.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub settings: BTreeMap<String, String>,
 }
@@ -40,7 +42,41 @@ impl Site {
         Ok(SiteSettings {
             trust_domain: settings::parsed(&self.settings, "trust-domain")?,
             lifetimes: self.lifetimes()?,
+            two_person: settings::parsed::<TwoPerson>(&self.settings, "two-person")?
+                .unwrap_or_default(),
+            admin: self.admin()?,
         })
+    }
+
+    /// Where the admin API is served to operators elsewhere; nowhere unless a port is given.
+    fn admin(&self) -> Result<Option<AdminAccess>, Invalid> {
+        let host: Option<IpAddr> = settings::parsed(&self.settings, "admin-host")?;
+        let names = match self.settings.get("admin-names") {
+            None => Vec::new(),
+            Some(list) => list
+                .split(',')
+                .map(|name| name.trim().parse::<Host>())
+                .collect::<Result<Vec<_>, _>>()
+                .map_err(|error| {
+                    Invalid::error(
+                        "admin-names",
+                        format!("setting `admin-names`: {error}"),
+                        "list host names and addresses, separated by commas",
+                    )
+                })?,
+        };
+        let Some(port) = settings::parsed::<u16>(&self.settings, "admin-port")? else {
+            return Ok(None);
+        };
+        if port == 0 {
+            return Err(Invalid::error(
+                "admin-port",
+                "setting `admin-port` is 0",
+                "use a port between 1 and 65535",
+            ));
+        }
+        let host = host.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
+        Ok(Some(AdminAccess { bind: SocketAddr::new(host, port), names }))
     }
 
     fn lifetimes(&self) -> Result<Lifetimes, Invalid> {
@@ -54,6 +90,17 @@ impl Site {
     pub(super) fn problems(&self) -> Vec<Invalid> {
         let mut problems = settings::unknown(&self.settings, &KNOWN_SETTINGS);
         problems.extend(self.settings().err());
+        if !self.settings.contains_key("admin-port")
+            && let Some(key) = ["admin-host", "admin-names"]
+                .into_iter()
+                .find(|key| self.settings.contains_key(*key))
+        {
+            problems.push(Invalid::warning(
+                "settings",
+                format!("setting `{key}` has no effect without `admin-port`"),
+                "add `admin-port`, or remove it",
+            ));
+        }
         if self.edge {
             problems.push(Invalid::warning(
                 "edge",
@@ -99,13 +146,69 @@ pub struct SiteSettings {
     pub trust_domain: Option<TrustDomain>,
     /// How long its credentials live.
     pub lifetimes: Lifetimes,
+    /// What two persons have to want.
+    pub two_person: TwoPerson,
+    /// Where the admin API is served to operators elsewhere; nowhere when absent.
+    pub admin: Option<AdminAccess>,
+}
+
+/// What the two-person rule is about.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum TwoPerson {
+    /// Nothing.
+    #[default]
+    None,
+    /// Whatever moves the root of trust: rotating, revoking, replacing it.
+    Root,
+}
+
+impl FromStr for TwoPerson {
+    type Err = UnknownTwoPerson;
+
+    fn from_str(text: &str) -> Result<Self, UnknownTwoPerson> {
+        match text {
+            "none" => Ok(Self::None),
+            "root" => Ok(Self::Root),
+            _ => Err(UnknownTwoPerson),
+        }
+    }
+}
+
+/// A text that says nothing about the two-person rule.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("`root` or `none`")]
+pub struct UnknownTwoPerson;
+
+/// Where the admin API is served to operators elsewhere.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct AdminAccess {
+    /// Where to listen; on loopback unless told otherwise.
+    pub bind: SocketAddr,
+    /// Further names and addresses for the server's certificate, which has those of loopback anyway.
+    pub names: Vec<Host>,
+}
+
+impl AdminAccess {
+    /// What the server's certificate has to name, besides loopback.
+    pub fn hosts(&self) -> Vec<Host> {
+        let mut hosts = self.names.clone();
+        let ip = self.bind.ip();
+        if !ip.is_unspecified() && !ip.is_loopback() && !hosts.contains(&Host::Ip(ip)) {
+            hosts.push(Host::Ip(ip));
+        }
+        hosts
+    }
 }
 
 /// Ours first, then what Skupper documents or its code reads.
-const KNOWN_SETTINGS: [&str; 11] = [
+const KNOWN_SETTINGS: [&str; 15] = [
     "trust-domain",
     "leaf-ttl",
     "ca-ttl",
+    "two-person",
+    "admin-port",
+    "admin-host",
+    "admin-names",
     "router-logging",
     "routerLogging",
     "router-data-connection-count",

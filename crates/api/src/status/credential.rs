@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 /// notBefore, notAfter, renewAt, source, state, key, failures, lastError. What cannot be known (the
 /// certificate is missing or unreadable) is `null`; no field is ever left out.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct CredentialStatus {
     /// Its name.
@@ -40,6 +41,7 @@ pub struct CredentialStatus {
 
 /// Where a private key is, and how it lies there.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum KeyPlace {
     /// Not in this home: an issuer that is trusted here and signs elsewhere.
@@ -54,6 +56,7 @@ pub enum KeyPlace {
 
 /// Who looks after a credential.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum CredentialSource {
     /// We do: issued and renewed.
@@ -64,6 +67,7 @@ pub enum CredentialSource {
 
 /// How a credential is.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum CredentialState {
     /// Present and unusable: unreadable, key does not match, wrong usage.
@@ -88,6 +92,7 @@ pub enum CredentialState {
 
 /// Credentials in figures.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct CredentialSummary {
     /// How many there are.

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 ///
 /// `Display` is several lines for a terminal: what, where, the evidence, the remedy.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct FaultView {
     /// Stable code, such as `unknown-issuer`.
@@ -61,6 +62,7 @@ impl From<&handfast_tls::Fault> for FaultView {
 
 /// Who is at fault.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum FaultSide {
     /// It cannot be told from here.
@@ -73,6 +75,7 @@ pub enum FaultSide {
 
 /// One piece of evidence.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Evidence {
     /// What it is.
     pub key: String,

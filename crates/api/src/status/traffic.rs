@@ -7,6 +7,7 @@ use super::FaultView;
 
 /// One link, in either direction.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct LinkStatus {
     /// Name of the Link, or of the other site for an incoming one.
@@ -39,6 +40,7 @@ pub struct LinkStatus {
 
 /// Who dialled.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum LinkDirection {
     /// The other site.
@@ -49,6 +51,7 @@ pub enum LinkDirection {
 
 /// How a link is.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum LinkState {
     /// Being dialled.
@@ -63,6 +66,7 @@ pub enum LinkState {
 
 /// The certificate of the other end.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct PeerView {
     /// SPIFFE ID.
@@ -81,6 +85,7 @@ pub struct PeerView {
 
 /// What a handshake negotiated.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct SessionView {
     /// `TLSv1.3`.
@@ -97,6 +102,7 @@ pub struct SessionView {
 
 /// How a listener, connector or access is.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum EdgeState {
     /// It does not work; see its fault.
@@ -109,6 +115,7 @@ pub enum EdgeState {
 
 /// One listener.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct ListenerStatus {
     /// Name of the Listener.
@@ -139,6 +146,7 @@ pub struct ListenerStatus {
 
 /// One connector.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct ConnectorStatus {
     /// Name of the Connector.

@@ -6,9 +6,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use handfast_api::access::{Caller, Target};
 use handfast_api::admin::{
-    AdminSocket, IssueToken, IssuedToken, Node, RedeemToken, RedeemedToken, Refusal, RefusalCode,
-    Renew, Renewal, RenewalOutcome, Renewals,
+    Action, AdminSocket, Held, IssueToken, IssuedToken, Node, PendingApproval, Permit,
+    PolicyListing, PolicyVerdict, RedeemToken, RedeemedToken, Refusal, RefusalCode, Renew, Renewal,
+    RenewalOutcome, Renewals, TestPolicy,
 };
 use handfast_api::grants::{
     GrantLimits, GrantServer, Granter, LinkOffer, Problem, ProblemCode, RedemptionReply,
@@ -61,9 +63,44 @@ impl Running {
 #[derive(Default)]
 pub(crate) struct FakeNode {
     pub(crate) calls: AtomicUsize,
+    pub(crate) asked: Mutex<Vec<(String, Action)>>,
 }
 
 impl Node for FakeNode {
+    async fn authorize(
+        &self,
+        caller: &Caller,
+        action: Action,
+        _targets: &[Target],
+    ) -> Result<Permit, Refusal> {
+        self.asked.lock().expect("no panic under it").push((caller.actor(), action));
+        Ok(Permit::Alone)
+    }
+
+    fn now(&self) -> Timestamp {
+        now()
+    }
+
+    async fn hold(&self, _held: Held) -> Result<PendingApproval, Refusal> {
+        Err(Refusal::new(RefusalCode::NotReady, "nothing is held here", "do it alone"))
+    }
+
+    async fn approvals(&self) -> Vec<PendingApproval> {
+        Vec::new()
+    }
+
+    async fn approve(&self, _second: &Caller, _id: &str) -> Result<Held, Refusal> {
+        Err(Refusal::new(RefusalCode::NotFound, "nothing waits", "see what waits"))
+    }
+
+    async fn policies(&self) -> PolicyListing {
+        PolicyListing::default()
+    }
+
+    async fn test_policy(&self, _request: TestPolicy) -> Result<PolicyVerdict, Refusal> {
+        Err(Refusal::new(RefusalCode::NotReady, "there are no policies here", "ask a node"))
+    }
+
     async fn status(&self) -> NodeStatus {
         NodeStatus {
             site: Some("west".to_owned()),
@@ -130,7 +167,11 @@ impl Node for FakeNode {
         Faults::default()
     }
 
-    async fn issue_token(&self, request: IssueToken) -> Result<IssuedToken, Refusal> {
+    async fn issue_token(
+        &self,
+        _caller: &Caller,
+        request: IssueToken,
+    ) -> Result<IssuedToken, Refusal> {
         Ok(IssuedToken {
             name: request.name.unwrap_or_else(|| "token-1".to_owned()),
             url: "https://127.0.0.1:55672/v1/grants/abc".to_owned(),
@@ -142,11 +183,15 @@ impl Node for FakeNode {
         })
     }
 
-    async fn redeem_token(&self, _request: RedeemToken) -> Result<RedeemedToken, Refusal> {
+    async fn redeem_token(
+        &self,
+        _caller: &Caller,
+        _request: RedeemToken,
+    ) -> Result<RedeemedToken, Refusal> {
         Err(Refusal::new(RefusalCode::RefusedByPeer, "west says: spent", "ask for a new token"))
     }
 
-    async fn renew(&self, request: Renew) -> Result<Renewals, Refusal> {
+    async fn renew(&self, _caller: &Caller, request: Renew) -> Result<Renewals, Refusal> {
         let renewals = request.names.into_iter().map(|name| Renewal {
             name,
             outcome: RenewalOutcome::Renewed,

@@ -1,5 +1,6 @@
 //! The edge as its users meet it: files on disk, sockets of the kernel.
 
+mod access;
 mod admin;
 mod clients;
 mod documents;

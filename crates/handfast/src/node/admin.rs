@@ -4,9 +4,11 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use handfast_api::access::{Caller, Target};
 use handfast_api::admin::{
-    IssueToken, IssuedToken, Node, RedeemToken, RedeemedToken, Refusal, RefusalCode, Renew,
-    Renewal, RenewalOutcome, Renewals,
+    Action, Held, IssueToken, IssuedToken, Node, PendingApproval, Permit, PolicyListing,
+    PolicyVerdict, RedeemToken, RedeemedToken, Refusal, RefusalCode, Renew, Renewal,
+    RenewalOutcome, Renewals, TestPolicy,
 };
 use handfast_api::status::{
     ConnectorStatus, CredentialStatus, CredentialSummary, FaultView, Faults, LinkStatus,
@@ -14,10 +16,12 @@ use handfast_api::status::{
 };
 use handfast_authority::{RenewNowError, Report, Selection};
 use handfast_pki::Name;
+use jiff::Timestamp;
 
 use super::core::Core;
 use super::tokens::parsed;
 use super::view;
+use crate::clock;
 
 /// The admin API's view of a node.
 pub(super) struct Admin {
@@ -125,11 +129,55 @@ impl Node for Admin {
         Faults { problems: self.core.problems(), refusals }
     }
 
-    async fn issue_token(&self, request: IssueToken) -> Result<IssuedToken, Refusal> {
-        self.core.issue_token(request, "admin socket").await
+    async fn authorize(
+        &self,
+        caller: &Caller,
+        action: Action,
+        targets: &[Target],
+    ) -> Result<Permit, Refusal> {
+        self.core.authorize(caller, action, targets).await
     }
 
-    async fn redeem_token(&self, request: RedeemToken) -> Result<RedeemedToken, Refusal> {
+    fn now(&self) -> Timestamp {
+        clock::now()
+    }
+
+    async fn hold(&self, held: Held) -> Result<PendingApproval, Refusal> {
+        let core = Arc::clone(&self.core);
+        tokio::task::spawn_blocking(move || core.hold(held)).await.unwrap_or_else(|_| {
+            Err(Refusal::new(RefusalCode::Internal, "the request was cut short", "ask again"))
+        })
+    }
+
+    async fn approvals(&self) -> Vec<PendingApproval> {
+        self.core.approvals()
+    }
+
+    async fn approve(&self, second: &Caller, id: &str) -> Result<Held, Refusal> {
+        self.core.approve(second, id).await
+    }
+
+    async fn policies(&self) -> PolicyListing {
+        self.core.policies()
+    }
+
+    async fn test_policy(&self, request: TestPolicy) -> Result<PolicyVerdict, Refusal> {
+        self.core.test_policy(&request)
+    }
+
+    async fn issue_token(
+        &self,
+        caller: &Caller,
+        request: IssueToken,
+    ) -> Result<IssuedToken, Refusal> {
+        self.core.issue_token(request, &caller.actor()).await
+    }
+
+    async fn redeem_token(
+        &self,
+        _caller: &Caller,
+        request: RedeemToken,
+    ) -> Result<RedeemedToken, Refusal> {
         let core = Arc::clone(&self.core);
         // Goes on when the caller hangs up: what the other site has signed must be stored.
         tokio::spawn(async move { core.redeem(&request).await }).await.unwrap_or_else(|_| {
@@ -141,7 +189,7 @@ impl Node for Admin {
         })
     }
 
-    async fn renew(&self, request: Renew) -> Result<Renewals, Refusal> {
+    async fn renew(&self, _caller: &Caller, request: Renew) -> Result<Renewals, Refusal> {
         let selection = selection(&request)?;
         let before = self.core.state().report.clone();
         let report =

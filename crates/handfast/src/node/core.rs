@@ -11,10 +11,11 @@ use handfast_api::status::{ProblemSeverity, ProblemView, RefusalView};
 use handfast_authority::{Authority, Declared, Report};
 use handfast_network::{Network, NetworkStatus, PeerRequest};
 use handfast_pki::{Credential, Name, Purpose};
-use handfast_store::{DirectoryStore, Home, HomePaths, SqliteLedger, StoreError, WatchSettings};
+use handfast_store::{DirectoryStore, Home, HomePaths, SqliteLedger, WatchSettings};
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::Notify;
 
+use super::access::Access;
 use super::disk::{Disk, DiskWatch};
 use super::grants::GrantPort;
 use super::notifying::{self, Notifiers};
@@ -30,6 +31,7 @@ pub(super) struct Core {
     /// Held through one turn: turns do not overlap.
     pub(super) turning: tokio::sync::Mutex<Turning>,
     state: Mutex<State>,
+    access: Mutex<Access>,
     nudge: Notify,
     disk: Mutex<DiskWatch>,
     pub(super) started: Timestamp,
@@ -76,11 +78,15 @@ const SHORTEST_SLEEP: Duration = Duration::from_millis(50);
 
 impl Core {
     /// Opens store and ledger of a locked home.
-    pub(super) fn open(home: &Home, watch: WatchSettings) -> Result<Self, StoreError> {
+    pub(super) fn open(home: &Home, watch: WatchSettings) -> anyhow::Result<Self> {
         let paths = home.layout().clone();
         let store = Arc::new(DirectoryStore::open(home, watch)?);
         let ledger = Arc::new(SqliteLedger::open(&paths.state_db)?);
+        let access = Access::new(&paths).map_err(|faults| {
+            anyhow::anyhow!("the built-in policies are broken: {faults:?}; this is a bug")
+        })?;
         Ok(Self {
+            access: Mutex::new(access),
             authority: Authority::new(store, ledger, prove),
             disk: Mutex::new(DiskWatch::below(&paths.runtime)),
             paths,
@@ -97,6 +103,11 @@ impl Core {
 
     pub(super) fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Who may do what. Never locked while [`state`](Self::state) is.
+    pub(super) fn access(&self) -> MutexGuard<'_, Access> {
+        self.access.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Has the next turn made soon.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use handfast_api::grants::GrantServerError;
-use handfast_api::resources::{Resources, declared};
+use handfast_api::resources::{ResourceFault, Resources, declared};
 use handfast_api::status::{ProblemSeverity, ProblemView};
 use handfast_authority::{Declared, RenewNowError, Report, Selection};
 use handfast_network::{Clock, Network, Plan, Settings};
@@ -40,9 +40,11 @@ impl Core {
         selection: Option<Selection>,
     ) -> Result<Arc<Report>, RenewNowError> {
         let mut turning = self.turning.lock().await;
-        let (resources, mut problems) = self.read_resources();
+        let (resources, faults) = self.read_resources();
+        let mut problems: Vec<ProblemView> = faults.iter().map(ProblemView::from).collect();
         let (wanted, unclear) = declared(&resources);
         problems.extend(unclear);
+        problems.extend(self.take_up_policies(&resources, &faults, wanted.as_ref()));
         let resources = Arc::new(resources);
         let Some(wanted) = wanted.map(Arc::new) else {
             let mut state = self.state();
@@ -78,14 +80,15 @@ impl Core {
         Ok(report)
     }
 
-    fn read_resources(&self) -> (Resources, Vec<ProblemView>) {
-        let (mut resources, faults) = Resources::load(&self.paths.input_resources);
+    fn read_resources(&self) -> (Resources, Vec<ResourceFault>) {
+        let (mut resources, mut faults) = Resources::load(&self.paths.input_resources);
         let (own, own_faults) = Resources::load(&self.own_resources());
         for (name, link) in own.links {
             // What the user declares comes first.
             resources.links.entry(name).or_insert(link);
         }
-        (resources, faults.iter().chain(&own_faults).map(ProblemView::from).collect())
+        faults.extend(own_faults);
+        (resources, faults)
     }
 
     async fn reconcile(

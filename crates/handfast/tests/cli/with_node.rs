@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 
+use handfast_api::access::{Caller, Target};
 use handfast_api::admin::{
-    AdminSocket, IssueToken, IssuedToken, Node, RedeemToken, RedeemedToken, Refusal, RefusalCode,
-    Renew, Renewal, RenewalOutcome, Renewals,
+    Action, AdminSocket, Held, IssueToken, IssuedToken, Node, PendingApproval, Permit,
+    PolicyListing, PolicyVerdict, RedeemToken, RedeemedToken, Refusal, RefusalCode, Renew, Renewal,
+    RenewalOutcome, Renewals, TestPolicy,
 };
 use handfast_api::secret::Secret;
 use handfast_api::status::{
@@ -68,15 +70,56 @@ impl Node for Stub {
         self.faults.clone()
     }
 
-    async fn issue_token(&self, _request: IssueToken) -> Result<IssuedToken, Refusal> {
+    async fn authorize(
+        &self,
+        _caller: &Caller,
+        _action: Action,
+        _targets: &[Target],
+    ) -> Result<Permit, Refusal> {
+        Ok(Permit::Alone)
+    }
+
+    fn now(&self) -> Timestamp {
+        Timestamp::UNIX_EPOCH
+    }
+
+    async fn hold(&self, _held: Held) -> Result<PendingApproval, Refusal> {
+        panic!("nothing needs a second person here")
+    }
+
+    async fn approvals(&self) -> Vec<PendingApproval> {
+        Vec::new()
+    }
+
+    async fn approve(&self, _second: &Caller, _id: &str) -> Result<Held, Refusal> {
+        panic!("nothing waits here")
+    }
+
+    async fn policies(&self) -> PolicyListing {
+        PolicyListing::default()
+    }
+
+    async fn test_policy(&self, _request: TestPolicy) -> Result<PolicyVerdict, Refusal> {
+        panic!("there are no policies here")
+    }
+
+    async fn issue_token(
+        &self,
+        _caller: &Caller,
+        _request: IssueToken,
+    ) -> Result<IssuedToken, Refusal> {
         self.token.clone().expect("an answer is prepared")
     }
 
-    async fn redeem_token(&self, _request: RedeemToken) -> Result<RedeemedToken, Refusal> {
+    async fn redeem_token(
+        &self,
+        _caller: &Caller,
+        _request: RedeemToken,
+    ) -> Result<RedeemedToken, Refusal> {
         self.redeemed.clone().expect("an answer is prepared")
     }
 
-    async fn renew(&self, _request: Renew) -> Result<Renewals, Refusal> {
+    async fn renew(&self, _caller: &Caller, _request: Renew) -> Result<Renewals, Refusal> {
         Ok(self.renewals.clone())
     }
 }

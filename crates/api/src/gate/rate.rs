@@ -17,7 +17,7 @@ pub struct Rate {
 
 /// Buckets by source address; an IPv6 source is its /64, which is what one host usually has.
 #[derive(Debug)]
-pub(super) struct RateLimiter {
+pub(crate) struct RateLimiter {
     rate: Rate,
     sources: HashMap<IpAddr, Bucket>,
     /// Shared by everybody who finds the table full.
@@ -33,12 +33,12 @@ struct Bucket {
 }
 
 impl RateLimiter {
-    pub(super) fn new(rate: Rate, capacity: usize, now: Instant) -> Self {
+    pub(crate) fn new(rate: Rate, capacity: usize, now: Instant) -> Self {
         Self { rate, sources: HashMap::new(), overflow: Bucket { full_at: now }, capacity }
     }
 
     /// Takes one request of `source`, or says how long it must wait.
-    pub(super) fn take(&mut self, source: IpAddr, now: Instant) -> Result<(), Duration> {
+    pub(crate) fn take(&mut self, source: IpAddr, now: Instant) -> Result<(), Duration> {
         let source = network_of(source);
         if !self.sources.contains_key(&source) && self.sources.len() >= self.capacity {
             // Those that are full again are forgotten: they would start full anyway.

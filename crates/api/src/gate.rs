@@ -1,0 +1,70 @@
+//! How many connections an address may have and make: what every TCP port of this crate asks before it
+//! pays for a handshake.
+
+mod rate;
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::time::Instant;
+
+pub use rate::Rate;
+pub(crate) use rate::RateLimiter;
+
+/// Counts over all connections of one port.
+#[derive(Clone)]
+pub(crate) struct Gate {
+    counts: Arc<Mutex<Counts>>,
+    open_per_source: usize,
+}
+
+struct Counts {
+    connections: RateLimiter,
+    open: HashMap<IpAddr, usize>,
+}
+
+impl Gate {
+    /// At most `open_per_source` connections at a time from one address, made no faster than `rate`;
+    /// `sources` addresses are remembered.
+    pub(crate) fn new(open_per_source: usize, rate: Rate, sources: usize) -> Self {
+        let connections = RateLimiter::new(rate, sources, Instant::now());
+        let counts = Counts { connections, open: HashMap::new() };
+        Self { counts: Arc::new(Mutex::new(counts)), open_per_source }
+    }
+
+    /// A place for one more connection from `source`, unless that is too many.
+    pub(crate) fn enter(&self, source: IpAddr) -> Option<Place> {
+        let source = source.to_canonical();
+        let mut counts = lock(&self.counts);
+        if counts.open.get(&source).is_some_and(|open| *open >= self.open_per_source) {
+            return None;
+        }
+        counts.connections.take(source, Instant::now()).ok()?;
+        *counts.open.entry(source).or_insert(0) += 1;
+        Some(Place { counts: Arc::clone(&self.counts), source })
+    }
+}
+
+/// A connection that counts as open until this is dropped.
+pub(crate) struct Place {
+    counts: Arc<Mutex<Counts>>,
+    source: IpAddr,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut counts = lock(&self.counts);
+        if let Some(open) = counts.open.get_mut(&self.source) {
+            *open -= 1;
+            if *open == 0 {
+                counts.open.remove(&self.source);
+            }
+        }
+    }
+}
+
+fn lock(counts: &Mutex<Counts>) -> MutexGuard<'_, Counts> {
+    // Nothing that runs under the lock can panic half-way through a change.
+    counts.lock().unwrap_or_else(PoisonError::into_inner)
+}
