@@ -29,6 +29,9 @@ pub struct Declared {
     pub settings: Lifetimes,
     /// Under which names the site's own credentials are kept.
     pub names: CredentialNames,
+    /// The base URL under which CRLs, OCSP answers and CA certificates are handed out, without a slash at its
+    /// end: certificates point there. Absent where nothing is handed out.
+    pub distribution: Option<String>,
 }
 
 impl Declared {
@@ -43,6 +46,7 @@ impl Declared {
             admin_hosts: Vec::new(),
             settings: Lifetimes::default(),
             names: CredentialNames::default(),
+            distribution: None,
         }
     }
 

@@ -27,6 +27,7 @@ mod names;
 mod observed;
 mod peer;
 mod protect;
+mod publish;
 mod reconcile;
 mod redeem;
 mod report;
@@ -50,6 +51,9 @@ pub use names::CredentialNames;
 pub use observed::{Current, Facts, Observed, Staged, Warning};
 pub use peer::{RenewRefusal, Renewed};
 pub use protect::{ProtectError, Protected, Protection};
+pub use publish::{
+    Document, OcspAnswer, PublishError, PublishReport, Published, PublishedIssuer, Publisher,
+};
 pub use reconcile::{RenewNowError, Selection};
 pub use redeem::{RedeemRefusal, RedeemRequest};
 pub use report::{

@@ -23,6 +23,7 @@ use crate::declared::Declared;
 use crate::desired::{DesiredCredential, SignedBy};
 use crate::inspect;
 use crate::peer::own_lineage;
+use crate::publish::pointers;
 
 /// Why a credential could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -67,6 +68,8 @@ pub(crate) struct Making<'a> {
     pub(crate) ttl: Duration,
     pub(crate) lineage: String,
     pub(crate) now: Timestamp,
+    /// Under which base URL its revocation is handed out.
+    pub(crate) distribution: Option<&'a str>,
 }
 
 /// What came of it.
@@ -78,11 +81,13 @@ pub(crate) struct Made {
 impl Making<'_> {
     /// Signs for the holder of a key. The caller records it.
     pub(crate) fn sign(&self, spki: &[u8], entropy: &mut dyn Entropy) -> Result<Made, MakingError> {
+        let issuer_key = key_digest(self.authority.certificate().spki_der());
+        let distribution = self.distribution.map(|base| pointers(base, &issuer_key));
         let request = IssueRequest::new(self.profile, self.subject.clone(), spki)
             .with_ttl(self.ttl)
-            .with_overrun(Overrun::Truncate);
+            .with_overrun(Overrun::Truncate)
+            .with_distribution(distribution.unwrap_or_default());
         let leaf = self.authority.issue(&request, self.now, entropy)?;
-        let issuer_key = key_digest(self.authority.certificate().spki_der());
         let chain = self.authority.chain_for(leaf);
         let issued = record(&chain, self.profile, &self.subject, &self.lineage, issuer_key);
         Ok(Made { chain, issued })
@@ -120,6 +125,7 @@ impl<S: CredentialStore, L: Ledger> Authority<S, L> {
             }
             SignedBy::Issuer(signer) => {
                 let authority = self.issuer(signer)?;
+                let declared = self.declared();
                 let making = Making {
                     authority: &authority,
                     profile: wanted.profile,
@@ -127,6 +133,7 @@ impl<S: CredentialStore, L: Ledger> Authority<S, L> {
                     ttl: wanted.ttl,
                     lineage,
                     now,
+                    distribution: declared.as_ref().and_then(|d| d.distribution.as_deref()),
                 };
                 let made = making.sign(key.spki_der(), &mut **self.entropy())?;
                 (made.chain, authority.anchors().clone(), made.issued)

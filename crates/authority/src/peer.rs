@@ -148,6 +148,7 @@ impl<S: CredentialStore, L: Ledger> Authority<S, L> {
             ttl: declared.settings.leaf(),
             lineage: enrolment.lineage.to_string(),
             now,
+            distribution: declared.distribution.as_deref(),
         };
         let made = making.sign(csr.spki_der(), &mut **self.entropy())?;
         self.ledger.record_issued(

@@ -277,6 +277,7 @@ impl Admission<'_> {
             ttl: self.declared.settings.leaf(),
             lineage: format!("grant/{}/{site}/{label:016x}", grant.id),
             now: self.now,
+            distribution: self.declared.distribution.as_deref(),
         };
         let made = making
             .sign(csr.spki_der(), entropy)

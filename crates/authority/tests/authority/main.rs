@@ -7,6 +7,7 @@ mod enrolment;
 mod grants;
 mod issuing;
 mod killed;
+mod publishing;
 mod reconciling;
 mod site;
 mod supplied;

@@ -1,0 +1,240 @@
+//! CRLs and OCSP answers from the ledger's rows.
+
+use handfast_authority::{OcspAnswer, Published, Publisher, Revocable, RevokeRequest};
+use handfast_pki::ocsp::{CertId, CertStatus, IdHash, OcspRequest, OcspResponse};
+use handfast_pki::{Certificate, Crl, CrlNumber, CrlView, RevocationReason};
+use handfast_store::{IssuedFilter, Ledger};
+
+use crate::site::Site;
+
+const BASE: &str = "http://west.example:8889";
+
+/// A site that hands revocation out, settled, with what it published first.
+fn site() -> (Site, Publisher) {
+    let mut site = Site::new("west");
+    site.declared.distribution = Some(BASE.to_owned());
+    site.settled();
+    let publisher = Publisher::new(Publisher::INTERVAL);
+    let report = site.authority.publish_revocation(&publisher, site.now);
+    assert!(report.failed.is_empty(), "{:?}", report.failed);
+    assert_eq!(report.next, site.now + Publisher::INTERVAL);
+    (site, publisher)
+}
+
+fn server(site: &Site) -> Certificate {
+    site.live("handfast-site-server").leaf().clone()
+}
+
+fn lists(published: &Published) -> (Certificate, Crl, Crl) {
+    let issuer = published.issuer("handfast-site-ca").unwrap();
+    let read = |der: &[u8]| {
+        let crl = Crl::from_der(der).unwrap();
+        assert_eq!(crl.verify_signed_by(&issuer.certificate), Ok(()));
+        crl
+    };
+    (issuer.certificate.clone(), read(&issuer.full.der), read(&issuer.delta.der))
+}
+
+fn revoke(site: &Site, certificate: &Certificate) {
+    let request = RevokeRequest {
+        what: Revocable::Serial(certificate.serial().clone()),
+        reason: RevocationReason::KeyCompromise,
+        actor: "test".to_owned(),
+        why: String::new(),
+    };
+    site.authority.revoke(&request, site.now).unwrap();
+}
+
+#[test]
+fn every_ca_has_lists_and_certificates_point_to_them() {
+    let (site, publisher) = site();
+    let published = publisher.published();
+    let names: Vec<_> = published.issuers().map(|issuer| issuer.name.to_string()).collect();
+    for name in ["handfast-root", "handfast-site-ca", "handfast-local-ca"] {
+        assert!(names.contains(&name.to_owned()), "{names:?}");
+    }
+    let (ca, full, delta) = lists(&published);
+    let label = published.issuer("handfast-site-ca").unwrap().label();
+    assert_eq!(published.issuer(&label).unwrap().certificate, ca);
+    let leaf = server(&site);
+    assert_eq!(leaf.crl_urls(), [format!("{BASE}/crl/{label}.crl")]);
+    assert_eq!(leaf.freshest_crl_urls(), [format!("{BASE}/crl/{label}-delta.crl")]);
+    assert_eq!(leaf.ocsp_urls(), [format!("{BASE}/ocsp")]);
+    assert_eq!(leaf.issuer_urls(), [format!("{BASE}/ca/{label}.crt")]);
+    assert_eq!(full.freshest(), leaf.freshest_crl_urls(), "the full list says where its delta is");
+    assert!(full.is_empty() && delta.is_empty());
+    let root = published.issuer("handfast-root").unwrap();
+    assert_eq!(ca.crl_urls(), [format!("{BASE}/crl/{}.crl", root.label())]);
+    for list in [&full, &delta] {
+        let life = list.next_update().duration_since(list.this_update());
+        assert!(life >= (Publisher::INTERVAL * 2).try_into().unwrap());
+    }
+}
+
+#[test]
+fn nothing_is_published_unless_a_place_is_declared() {
+    let site = Site::new("west");
+    site.settled();
+    let publisher = Publisher::new(Publisher::INTERVAL);
+    site.authority.publish_revocation(&publisher, site.now);
+    assert_eq!(publisher.published().issuers().count(), 0);
+    assert!(server(&site).crl_urls().is_empty());
+}
+
+#[test]
+fn a_revocation_is_in_the_lists_at_once_and_numbers_go_up() {
+    let (mut site, publisher) = site();
+    let leaf = server(&site);
+    let (_, first, _) = lists(&publisher.published());
+    site.pass(60);
+    let report = site.authority.publish_revocation(&publisher, site.now);
+    assert!(report.next < site.now + Publisher::INTERVAL);
+    assert_eq!(lists(&publisher.published()).1, first, "nothing is due");
+
+    revoke(&site, &leaf);
+    site.authority.publish_revocation(&publisher, site.now);
+    let (_, full, delta) = lists(&publisher.published());
+    let entry = full.lookup(leaf.serial()).unwrap();
+    assert_eq!(entry.reason, RevocationReason::KeyCompromise);
+    assert!(full.number() > first.number());
+    assert_eq!((delta.number(), delta.base_number()), (full.number(), Some(&first.number())));
+    let view = CrlView::new(first).unwrap().with_delta(delta).unwrap();
+    assert_eq!(view.lookup(leaf.serial()), Some(entry.clone()), "the delta alone says it too");
+
+    // On schedule: whoever has the full list of the time before gets along with the delta.
+    site.pass(3600);
+    site.authority.publish_revocation(&publisher, site.now);
+    let (_, next, delta) = lists(&publisher.published());
+    assert!(next.number() > full.number());
+    assert_eq!(delta.lookup(leaf.serial()), Some(entry));
+
+    // Numbers go on after a restart, and the list is whole again.
+    let site = site.restarted();
+    site.settled();
+    let publisher = Publisher::new(Publisher::INTERVAL);
+    site.authority.publish_revocation(&publisher, site.now);
+    let (_, again, _) = lists(&publisher.published());
+    assert!(again.number() > next.number());
+    assert!(again.lookup(leaf.serial()).is_some());
+}
+
+#[test]
+fn what_has_expired_leaves_the_list_after_standing_in_one_more() {
+    let (mut site, publisher) = site();
+    let leaf = server(&site);
+    revoke(&site, &leaf);
+    site.authority.publish_revocation(&publisher, site.now);
+    site.pass(25 * 3600);
+    site.settled();
+    site.authority.publish_revocation(&publisher, site.now);
+    let listed = |publisher: &Publisher| lists(&publisher.published()).1.lookup(leaf.serial());
+    assert!(listed(&publisher).is_some(), "in the first list made after its expiry");
+    site.pass(3600);
+    site.authority.publish_revocation(&publisher, site.now);
+    assert!(listed(&publisher).is_none());
+}
+
+fn ask(site: &Site, publisher: &Publisher, request: &OcspRequest) -> (OcspAnswer, CertStatus) {
+    let answer = site.authority.answer_ocsp(publisher, request, site.now);
+    let (ca, ..) = lists(&publisher.published());
+    let response = OcspResponse::from_der(&answer.der).unwrap();
+    let status = response.verify(request, &ca, site.now).unwrap().status;
+    (answer, status)
+}
+
+#[test]
+fn ocsp_says_good_revoked_or_unknown_and_keeps_what_it_may() {
+    let (mut site, publisher) = site();
+    let leaf = server(&site);
+    let (ca, ..) = lists(&publisher.published());
+    let request = |hash, serial: &str, nonce| OcspRequest {
+        cert_id: CertId::new(hash, &ca, &serial.parse().unwrap()),
+        nonce,
+    };
+    for hash in IdHash::ALL {
+        let known = request(hash, &leaf.serial().to_string(), None);
+        assert_eq!(publisher.kept_answer(&known, site.now), None);
+        let (answer, status) = ask(&site, &publisher, &known);
+        assert_eq!(status, CertStatus::Good);
+        assert_eq!(answer.good, Some((site.now, site.now + Publisher::INTERVAL * 2)));
+        assert_eq!(publisher.kept_answer(&known, site.now), Some(answer));
+        let late = site.now + Publisher::INTERVAL;
+        assert_eq!(publisher.kept_answer(&known, late), None, "made anew at half of its life");
+
+        let nonce = request(hash, &leaf.serial().to_string(), Some(vec![9; 32]));
+        let (answer, status) = ask(&site, &publisher, &nonce);
+        assert_eq!((answer.good, status), (None, CertStatus::Good));
+        assert_eq!(publisher.kept_answer(&nonce, site.now), None, "never kept");
+
+        let unknown = request(hash, "1234", None);
+        assert_eq!(ask(&site, &publisher, &unknown).1, CertStatus::Unknown);
+        assert_eq!(publisher.kept_answer(&unknown, site.now), None);
+    }
+    assert!(site.authority.staple(&publisher, &leaf, site.now).is_some());
+    revoke(&site, &leaf);
+    site.pass(1);
+    site.authority.publish_revocation(&publisher, site.now);
+    let known = request(IdHash::Sha1, &leaf.serial().to_string(), None);
+    assert_eq!(publisher.kept_answer(&known, site.now), None, "forgotten with the revocation");
+    let (_, status) = ask(&site, &publisher, &known);
+    let CertStatus::Revoked { reason, .. } = status else { panic!("{status:?}") };
+    assert_eq!(reason, RevocationReason::KeyCompromise);
+
+    let other = Site::new("east");
+    other.settled();
+    let stranger = other.live("handfast-site-server");
+    let foreign = OcspRequest {
+        cert_id: CertId::new(IdHash::Sha1, &stranger.chain().rest()[0], stranger.leaf().serial()),
+        nonce: None,
+    };
+    let answer = site.authority.answer_ocsp(&publisher, &foreign, site.now);
+    let refused = OcspResponse::from_der(&answer.der).unwrap_err();
+    assert!(refused.to_string().contains("unauthorized"), "{refused}");
+    assert_eq!(site.authority.staple(&publisher, stranger.leaf(), site.now), None);
+}
+
+#[test]
+fn the_responders_certificate_is_recorded_and_made_anew_in_time() {
+    let (mut site, publisher) = site();
+    let responders = |site: &Site| {
+        let issued = site.authority.ledger().issued(&IssuedFilter::default()).unwrap();
+        issued.iter().filter(|i| i.profile == handfast_pki::Profile::OcspSigner).count()
+    };
+    let first = responders(&site);
+    assert_eq!(first, publisher.published().issuers().count());
+    site.pass(11 * 3600);
+    site.authority.publish_revocation(&publisher, site.now);
+    assert_eq!(responders(&site), first);
+    site.pass(2 * 3600);
+    site.settled();
+    site.authority.publish_revocation(&publisher, site.now);
+    assert_eq!(responders(&site), 2 * first);
+    let request = OcspRequest {
+        cert_id: CertId::new(
+            IdHash::Sha256,
+            &lists(&publisher.published()).0,
+            server(&site).serial(),
+        ),
+        nonce: None,
+    };
+    assert_eq!(ask(&site, &publisher, &request).1, CertStatus::Good);
+}
+
+#[test]
+fn lists_of_a_ca_made_anew_do_not_take_the_place_of_those_of_the_key_before() {
+    let (mut site, publisher) = site();
+    let label = publisher.published().issuer("handfast-site-ca").unwrap().label();
+    site.pass(60);
+    let names = handfast_authority::Selection::Named(vec!["handfast-site-ca".parse().unwrap()]);
+    site.authority.renew_now(&site.declared, &names, site.now).unwrap();
+    site.settled();
+    site.authority.publish_revocation(&publisher, site.now);
+    let published = publisher.published();
+    let newest = published.issuer("handfast-site-ca").unwrap();
+    assert_ne!(newest.label(), label);
+    assert!(published.issuer(&label).is_some(), "still handed out");
+    assert_eq!(Crl::from_der(&newest.full.der[..]).unwrap().number(), CrlNumber::from(1));
+    site.pass(5 * 3600);
+    site.authority.publish_revocation(&publisher, site.now);
+    assert!(publisher.published().issuer(&label).is_none(), "out of date");
+}
