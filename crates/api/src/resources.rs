@@ -45,7 +45,9 @@ pub use listener::{
 };
 pub use notification::Notification;
 pub use policy::{Operator, OperatorError, Policy};
-pub use router_access::{AccessSettings, Role, RoleName, RouterAccess};
+pub use router_access::{
+    AccessSettings, DistributionUrl, DistributionUrlError, Role, RoleName, RouterAccess,
+};
 pub use routing_key::{RoutingKey, RoutingKeyError};
 pub use site::{AdminAccess, LinkAccess, Site, SiteSettings, TwoPerson, UnknownTwoPerson};
 pub use span::{Span, SpanError};

@@ -33,6 +33,9 @@ pub fn declared(resources: &Resources) -> (Option<Declared>, Vec<ProblemView>) {
             ));
         }
     }
+    // Links, redemptions and revocation are served at one access: the first with a link port.
+    let served = resources.effective_accesses().into_iter().find(|a| a.spec.link_port().is_some());
+    declared.distribution = served.and_then(|access| access.spec.distribution());
     for access in resources.effective_accesses() {
         let hosts = access.spec.hosts();
         if hosts.is_empty() {
