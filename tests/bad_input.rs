@@ -4,12 +4,12 @@
 use std::fs;
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use handfast_pki::{CredentialPem, KeyAlgorithm, PrivateKey};
 use handfast_testkit::authority::TestAuthority;
 use handfast_testkit::eventually::{eventually, now, until, within};
+use handfast_testkit::faults::{SmallDisk, libfaketime};
 use handfast_testkit::place::{Place, free_port};
 use handfast_testkit::site::Site;
 use handfast_testkit::traffic::{Client, Echo, visit};
@@ -351,7 +351,7 @@ fn homes_that_cannot_be_used() {
 
     // A read-only file system is one that root cannot write to either.
     let Some(disk) = SmallDisk::mount(&place.path("disk"), "1m") else { return };
-    let home = disk.0.join("home");
+    let home = disk.path().join("home");
     place.run(&format!("--home {} site create north", home.display())).ok();
     disk.remount("ro");
     let ran = place.run(&format!("--home {} run -o json", home.display())).exits(6);
@@ -362,59 +362,6 @@ fn homes_that_cannot_be_used() {
     let ran =
         place.run(&format!("--home {} listener create x 9090 -o json", home.display())).exits(6);
     assert!(ran.stderr.contains("ead-only"), "{ran:#?}");
-}
-
-/// A file system of a few megabytes, unmounted when dropped.
-struct SmallDisk(PathBuf);
-
-impl SmallDisk {
-    #[expect(clippy::print_stdout, reason = "a skipped part says so")]
-    fn mount(at: &Path, size: &str) -> Option<Self> {
-        fs::create_dir_all(at).expect("a directory");
-        let mounted = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", &format!("size={size},mode=0700"), "tmpfs"])
-            .arg(at)
-            .stderr(Stdio::null())
-            .status();
-        if !mounted.is_ok_and(|status| status.success()) {
-            println!("skipped: no file system can be mounted here (it takes root)");
-            return None;
-        }
-        Some(Self(at.to_owned()))
-    }
-
-    fn remount(&self, option: &str) {
-        let done =
-            Command::new("mount").args(["-o", &format!("remount,{option}")]).arg(&self.0).status();
-        assert!(done.expect("mount").success());
-    }
-
-    /// Takes all the room there is.
-    fn fill(&self) {
-        let mut room = 1 << 20;
-        let mut ballast = Vec::new();
-        while room > 0 {
-            ballast.resize(ballast.len() + room, 0);
-            if fs::write(self.0.join("ballast"), &ballast).is_err() {
-                ballast.truncate(ballast.len() - room);
-                room /= 2;
-            }
-        }
-        // What was written of the last attempt stays, and takes the last of the room.
-        drop(fs::write(self.0.join("ballast-too"), vec![0; 1 << 20]));
-    }
-
-    fn empty(&self) {
-        for name in ["ballast", "ballast-too"] {
-            fs::remove_file(self.0.join(name)).expect("removed");
-        }
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        drop(Command::new("umount").arg("-l").arg(&self.0).status());
-    }
 }
 
 #[test]
@@ -465,15 +412,6 @@ fn a_full_disk_stops_nothing_that_runs_and_loses_nothing() {
     west.stop();
     west.start();
     assert_eq!(serials(&west), after);
-}
-
-/// The library that shifts a process's clock, where Debian's `faketime` is installed.
-fn libfaketime() -> Option<PathBuf> {
-    fs::read_dir("/usr/lib")
-        .ok()?
-        .filter_map(Result::ok)
-        .map(|entry| entry.path().join("faketime/libfaketimeMT.so.1"))
-        .find(|path| path.exists())
 }
 
 #[test]

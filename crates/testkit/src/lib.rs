@@ -6,6 +6,8 @@
 
 pub mod authority;
 pub mod eventually;
+pub mod faults;
+pub mod hook;
 pub mod lists;
 pub mod openssl;
 pub mod place;

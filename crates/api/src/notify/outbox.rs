@@ -170,7 +170,7 @@ fn id(site: &str, (condition, subject): &Key) -> String {
 /// Alerts that are remembered for a receiver. More at once is one big trouble, and told by these.
 pub const MOST_ALERTS: usize = 256;
 /// Between two notices about one thing: what flaps is not told each time.
-const CALM: Duration = Duration::from_secs(60);
+const CALM: Duration = Duration::from_secs(30);
 /// What is not mended is told again.
 const AGAIN: Duration = Duration::from_secs(24 * 3600);
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
@@ -233,18 +233,18 @@ mod tests {
     }
 
     #[test]
-    fn what_flaps_is_told_once_a_minute_and_as_it_is() {
+    fn what_flaps_is_told_now_and_then_and_as_it_is() {
         let mut outbox = Outbox::new("west");
         outbox.update(&[alert("a")], at(0));
         let first = outbox.next(after(0), at(0)).unwrap();
         outbox.sent(&first, after(0));
-        for second in 1..50 {
+        for second in 1..30 {
             let alerts = if second % 2 == 0 { vec![alert("a")] } else { Vec::new() };
             outbox.update(&alerts, at(second));
             assert_eq!(outbox.next(after(second.unsigned_abs()), at(second)), None);
         }
         // It ended up being over.
-        assert_eq!(outbox.next(after(60), at(60)).unwrap().status, NoticeStatus::Resolved);
+        assert_eq!(outbox.next(after(30), at(30)).unwrap().status, NoticeStatus::Resolved);
         // It never was for a receiver that knows nothing of it.
         let mut late = Outbox::new("west");
         late.update(&[alert("a")], at(0));

@@ -8,5 +8,6 @@ mod editing;
 mod grants;
 mod health;
 mod hostile;
+mod notify;
 mod properties;
 mod tokens;

@@ -141,9 +141,10 @@ impl Core {
         self.network().map(|network| network.status()).unwrap_or_default()
     }
 
-    /// Looks whether the home can be written. What failed for want of that is then tried again at once.
-    pub(super) fn look_at_disk(&self) {
-        let (disk, mended) = self.disk.lock().unwrap_or_else(PoisonError::into_inner).look();
+    /// Looks whether the home can be written, if that is due or `now`. What failed for want of that is
+    /// tried again soon after it was mended.
+    pub(super) fn look_at_disk(&self, now: bool) {
+        let (disk, mended) = self.disk.lock().unwrap_or_else(PoisonError::into_inner).look(now);
         self.state().disk = disk;
         if mended {
             self.authority.try_again();

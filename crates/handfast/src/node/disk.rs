@@ -31,11 +31,12 @@ impl DiskWatch {
         Self { probe: runtime.join(PROBE), looked: None, disk: Disk::default() }
     }
 
-    /// How it is, looked at anew when that is due, and whether it was just mended. Blocks on the disk.
-    pub(super) fn look(&mut self) -> (Disk, bool) {
+    /// How it is, looked at anew when that is due or `now`, and whether it was just mended. Blocks on
+    /// the disk.
+    pub(super) fn look(&mut self, now: bool) -> (Disk, bool) {
         let mut mended = false;
         let pause = if self.disk.fault.is_some() { WHILE_BROKEN } else { WHILE_WELL };
-        if self.looked.is_none_or(|at| at.elapsed() >= pause) {
+        if now || self.looked.is_none_or(|at| at.elapsed() >= pause) {
             let fault = write(&self.probe).err().map(|error| error.to_string());
             match (&self.disk.fault, &fault) {
                 (None, Some(why)) => {
@@ -110,7 +111,7 @@ mod tests {
     #[test]
     fn a_directory_that_can_be_written_is_fine_and_nothing_stays() {
         let place = tempfile::tempdir().unwrap();
-        let (disk, mended) = DiskWatch::below(place.path()).look();
+        let (disk, mended) = DiskWatch::below(place.path()).look(false);
         assert!(!mended);
         assert_eq!(disk.fault, None);
         assert!(disk.free.is_some_and(|bytes| bytes > 0));
@@ -122,13 +123,12 @@ mod tests {
         let place = tempfile::tempdir().unwrap();
         let runtime = place.path().join("runtime");
         let mut watch = DiskWatch::below(&runtime);
-        let (disk, _) = watch.look();
+        let (disk, _) = watch.look(false);
         assert!(disk.fault.as_deref().is_some_and(|why| why.contains("No such file")), "{disk:?}");
         let problem = disk.problem(place.path()).unwrap();
         assert!(problem.message.contains("nothing can be written"), "{problem:?}");
         fs::create_dir(&runtime).unwrap();
-        watch.looked = None;
-        let (disk, mended) = watch.look();
+        let (disk, mended) = watch.look(true);
         assert!(mended);
         assert_eq!(disk.problem(place.path()), None);
     }

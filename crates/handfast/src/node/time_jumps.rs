@@ -195,10 +195,11 @@ fn whole(at: Timestamp) -> Timestamp {
 }
 
 fn spoken(by: Duration) -> String {
+    // Rounded: between two readings a little time passes.
     match by.as_secs() {
         seconds @ 0..=119 => format!("{seconds} s"),
-        seconds @ 120..=7_199 => format!("{} min", seconds / 60),
-        seconds => format!("{} h", seconds / 3_600),
+        seconds @ 120..=7_169 => format!("{} min", (seconds + 30) / 60),
+        seconds => format!("{} h", (seconds + 1_800) / 3_600),
     }
 }
 

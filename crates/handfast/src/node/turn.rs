@@ -6,7 +6,7 @@ use std::time::Duration;
 use handfast_api::grants::GrantServerError;
 use handfast_api::resources::{ResourceFault, Resources, declared};
 use handfast_api::status::{ProblemSeverity, ProblemView};
-use handfast_authority::{Declared, RenewNowError, Report, Selection};
+use handfast_authority::{CredentialFacts, Declared, RenewNowError, Report, Selection};
 use handfast_network::{Clock, Network, Plan, Settings};
 use jiff::Timestamp;
 
@@ -98,12 +98,19 @@ impl Core {
     ) -> Result<Report, RenewNowError> {
         let core = Arc::clone(self);
         let work = tokio::task::spawn_blocking(move || {
-            core.look_at_disk();
+            core.look_at_disk(false);
             let now = clock::now();
-            match selection {
+            let report = match selection {
                 Some(selection) => core.authority().renew_now(&wanted, &selection, now),
                 None => Ok(core.authority().reconcile(&wanted, now)),
+            }?;
+            let has_failed = |facts: &CredentialFacts| {
+                facts.failure.as_ref().is_some_and(|failure| failure.last >= now)
+            };
+            if report.credentials.iter().any(has_failed) {
+                core.look_at_disk(true);
             }
+            Ok(report)
         });
         match work.await {
             Ok(report) => report,

@@ -121,18 +121,18 @@ impl Facts {
 impl HomeFacts {
     fn of(paths: &HomePaths) -> Self {
         let mut facts = Self { root: paths.root.clone(), ..Self::default() };
-        if let Err(error) = fs::read_dir(&paths.root).and_then(|_| fs::read_dir(&paths.runtime)) {
+        // Before the first start there is nothing but what the user declared.
+        let kept = if paths.runtime.exists() { &paths.runtime } else { &paths.root };
+        if let Err(error) = fs::read_dir(&paths.root).and_then(|_| fs::read_dir(kept)) {
             facts.unreadable = Some(error.to_string());
             return facts;
         }
         let access = rustix::fs::Access::READ_OK
             | rustix::fs::Access::WRITE_OK
             | rustix::fs::Access::EXEC_OK;
-        facts.unwritable =
-            rustix::fs::access(&paths.runtime, access).err().map(|error| error.to_string());
-        facts.free = rustix::fs::statvfs(&paths.runtime)
-            .ok()
-            .map(|stat| stat.f_bavail.saturating_mul(stat.f_frsize));
+        facts.unwritable = rustix::fs::access(kept, access).err().map(|error| error.to_string());
+        facts.free =
+            rustix::fs::statvfs(kept).ok().map(|stat| stat.f_bavail.saturating_mul(stat.f_frsize));
         facts.look_for_loose(&paths.root, paths);
         facts.loose.sort();
         let (resources, faults) = Resources::load(&paths.input_resources);
