@@ -5,7 +5,7 @@
 //! them from a thread that may.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use handfast_pki::{CertificateId, Credential, Entropy, KeyAlgorithm, Name, SystemEntropy};
 use handfast_store::{AuditRow, CredentialStore, Ledger, StoreError};
@@ -20,7 +20,8 @@ use crate::report::Tally;
 /// Decides and signs for one site, on a credential store `S` and a ledger `L`.
 ///
 /// All methods take `&self` and may be called from several threads. Reconciling and completing
-/// enrolments happen one at a time, so does signing for others; the two do not wait for each other.
+/// enrolments happen one at a time; so does signing for any one other site, and none of it happens
+/// while something is revoked. Signing for different sites goes on side by side.
 pub struct Authority<S, L> {
     pub(crate) store: Arc<S>,
     pub(crate) ledger: Arc<L>,
@@ -32,7 +33,9 @@ pub struct Authority<S, L> {
     pub(crate) entropy: Mutex<Box<dyn Entropy + Send>>,
     pub(crate) ready: ReadyIssuers,
     reconciling: Mutex<()>,
-    signing: Mutex<()>,
+    signing: RwLock<()>,
+    /// One of these is held while something is signed for a site; which, its name says.
+    turns: [Mutex<()>; TURNS],
 }
 
 /// Since when a certificate is revoked, if it is, whoever revoked it.
@@ -88,7 +91,8 @@ impl<S: CredentialStore, L: Ledger> Authority<S, L> {
             entropy: Mutex::new(Box::new(SystemEntropy)),
             ready: ReadyIssuers::default(),
             reconciling: Mutex::new(()),
-            signing: Mutex::new(()),
+            signing: RwLock::new(()),
+            turns: [const { Mutex::new(()) }; TURNS],
         }
     }
 
@@ -172,8 +176,19 @@ impl<S: CredentialStore, L: Ledger> Authority<S, L> {
         lock(&self.reconciling)
     }
 
-    pub(crate) fn signing(&self) -> MutexGuard<'_, ()> {
-        lock(&self.signing)
+    /// While this is held, nothing is signed for others.
+    pub(crate) fn signing(&self) -> RwLockWriteGuard<'_, ()> {
+        self.signing.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// While this is held, nobody else signs for this site, and nothing is revoked.
+    pub(crate) fn signing_for(&self, site: &Name) -> (RwLockReadGuard<'_, ()>, MutexGuard<'_, ()>) {
+        let signing = self.signing.read().unwrap_or_else(PoisonError::into_inner);
+        let sum = site
+            .as_str()
+            .bytes()
+            .fold(0_usize, |sum, byte| sum.wrapping_mul(31).wrapping_add(usize::from(byte)));
+        (signing, lock(&self.turns[sum % TURNS]))
     }
 
     /// Counts a failure against a credential, for the back-off and the report.
@@ -226,3 +241,6 @@ pub(crate) fn own_audit(action: &str, key: &Key, detail: String, now: Timestamp)
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+/// Sites of different names rarely wait for each other.
+const TURNS: usize = 64;

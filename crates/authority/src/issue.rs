@@ -237,7 +237,7 @@ impl ReadyIssuers {
 }
 
 /// Randomness that is locked only while it is drawn, not while somebody signs with it.
-struct Shared<'a>(&'a Mutex<Box<dyn Entropy + Send>>);
+pub(crate) struct Shared<'a>(pub(crate) &'a Mutex<Box<dyn Entropy + Send>>);
 
 impl Entropy for Shared<'_> {
     fn fill(&mut self, out: &mut [u8]) {

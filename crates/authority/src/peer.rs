@@ -13,6 +13,7 @@ use jiff::Timestamp;
 
 use crate::authority::Authority;
 use crate::declared::Declared;
+use crate::issue::Shared;
 use crate::making::{Making, MakingError, key_digest};
 use crate::redeem::read_request;
 use crate::schedule;
@@ -122,7 +123,9 @@ impl<S: CredentialStore, L: Ledger> Authority<S, L> {
         now: Timestamp,
     ) -> Result<Renewed, RenewRefusal> {
         let csr = read_request(csr)?;
-        let _turn = self.signing();
+        let stranger = || RenewRefusal::NotEnrolled { identity: peer.clone() };
+        let site = peer.name().ok_or_else(stranger)?;
+        let _turn = self.signing_for(&site);
         let (declared, authority) = self.site_issuer()?;
         let enrolment = self.peer_enrolment(&declared, peer, now)?;
         if let Some(at) = self.revoked_key(&enrolment, csr.spki_der())? {
@@ -150,7 +153,7 @@ impl<S: CredentialStore, L: Ledger> Authority<S, L> {
             now,
             distribution: declared.distribution.as_deref(),
         };
-        let made = making.sign(csr.spki_der(), &mut **self.entropy())?;
+        let made = making.sign(csr.spki_der(), &mut Shared(&self.entropy))?;
         self.ledger.record_issued(
             &made.issued,
             &AuditRow {

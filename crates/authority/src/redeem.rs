@@ -17,6 +17,7 @@ use zeroize::Zeroizing;
 
 use crate::authority::Authority;
 use crate::declared::Declared;
+use crate::issue::Shared;
 use crate::making::{Making, MakingError, key_digest};
 
 /// What a redeemer sends.
@@ -128,7 +129,7 @@ impl<S: CredentialStore, L: Ledger> Authority<S, L> {
         let grant_id: Name = request.grant.parse().map_err(|_| RedeemRefusal::Unknown)?;
         let csr = read_request(&request.csr)?;
         let site: Name = request.site.parse()?;
-        let _turn = self.signing();
+        let _turn = self.signing_for(&site);
         let (declared, authority) = self.site_issuer()?;
         let enrolled = self.enrolment(&declared, &site, now)?;
         let revoked = self.enrolment_ended(&declared, &site)?;
@@ -145,7 +146,8 @@ impl<S: CredentialStore, L: Ledger> Authority<S, L> {
             Admission { declared: &declared, authority: &authority, enrolled, revoked, now };
         let outcome = self.ledger.redeem(&redemption, &mut |grant| {
             let identity = admission.admit(grant, &site)?;
-            let mut bundle = admission.sign(grant, identity, &site, &csr, &mut **self.entropy())?;
+            let mut bundle =
+                admission.sign(grant, identity, &site, &csr, &mut Shared(&self.entropy))?;
             bundle.context = context(grant);
             Ok(bundle)
         })?;

@@ -19,6 +19,7 @@ use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::str::FromStr;
+use std::time::{Duration, Instant};
 
 use aws_lc_rs::digest;
 use handfast_pki::{Name, TrustDomain};
@@ -101,7 +102,7 @@ impl Entry {
         })
     }
 
-    /// Whether it must be on disk before anybody is told.
+    /// Whether it is of the kind that must not wait to be on disk.
     fn is_urgent(&self) -> bool {
         matches!(self, Self::Ended(..) | Self::Revoked(_))
     }
@@ -111,6 +112,7 @@ impl Entry {
 #[derive(Debug)]
 pub(crate) struct Journal {
     file: File,
+    synced: Option<Instant>,
 }
 
 impl Journal {
@@ -124,12 +126,13 @@ impl Journal {
                 .mode(FILE_MODE)
                 .open(path)?;
             cut_unfinished(&mut file)?;
-            Ok(Self { file })
+            Ok(Self { file, synced: None })
         };
         open().map_err(|source| FileError::new("open", path, source))
     }
 
-    /// Adds facts; revocations are on disk when this returns.
+    /// Adds facts. Revocations are synced at once, in a storm of them once in [`SYNC`]: the ledger has
+    /// them already, and what a power cut takes from here is added again when it is opened.
     pub(crate) fn add(&mut self, entries: &[Entry]) -> io::Result<()> {
         if entries.is_empty() {
             return Ok(());
@@ -140,7 +143,19 @@ impl Journal {
             text.push('\n');
         }
         self.file.write_all(text.as_bytes())?;
-        if entries.iter().any(Entry::is_urgent) { self.file.sync_data() } else { Ok(()) }
+        let due = self.synced.is_none_or(|synced| synced.elapsed() >= SYNC);
+        if due && entries.iter().any(Entry::is_urgent) {
+            self.file.sync_data()?;
+            self.synced = Some(Instant::now());
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Journal {
+    fn drop(&mut self) {
+        // What fails here is made up for when the ledger is opened.
+        drop(self.file.sync_data());
     }
 }
 
@@ -199,6 +214,8 @@ fn unknown<T: FromStr>(word: &str) -> Result<Option<T>, T::Err> {
     if word == "-" { Ok(None) } else { word.parse().map(Some) }
 }
 
+/// How long a revocation may wait while others are added.
+const SYNC: Duration = Duration::from_secs(1);
 /// The longest line there can be: a lineage of 255 and an identity of 2048 octets, and the rest.
 const LONGEST: u64 = 8192;
 

@@ -11,6 +11,7 @@
 
 mod atomic;
 mod audit;
+mod backup;
 mod credential;
 mod directory;
 mod error;
@@ -33,6 +34,9 @@ pub use audit::head::{AuditKey, AuditPublicKey, HeadError, SignedHead, TreeHead}
 pub use audit::merkle;
 pub use audit::verify::{Flaw, Verification, Verifier};
 pub use audit::{AuditFilter, AuditRange, AuditRow, RecordedAudit};
+pub use backup::{
+    BackedUp, BackupError, BackupRequest, RestoreRequest, Restored, back_up, restore,
+};
 pub use credential::{CredentialStore, Kind, RawPem, Revision, Source, Stored, StoredFault};
 pub use directory::{DirectoryStore, Stray};
 pub use error::{FileError, StoreError};

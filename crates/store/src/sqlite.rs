@@ -7,6 +7,7 @@ mod grants;
 mod group;
 mod issued;
 mod log;
+pub(crate) mod merge;
 mod redeem;
 mod revocations;
 mod rotations;
@@ -263,6 +264,19 @@ impl Ledger for SqliteLedger {
     fn audit_head(&self) -> Result<Option<SignedHead>, StoreError> {
         self.read(tree::newest)
     }
+}
+
+/// The newest bundle number of every trust domain.
+fn bundles(connection: &Connection) -> Result<Vec<(TrustDomain, u64)>, Failure> {
+    let mut statement = connection.prepare_cached("SELECT trust_domain, sequence FROM bundle")?;
+    let mut rows = statement.query([])?;
+    let mut found = Vec::new();
+    while let Some(row) = rows.next()? {
+        let domain: String = row.get(0)?;
+        let domain = domain.parse().map_err(|e| Failure::unreadable("trust_domain", e))?;
+        found.push((domain, row.get::<_, i64>(1)?.unsigned_abs()));
+    }
+    Ok(found)
 }
 
 /// SQLite would make the file with the umask's permissions; its log takes those of the file.

@@ -372,6 +372,11 @@ impl Verifier {
     }
 }
 
+/// What a restore's row says of the history that it left behind, for [`Verifier`] to find.
+pub(crate) fn says_left_behind(head: &SignedHead) -> String {
+    format!("{LEFT_BEHIND}{} {}", head.head.size, hex::encode(&head.head.root))
+}
+
 fn left_behind(row: &AuditRow) -> Option<(u64, Hash)> {
     let (_, said) = row.detail.split_once(LEFT_BEHIND)?;
     let mut words = said.split_ascii_whitespace();

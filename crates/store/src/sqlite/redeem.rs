@@ -2,6 +2,7 @@
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use handfast_pki::Name;
+use jiff::Timestamp;
 use rusqlite::{Connection, Row, params};
 
 use super::audit::{self, time};
@@ -60,6 +61,19 @@ pub(super) fn select(
     let mut found = Vec::new();
     while let Some(row) = rows.next()? {
         found.push(read(connection, row)?);
+    }
+    Ok(found)
+}
+
+/// When which grants were redeemed.
+pub(super) fn all_spent(connection: &Connection) -> Result<Vec<(Name, Timestamp)>, Failure> {
+    let mut statement = connection.prepare_cached("SELECT grant_id, at FROM redemption")?;
+    let mut rows = statement.query([])?;
+    let mut found = Vec::new();
+    while let Some(row) = rows.next()? {
+        let id: String = row.get(0)?;
+        let id = id.parse().map_err(|error| Failure::unreadable("grant_id", error))?;
+        found.push((id, time(row.get(1)?)?));
     }
     Ok(found)
 }

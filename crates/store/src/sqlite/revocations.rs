@@ -121,6 +121,15 @@ pub(super) fn next_crl_number(connection: &Connection, issuer: &[u8; 32]) -> Res
     Ok(next.unsigned_abs())
 }
 
+/// The newest number of every issuer's revocation lists.
+pub(super) fn crl_numbers(connection: &Connection) -> Result<Vec<([u8; 32], u64)>, Failure> {
+    let mut statement =
+        connection.prepare_cached("SELECT issuer_key_id, number FROM crl_number")?;
+    let rows =
+        statement.query_map([], |row| Ok((row.get(0)?, row.get::<_, i64>(1)?.unsigned_abs())))?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
+
 fn read(row: &Row<'_>) -> Result<RecordedRevocation, Failure> {
     let text = |column| row.get::<_, String>(column);
     let optional = |column| row.get::<_, Option<String>>(column);

@@ -1,6 +1,7 @@
 //! What makes the ledger's history hard to take back: the key that signs the heads of its audit log,
 //! and the two files beside it that know what was committed.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use handfast_pki::KeyError;
@@ -8,7 +9,7 @@ use jiff::Timestamp;
 use rusqlite::{Connection, TransactionBehavior};
 
 use super::failure::Failure;
-use super::{audit, revocations, tree};
+use super::{audit, redeem, revocations, tree};
 use crate::atomic::{FILE_MODE, read_bounded, write_atomic};
 use crate::audit::AuditRow;
 use crate::audit::head::{AuditKey, SignedHead, TreeHead};
@@ -145,36 +146,67 @@ impl Sealing {
 }
 
 /// What the journal knows.
+#[derive(Default)]
 struct Noted {
+    /// Whether there is anything in it.
+    anything: bool,
     /// The number of the newest revocation.
     newest: u64,
-    /// How many enrolments ended.
-    ended: std::collections::BTreeSet<String>,
+    ended: BTreeSet<String>,
+    bundles: BTreeMap<String, u64>,
+    lists: BTreeMap<[u8; 32], u64>,
 }
 
 impl Noted {
     fn read(path: &Path) -> Result<Self, Failure> {
-        let mut noted = Self { newest: 0, ended: std::collections::BTreeSet::new() };
-        journal::read(path, |entry| match entry {
-            Entry::Ended(lineage, _) => {
-                noted.ended.insert(lineage.to_string());
+        let mut noted = Self::default();
+        journal::read(path, |entry| {
+            noted.anything = true;
+            match entry {
+                Entry::Bundle(domain, number) => {
+                    noted.bundles.insert(domain.to_string(), number);
+                }
+                Entry::Crl(issuer, number) => {
+                    noted.lists.insert(issuer, number);
+                }
+                Entry::Ended(lineage, _) => {
+                    noted.ended.insert(lineage.to_string());
+                }
+                Entry::Revoked(recorded) => noted.newest = noted.newest.max(recorded.sequence),
+                Entry::Spent(..) => {}
             }
-            Entry::Revoked(recorded) => noted.newest = noted.newest.max(recorded.sequence),
-            Entry::Bundle(..) | Entry::Crl(..) | Entry::Spent(..) => {}
         })?;
         Ok(noted)
     }
 
-    /// What the ledger knows and the journal does not: a process was killed in between.
+    /// What the ledger knows and the journal does not: a process was killed in between, or the
+    /// journal is new.
     fn missing(&self, connection: &Connection) -> Result<Vec<Entry>, Failure> {
-        let revoked = revocations::after(connection, self.newest, u32::MAX)?;
-        let ended = revocations::all_ended(connection)?;
-        let ended = ended.into_iter().filter(|(lineage, _)| !self.ended.contains(lineage.as_str()));
-        Ok(revoked
+        let mut missing: Vec<Entry> = revocations::after(connection, self.newest, u32::MAX)?
             .into_iter()
             .map(Entry::Revoked)
-            .chain(ended.map(|(lineage, at)| Entry::Ended(lineage, at)))
-            .collect())
+            .collect();
+        for (lineage, at) in revocations::all_ended(connection)? {
+            if !self.ended.contains(lineage.as_str()) {
+                missing.push(Entry::Ended(lineage, at));
+            }
+        }
+        for (domain, number) in super::bundles(connection)? {
+            if self.bundles.get(domain.as_str()).is_none_or(|noted| *noted < number) {
+                missing.push(Entry::Bundle(domain, number));
+            }
+        }
+        for (issuer, number) in revocations::crl_numbers(connection)? {
+            if self.lists.get(&issuer).is_none_or(|noted| *noted < number) {
+                missing.push(Entry::Crl(issuer, number));
+            }
+        }
+        if !self.anything {
+            missing.extend(
+                redeem::all_spent(connection)?.into_iter().map(|(id, at)| Entry::Spent(id, at)),
+            );
+        }
+        Ok(missing)
     }
 }
 

@@ -3,6 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "what cannot be unwrapped here is a failed test")]
 
+mod backup;
 mod child;
 mod crash;
 mod credentials;
