@@ -14,6 +14,8 @@
 //! | `GET /v1/openapi.json` | the description of all of this |
 //! | `POST /v1/tokens` | [`IssueToken`] -> [`IssuedToken`] |
 //! | `POST /v1/redemptions` | [`RedeemToken`] -> [`RedeemedToken`] |
+//! | `GET /v1/revocations` | list of [`RevokedCertificate`] |
+//! | `POST /v1/revocations` | [`Revoke`] -> [`Revoked`] |
 //! | `POST /v1/renewals` | [`Renew`] -> [`Renewals`] |
 //! | `POST /v1/approvals` | [`Approve`] -> [`Approved`] |
 //!
@@ -30,6 +32,7 @@ mod message;
 mod node;
 mod policy;
 mod port;
+mod revoke;
 mod router;
 mod routes;
 mod schema;
@@ -46,6 +49,7 @@ pub use message::{
 pub use node::{Node, Permit};
 pub use policy::{PolicyListing, PolicyVerdict, PolicyView, TestPolicy};
 pub use port::{ADMIN_ALPN, AdminPort, AdminPortError};
+pub use revoke::{Revoke, Revoked, RevokedCertificate};
 pub use router::{list, router};
 pub use routes::Route;
 pub(crate) use routes::json_fault;

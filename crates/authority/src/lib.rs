@@ -18,6 +18,7 @@ mod declared;
 mod desired;
 mod enrol;
 mod grant;
+mod heard;
 mod inspect;
 mod issue;
 mod keyring;
@@ -43,6 +44,7 @@ pub use declared::{Declared, DeclaredAccess, DeclaredLink, DeclaredService, Reso
 pub use desired::{DesiredCredential, NameConflict, SignedBy, conflicts, desired};
 pub use enrol::{EnrolmentAnswer, EnrolmentError};
 pub use grant::{Code, GrantError, GrantOptions};
+pub use heard::HeardRevocation;
 pub use issue::{IssueFor, IssueRefusal, IssuedFor, PolicyViolation};
 pub use keyring::{KeyPlace, KeySecrets, Tokens};
 pub use lifetimes::{LEAVES_PER_CA, Lifetimes, LifetimesError, parse_duration};

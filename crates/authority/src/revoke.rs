@@ -146,6 +146,8 @@ impl<S: CredentialStore, L: Ledger> Authority<S, L> {
         request: &RevokeRequest,
         now: Timestamp,
     ) -> Result<RevokedNow, RevokeError> {
+        // What the ledger keeps; the answer says the same today and tomorrow.
+        let now = Timestamp::from_microsecond(now.as_microsecond()).unwrap_or(now);
         // Nothing is renewed for others meanwhile: what is signed later finds its enrolment ended.
         let _turn = self.signing();
         let meant = self.meant(&request.what, now)?;

@@ -17,6 +17,7 @@ mod notifying;
 mod peers;
 mod plan;
 mod redeem;
+mod revocations;
 mod signals;
 mod time_jumps;
 mod tokens;

@@ -43,6 +43,7 @@ mod plan;
 mod records;
 mod revocations;
 mod route;
+mod statement;
 mod status;
 mod window;
 mod worker;
@@ -52,6 +53,10 @@ pub use handfast_proto::link::v1 as wire;
 pub use network::{Clock, Network, Settings};
 pub use plan::{ConnectorPlan, LinkAccess, LinkPlan, ListenerPlan, Plan};
 pub use revocations::{Position, RevocationFeed, Told};
+pub use statement::{
+    Believed, STATED, StatedRevocation, StatementError, believe_revocations, decode_statement,
+    encode_statement, read_revocations, state_revocations,
+};
 pub use status::{
     AccessStatus, ConnectorStatus, Direction, HandshakeCounts, LinkState, LinkStatus,
     ListenerStatus, NetworkStatus, Refusal, RevocationStatus, SiteRevocations, Traffic,

@@ -29,8 +29,8 @@ pub struct Told {
     /// The revocations recorded because of it, by the numbers under which this node recorded them, in
     /// order; at least one.
     pub recorded: Vec<(u64, CertificateId)>,
-    /// The statement, to be passed on.
-    pub statement: SignedRevocations,
+    /// The statement, to be passed on; nothing if all it is about has expired.
+    pub statement: Option<SignedRevocations>,
 }
 
 /// The node's own count. Clones are the same one.
@@ -70,7 +70,7 @@ impl RevocationFeed {
                 text.extend_from_slice(certificate.serial.as_bytes());
                 feed.digests.push((number, Fingerprint::of(&text).0));
             }
-            feed.statements.push((last, Arc::new(statement)));
+            feed.statements.extend(statement.map(|statement| (last, Arc::new(statement))));
         }
     }
 
@@ -180,7 +180,7 @@ mod tests {
         };
         Told {
             recorded: numbers.iter().map(|number| (*number, id(number))).collect(),
-            statement: SignedRevocations { revoked: vec![7; size], ..Default::default() },
+            statement: Some(SignedRevocations { revoked: vec![7; size], ..Default::default() }),
         }
     }
 

@@ -11,7 +11,7 @@ use crate::grant::{
     Grant, GrantRecord, IssuedBundle, RedeemOutcome, RedeemedRecord, Redemption, RefusalReason,
 };
 use crate::issued::{Issued, IssuedFilter, Lineage, RecordedIssued};
-use crate::revocation::{RecordedRevocation, Revocation};
+use crate::revocation::{RecordedRevocation, RecordedStatement, Revocation};
 
 /// The durable record. Everything is on disk when a method returns, and a method that fails has
 /// changed nothing. Methods block: call them from a thread that may.
@@ -84,6 +84,23 @@ pub trait Ledger: Send + Sync + 'static {
         lineages: &[Lineage],
         audit: &AuditRow,
     ) -> Result<u64, StoreError>;
+
+    /// As [`revoke`](Self::revoke), together with the signed statement of another authority that says
+    /// so, in a form of the caller's own.
+    fn keep_statement(
+        &self,
+        statement: &[u8],
+        certificates: &[Revocation],
+        lineages: &[Lineage],
+        audit: &AuditRow,
+    ) -> Result<u64, StoreError>;
+
+    /// Statements kept after number `number`, in order, at most `limit` of them.
+    fn statements_after(
+        &self,
+        number: u64,
+        limit: u32,
+    ) -> Result<Vec<RecordedStatement>, StoreError>;
 
     /// The revocation of one certificate, if it is revoked.
     fn revocation(

@@ -47,6 +47,6 @@ pub use grant::{
 pub use home::{Home, HomeError, HomePaths};
 pub use issued::{Issued, IssuedFilter, Lineage, LineageError, RecordedIssued};
 pub use ledger::Ledger;
-pub use revocation::{RecordedRevocation, Revocation};
+pub use revocation::{RecordedRevocation, RecordedStatement, Revocation};
 pub use sqlite::{AuditLog, SqliteLedger};
 pub use watch::{ContentWatch, WatchSettings};

@@ -32,3 +32,12 @@ pub struct RecordedRevocation {
     /// The revocation.
     pub revocation: Revocation,
 }
+
+/// Another authority's statement as it was kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RecordedStatement {
+    /// Its number: they count upwards from 1 and no number is used twice.
+    pub number: u64,
+    /// The statement, as it was given.
+    pub statement: Vec<u8>,
+}

@@ -37,7 +37,7 @@ use crate::grant::{
 use crate::issued::{Issued, IssuedFilter, Lineage, RecordedIssued};
 use crate::journal::Entry;
 use crate::ledger::Ledger;
-use crate::revocation::{RecordedRevocation, Revocation};
+use crate::revocation::{RecordedRevocation, RecordedStatement, Revocation};
 use failure::Failure;
 use group::{Group, Writing};
 pub use log::AuditLog;
@@ -206,6 +206,34 @@ impl Ledger for SqliteLedger {
             audit::insert(writing, row)?;
             revocations::newest(writing)
         })
+    }
+
+    fn keep_statement(
+        &self,
+        statement: &[u8],
+        certificates: &[Revocation],
+        lineages: &[Lineage],
+        row: &AuditRow,
+    ) -> Result<u64, StoreError> {
+        self.write(|transaction| {
+            revocations::keep_statement(transaction, statement)?;
+            for revocation in certificates {
+                revocations::insert(transaction, revocation)?;
+            }
+            for lineage in lineages {
+                revocations::end_lineage(transaction, lineage, row.at)?;
+            }
+            audit::insert(transaction, row)?;
+            revocations::newest(transaction)
+        })
+    }
+
+    fn statements_after(
+        &self,
+        number: u64,
+        limit: u32,
+    ) -> Result<Vec<RecordedStatement>, StoreError> {
+        self.read(|transaction| revocations::statements_after(transaction, number, limit))
     }
 
     fn revocation(

@@ -16,6 +16,7 @@ use tokio::time::timeout;
 use super::message::{
     IssueToken, IssuedToken, RedeemToken, RedeemedToken, Refusal, Renew, Renewals,
 };
+use super::revoke::{Revoke, Revoked, RevokedCertificate};
 use super::socket::LONGEST_PATH;
 use crate::exchange::exchange;
 use crate::status::{
@@ -91,6 +92,16 @@ impl Client {
     /// Renews credentials now.
     pub async fn renew(&self, request: &Renew) -> Result<Renewals, ClientError> {
         self.act("/v1/renewals", request).await
+    }
+
+    /// Everything that the node knows to be revoked.
+    pub async fn revocations(&self) -> Result<Vec<RevokedCertificate>, ClientError> {
+        self.read("/v1/revocations").await
+    }
+
+    /// Revokes certificates.
+    pub async fn revoke(&self, request: &Revoke) -> Result<Revoked, ClientError> {
+        self.act("/v1/revocations", request).await
     }
 
     async fn read<T: DeserializeOwned>(&self, path: &'static str) -> Result<T, ClientError> {

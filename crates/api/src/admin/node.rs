@@ -10,6 +10,7 @@ use super::message::{
     IssueToken, IssuedToken, RedeemToken, RedeemedToken, Refusal, Renew, Renewals,
 };
 use super::policy::{PolicyListing, PolicyVerdict, TestPolicy};
+use super::revoke::{Revoke, Revoked, RevokedCertificate};
 use crate::access::{Caller, Target};
 use crate::status::{
     ConnectorStatus, CredentialStatus, Faults, LinkStatus, ListenerStatus, NodeStatus,
@@ -94,6 +95,16 @@ pub trait Node: Send + Sync + 'static {
         caller: &Caller,
         request: Renew,
     ) -> impl Future<Output = Result<Renewals, Refusal>> + Send;
+
+    /// Everything that this node knows to be revoked and that has not expired, the newest first.
+    fn revocations(&self) -> impl Future<Output = Result<Vec<RevokedCertificate>, Refusal>> + Send;
+
+    /// Revokes certificates: returns when that is on disk and enforced on this node.
+    fn revoke(
+        &self,
+        caller: &Caller,
+        request: Revoke,
+    ) -> impl Future<Output = Result<Revoked, Refusal>> + Send;
 }
 
 /// What a caller is allowed.

@@ -17,6 +17,7 @@ use super::approval::{Approve, Approved, Held};
 use super::message::{IssueToken, RedeemToken, Refusal, RefusalCode, Renew};
 use super::node::{Node, Permit};
 use super::policy::TestPolicy;
+use super::revoke::Revoke;
 use super::routes::{Route, Routes, Served, answer, bytes, caller, parsed, refused};
 use crate::access::{Caller, Target};
 use crate::serve::Limits;
@@ -73,6 +74,14 @@ fn routes<N: Node>(node: Arc<N>, limits: Limits) -> Routes<N> {
             "/v1/renewals",
             Action::CredentialRenew,
             async |node: Arc<N>, caller: Caller, body: Renew| node.renew(&caller, body).await,
+        )
+        .get("/v1/revocations", Action::RevocationList, async |node: Arc<N>| {
+            node.revocations().await
+        })
+        .post(
+            "/v1/revocations",
+            Action::CertificateRevoke,
+            async |node: Arc<N>, caller: Caller, body: Revoke| node.revoke(&caller, body).await,
         )
         .get("/v1/status", Action::StatusRead, async |node: Arc<N>| Ok(node.status().await))
         .post(

@@ -10,7 +10,7 @@ use handfast_api::access::{Caller, Target};
 use handfast_api::admin::{
     Action, AdminSocket, Held, IssueToken, IssuedToken, Node, PendingApproval, Permit,
     PolicyListing, PolicyVerdict, RedeemToken, RedeemedToken, Refusal, RefusalCode, Renew, Renewal,
-    RenewalOutcome, Renewals, TestPolicy,
+    RenewalOutcome, Renewals, Revoke, Revoked, RevokedCertificate, TestPolicy,
 };
 use handfast_api::grants::{
     GrantLimits, GrantServer, Granter, LinkOffer, Problem, ProblemCode, RedemptionReply,
@@ -200,6 +200,14 @@ impl Node for FakeNode {
             message: None,
         });
         Ok(Renewals { renewals: renewals.collect() })
+    }
+
+    async fn revocations(&self) -> Result<Vec<RevokedCertificate>, Refusal> {
+        Ok(Vec::new())
+    }
+
+    async fn revoke(&self, _caller: &Caller, _request: Revoke) -> Result<Revoked, Refusal> {
+        Err(Refusal::new(RefusalCode::NotFound, "nothing was issued", "look"))
     }
 }
 

@@ -12,7 +12,7 @@ use handfast_pki::{Credential, Name, Serial, TrustDomain};
 use handfast_store::{
     AuditRange, AuditRow, CredentialStore, DirectoryStore, Grant, GrantRecord, Home, Issued,
     IssuedBundle, IssuedFilter, Kind, Ledger, Lineage, RecordedAudit, RecordedIssued,
-    RecordedRevocation, RedeemOutcome, RedeemedRecord, Redemption, RefusalReason, Revocation,
+    RecordedRevocation, RecordedStatement, RedeemOutcome, RedeemedRecord, Redemption, RefusalReason, Revocation,
     SignedHead, SqliteLedger, StoreError, WatchSettings,
 };
 use jiff::Timestamp;
@@ -98,6 +98,25 @@ impl Ledger for Bounded {
     ) -> Result<u64, StoreError> {
         self.room()?;
         self.ledger.revoke(certificates, lineages, audit)
+    }
+
+    fn keep_statement(
+        &self,
+        statement: &[u8],
+        certificates: &[Revocation],
+        lineages: &[Lineage],
+        audit: &AuditRow,
+    ) -> Result<u64, StoreError> {
+        self.room()?;
+        self.ledger.keep_statement(statement, certificates, lineages, audit)
+    }
+
+    fn statements_after(
+        &self,
+        number: u64,
+        limit: u32,
+    ) -> Result<Vec<RecordedStatement>, StoreError> {
+        self.ledger.statements_after(number, limit)
     }
 
     fn revocation(

@@ -1,5 +1,7 @@
 //! The node behind the admin API.
 
+mod revoke;
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -8,7 +10,7 @@ use handfast_api::access::{Caller, Target};
 use handfast_api::admin::{
     Action, Held, IssueToken, IssuedToken, Node, PendingApproval, Permit, PolicyListing,
     PolicyVerdict, RedeemToken, RedeemedToken, Refusal, RefusalCode, Renew, Renewal,
-    RenewalOutcome, Renewals, TestPolicy,
+    RenewalOutcome, Renewals, Revoke, Revoked, RevokedCertificate, TestPolicy,
 };
 use handfast_api::status::{
     ConnectorStatus, CredentialStatus, CredentialSummary, FaultView, Faults, LinkStatus,
@@ -254,6 +256,26 @@ impl Node for Admin {
             })
             .collect();
         Ok(Renewals { renewals })
+    }
+
+    async fn revocations(&self) -> Result<Vec<RevokedCertificate>, Refusal> {
+        let core = Arc::clone(&self.core);
+        tokio::task::spawn_blocking(move || revoke::list(&core)).await.unwrap_or_else(|_| {
+            Err(Refusal::new(RefusalCode::Internal, "the list was cut short", "try again"))
+        })
+    }
+
+    async fn revoke(&self, caller: &Caller, request: Revoke) -> Result<Revoked, Refusal> {
+        let (core, actor) = (Arc::clone(&self.core), caller.actor());
+        // Goes on when the caller hangs up: what is on disk must be enforced.
+        let work = async move { revoke::revoke(&core, &request, &actor).await };
+        tokio::spawn(work).await.unwrap_or_else(|_| {
+            Err(Refusal::new(
+                RefusalCode::Internal,
+                "the revocation was cut short",
+                "type it again: what was revoked already stays so",
+            ))
+        })
     }
 }
 

@@ -21,6 +21,7 @@ use super::grants::GrantPort;
 use super::notifying::{self, Notifiers};
 use super::plan::TlsCache;
 use super::redeem::Attempts;
+use super::revocations::Revoked;
 use super::time_jumps::TimeJumps;
 use crate::clock;
 
@@ -28,6 +29,8 @@ use crate::clock;
 pub(super) struct Core {
     pub(super) paths: HomePaths,
     authority: Authority<DirectoryStore, SqliteLedger>,
+    /// What is revoked.
+    pub(super) revoked: Revoked,
     /// Held through one turn: turns do not overlap.
     pub(super) turning: tokio::sync::Mutex<Turning>,
     state: Mutex<State>,
@@ -85,12 +88,20 @@ impl Core {
         let access = Access::new(&paths).map_err(|faults| {
             anyhow::anyhow!("the built-in policies are broken: {faults:?}; this is a bug")
         })?;
+        let revoked = Revoked::default();
+        let view = revoked.view.clone();
+        let authority = Authority::new(store, ledger, prove).with_revoked(move |id| {
+            view.is_revoked(&id.issuer_key_id, &id.serial).map(|info| info.at)
+        });
+        let tls = TlsCache::new(revoked.view.clone());
+        let turning = Turning { tls, ..Turning::default() };
         Ok(Self {
             access: Mutex::new(access),
-            authority: Authority::new(store, ledger, prove),
+            authority,
+            revoked,
             disk: Mutex::new(DiskWatch::below(&paths.runtime)),
             paths,
-            turning: tokio::sync::Mutex::default(),
+            turning: tokio::sync::Mutex::new(turning),
             state: Mutex::default(),
             nudge: Notify::new(),
             started: clock::now(),

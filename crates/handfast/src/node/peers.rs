@@ -38,8 +38,18 @@ impl Core {
 
     async fn answer(self: &Arc<Self>, request: PeerRequest) {
         let PeerRequest { peer, body, responder } = request;
-        let Body::CredentialRequest(CredentialRequest { csr_pem, .. }) = body else { return };
         let Some(identity) = peer.identity else { return };
+        let csr_pem = match body {
+            Body::CredentialRequest(CredentialRequest { csr_pem, .. }) => csr_pem,
+            Body::Revocations(message) => {
+                let Some(site) = identity.name() else { return };
+                if let Some(ack) = self.hear_revocations(site, message).await {
+                    responder.answer(Body::RevocationsAcknowledged(ack));
+                }
+                return;
+            }
+            _ => return,
+        };
         let core = Arc::clone(self);
         let asked = identity.clone();
         let work = tokio::task::spawn_blocking(move || {

@@ -12,15 +12,27 @@ use handfast_api::status::{ProblemSeverity, ProblemView};
 use handfast_authority::{Declared, Report};
 use handfast_network::{ConnectorPlan, LinkAccess, LinkPlan, ListenerPlan, Plan};
 use handfast_pki::{Credential, Host, Name};
-use handfast_tls::{ClientAuth, ClientOptions, Fault, ServerOptions, client_config, server_config};
+use handfast_tls::{
+    ClientAuth, ClientOptions, Fault, RevocationCheck, Revocations, ServerOptions, client_config,
+    server_config,
+};
 use rustls::{ClientConfig, ServerConfig};
 
 /// Configurations by credential.
 #[derive(Default)]
 pub(super) struct TlsCache {
+    /// What every verifier looks up.
+    revocations: Revocations,
     servers: BTreeMap<Name, (Arc<Credential>, Arc<ServerConfig>)>,
     grants: BTreeMap<Name, (Arc<Credential>, Arc<ServerConfig>)>,
     clients: BTreeMap<Name, (Arc<Credential>, Arc<ClientConfig>)>,
+}
+
+impl TlsCache {
+    /// Configurations whose verifiers look `revocations` up.
+    pub(super) fn new(revocations: Revocations) -> Self {
+        Self { revocations, ..Self::default() }
+    }
 }
 
 /// A plan and what could not be planned.
@@ -55,7 +67,9 @@ pub(super) fn plan(
             planned.unready.insert(link.name.clone(), why);
             continue;
         };
-        match cached(&mut cache.clients, credential, good, link_client) {
+        let check = RevocationCheck::by(cache.revocations.clone());
+        let build = |credential: &Credential| link_client(credential, check);
+        match cached(&mut cache.clients, credential, good, build) {
             Ok(tls) => planned.plan.links.push(LinkPlan {
                 name: link.name.clone(),
                 host: endpoint.host.to_string(),
@@ -133,8 +147,10 @@ fn plan_access(
             return;
         }
     };
+    let revocation = RevocationCheck::by(cache.revocations.clone());
     let link = cached(&mut cache.servers, name, good, |credential| {
-        server_config(credential, &ServerOptions::link(trust_domain.clone()))
+        let options = ServerOptions { revocation, ..ServerOptions::link(trust_domain.clone()) };
+        server_config(credential, &options)
     });
     let grants = cached(&mut cache.grants, name, good, |credential| {
         let options = ServerOptions {
@@ -174,10 +190,15 @@ fn bind_ip(host: Option<&Host>) -> Result<IpAddr, String> {
 }
 
 /// The other side has to be a site of the trust domain that our own link credential belongs to.
-fn link_client(credential: &Credential) -> Result<Arc<ClientConfig>, Fault> {
+fn link_client(
+    credential: &Credential,
+    revocation: RevocationCheck,
+) -> Result<Arc<ClientConfig>, Fault> {
     let identity = credential.leaf().spiffe_id().ok().flatten();
     let options = match identity {
-        Some(identity) => ClientOptions::link(identity.trust_domain().clone()),
+        Some(identity) => {
+            ClientOptions { revocation, ..ClientOptions::link(identity.trust_domain().clone()) }
+        }
         None => {
             return Err(Fault::new(
                 handfast_tls::FaultCode::NoIdentity,

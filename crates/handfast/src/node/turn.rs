@@ -8,6 +8,7 @@ use handfast_api::resources::{ResourceFault, Resources, declared};
 use handfast_api::status::{ProblemSeverity, ProblemView};
 use handfast_authority::{CredentialFacts, Declared, RenewNowError, Report, Selection};
 use handfast_network::{Clock, Network, Plan, Settings};
+use handfast_store::StoreError;
 use jiff::Timestamp;
 
 use super::core::{Core, Turning};
@@ -54,6 +55,15 @@ impl Core {
             state.next_wake = None;
             return Ok(Arc::new(empty_report()));
         };
+        if let Err(error) = self.catch_up_with_revocations().await {
+            tracing::error!(%error, "what is revoked cannot be read, so nothing is changed");
+            let mut state = self.state();
+            problems.push(unread_revocations(&error));
+            state.resources = resources;
+            state.problems = problems;
+            state.next_wake = Some(clock::now() + SOON);
+            return Ok(state.report.clone().unwrap_or_else(|| Arc::new(empty_report())));
+        }
         let report = self.reconcile(Arc::clone(&wanted), selection).await?;
         let report = Arc::new(report);
         self.announce(&report);
@@ -118,6 +128,15 @@ impl Core {
         }
     }
 
+    /// What was revoked since the last turn, by whomever, before anything is decided or opened.
+    async fn catch_up_with_revocations(self: &Arc<Self>) -> Result<(), StoreError> {
+        let core = Arc::clone(self);
+        match tokio::task::spawn_blocking(move || core.take_over_revocations()).await {
+            Ok(done) => done.map(drop),
+            Err(error) => std::panic::resume_unwind(error.into_panic()),
+        }
+    }
+
     /// Logs problems when they are news.
     fn announce(&self, report: &Report) {
         let known = self.state().report.clone();
@@ -148,7 +167,12 @@ impl Core {
         }
         if state.network.is_none() {
             let clock: Clock = Arc::new(clock::now);
-            match Network::start(plan.site.clone(), &Settings::new(clock)) {
+            let settings = Settings {
+                revocations: self.revoked.view.clone(),
+                feed: self.revoked.feed.clone(),
+                ..Settings::new(clock)
+            };
+            match Network::start(plan.site.clone(), &settings) {
                 Ok((network, requests)) => {
                     state.network = Some(Arc::new(network));
                     state.requests = Some(requests);
@@ -214,6 +238,19 @@ impl Core {
                 state.next_wake = Some(state.next_wake.map_or(again, |wake| wake.min(again)));
             }
         }
+    }
+}
+
+fn unread_revocations(error: &StoreError) -> ProblemView {
+    ProblemView {
+        severity: ProblemSeverity::Error,
+        subject: "ledger".to_owned(),
+        file: None,
+        line: None,
+        message: format!("what is revoked cannot be read: {error}"),
+        remedy:
+            "look for a full or failing disk under the node's home; it is tried again by itself"
+                .to_owned(),
     }
 }
 

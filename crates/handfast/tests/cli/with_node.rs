@@ -6,7 +6,7 @@ use handfast_api::access::{Caller, Target};
 use handfast_api::admin::{
     Action, AdminSocket, Held, IssueToken, IssuedToken, Node, PendingApproval, Permit,
     PolicyListing, PolicyVerdict, RedeemToken, RedeemedToken, Refusal, RefusalCode, Renew, Renewal,
-    RenewalOutcome, Renewals, TestPolicy,
+    RenewalOutcome, Renewals, Revoke, Revoked, RevokedCertificate, TestPolicy,
 };
 use handfast_api::secret::Secret;
 use handfast_api::status::{
@@ -121,6 +121,14 @@ impl Node for Stub {
 
     async fn renew(&self, _caller: &Caller, _request: Renew) -> Result<Renewals, Refusal> {
         Ok(self.renewals.clone())
+    }
+
+    async fn revocations(&self) -> Result<Vec<RevokedCertificate>, Refusal> {
+        Ok(Vec::new())
+    }
+
+    async fn revoke(&self, _caller: &Caller, _request: Revoke) -> Result<Revoked, Refusal> {
+        Err(Refusal::new(RefusalCode::NotFound, "nothing was issued", "look"))
     }
 }
 

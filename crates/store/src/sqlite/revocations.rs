@@ -7,7 +7,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use super::audit::time;
 use super::failure::Failure;
 use crate::issued::Lineage;
-use crate::revocation::{RecordedRevocation, Revocation};
+use crate::revocation::{RecordedRevocation, RecordedStatement, Revocation};
 
 /// Adds a revocation and returns its number, or nothing if the certificate is revoked already: the
 /// first time and reason stay.
@@ -106,6 +106,42 @@ pub(super) fn all_ended(connection: &Connection) -> Result<Vec<(Lineage, Timesta
         let lineage = lineage.parse().map_err(|e| Failure::unreadable("lineage", e))?;
         found.push((lineage, time(row.get(1)?)?));
     }
+    Ok(found)
+}
+
+/// Adds another authority's statement, unless it is there.
+pub(super) fn keep_statement(
+    connection: &Connection,
+    statement: &[u8],
+) -> Result<(), Failure> {
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, statement);
+    connection
+        .prepare_cached(
+            "INSERT INTO revocation_statement (digest, statement) VALUES (?1, ?2)
+             ON CONFLICT (digest) DO NOTHING",
+        )?
+        .execute(params![digest.as_ref(), statement])?;
+    Ok(())
+}
+
+pub(super) fn statements_after(
+    connection: &Connection,
+    number: u64,
+    limit: u32,
+) -> Result<Vec<RecordedStatement>, Failure> {
+    let number = i64::try_from(number).unwrap_or(i64::MAX);
+    let found = connection
+        .prepare_cached(
+            "SELECT number, statement FROM revocation_statement WHERE number > ?1
+             ORDER BY number LIMIT ?2",
+        )?
+        .query_map(params![number, limit], |row| {
+            Ok(RecordedStatement {
+                number: row.get::<_, i64>(0)?.unsigned_abs(),
+                statement: row.get(1)?,
+            })
+        })?
+        .collect::<Result<_, _>>()?;
     Ok(found)
 }
 

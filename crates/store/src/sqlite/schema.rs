@@ -284,4 +284,16 @@ CREATE TRIGGER crl_number_counts BEFORE UPDATE ON crl_number
 WHEN NEW.number <= OLD.number OR NEW.issuer_key_id <> OLD.issuer_key_id
 BEGIN SELECT RAISE(ABORT, 'CRL numbers only go up'); END;
 ",
+    "
+CREATE TABLE revocation_statement (
+    number    INTEGER PRIMARY KEY AUTOINCREMENT,
+    digest    BLOB NOT NULL UNIQUE CHECK (length(digest) = 32),
+    statement BLOB NOT NULL
+) STRICT;
+
+CREATE TRIGGER revocation_statement_keeps BEFORE DELETE ON revocation_statement
+BEGIN SELECT RAISE(ABORT, 'statements of revocation are never removed'); END;
+CREATE TRIGGER revocation_statement_stays BEFORE UPDATE ON revocation_statement
+BEGIN SELECT RAISE(ABORT, 'statements of revocation are never changed'); END;
+",
 ];

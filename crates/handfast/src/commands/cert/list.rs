@@ -12,8 +12,22 @@ use crate::commands::{Context, words};
 use crate::node::view;
 use crate::output::Page;
 
+/// Arguments of `handfast cert list`.
+#[derive(clap::Args, Debug)]
+pub(crate) struct Arguments {
+    /// What is revoked instead, as far as this node knows, its own credentials or not; needs a running node
+    #[arg(long)]
+    revoked: bool,
+}
+
 /// Prints the list.
-pub(super) async fn run(context: &Context) -> anyhow::Result<()> {
+pub(super) async fn run(arguments: &Arguments, context: &Context) -> anyhow::Result<()> {
+    if arguments.revoked {
+        let revoked = context.client().revocations().await?;
+        return context.output.show(&revoked, |page| {
+            super::revoke::table(page, &revoked, "Nothing that is valid otherwise is revoked.");
+        });
+    }
     let credentials = match context.client().credentials().await {
         Err(ClientError::NoNode { .. }) => from_files(context)?,
         answer => answer?,

@@ -1,0 +1,76 @@
+//! Bodies of the calls about revocation.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::access::{About, Target};
+
+/// `POST /v1/revocations`: exactly one of `serial`, `identity` and `name`.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Revoke {
+    /// One certificate, by its serial number in hex.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub serial: Option<String>,
+    /// Everything of an identity, and its enrolment: a SPIFFE ID.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub identity: Option<String>,
+    /// Everything of a credential of this home or, if there is none, issued under this name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Why, in the words of RFC 5280: `key-compromise`.
+    pub reason: String,
+    /// Why, for the audit log.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
+}
+
+impl About for Revoke {
+    fn about(&self) -> Vec<Target> {
+        let serial = self.serial.clone().map(Target::Serial);
+        let identity = self.identity.clone().map(Target::Identity);
+        let name = self.name.clone().map(Target::Credential);
+        let targets: Vec<Target> = serial.into_iter().chain(identity).chain(name).collect();
+        // Refused later; nobody is asked about nothing.
+        if targets.is_empty() { vec![Target::Site] } else { targets }
+    }
+}
+
+/// The answer to [`Revoke`]: on disk, and enforced on this node.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Revoked {
+    /// The certificates, the newest first.
+    pub certificates: Vec<RevokedCertificate>,
+    /// How many enrolments ended with it: nothing is renewed under them any more.
+    pub enrolments_ended: usize,
+    /// How many connections of this node were cut.
+    pub connections_cut: usize,
+    /// The number of the newest revocation of this node.
+    pub sequence: u64,
+    /// Sites that are linked now, and are being told.
+    pub sites_told: Vec<String>,
+}
+
+/// A certificate that is revoked.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RevokedCertificate {
+    /// Serial number in hex.
+    pub serial: String,
+    /// SHA-256 of the issuer's public key, in hex.
+    pub issuer_key_id: String,
+    /// The identity it proved, if that is known.
+    pub identity: Option<String>,
+    /// Why.
+    pub reason: String,
+    /// Since when.
+    pub at: Timestamp,
+    /// When it expires, if that is known.
+    pub not_after: Option<Timestamp>,
+    /// Whether it was revoked before the call; always so in a list.
+    pub already: bool,
+}

@@ -1,0 +1,111 @@
+//! `handfast cert revoke`: nobody accepts it any more, here at once and elsewhere within a second.
+
+use std::io::{BufRead as _, IsTerminal as _};
+
+use handfast_api::admin::{Revoke, Revoked, RevokedCertificate};
+use handfast_pki::{RevocationReason, Serial, SpiffeId};
+
+use crate::clock;
+use crate::commands::{Context, words};
+use crate::exit::Exit;
+use crate::failure::Failure;
+use crate::output::Page;
+
+/// Arguments of `handfast cert revoke`.
+#[derive(clap::Args, Debug)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    what: What,
+    /// Why: key-compromise, ca-compromise, affiliation-changed, superseded, cessation-of-operation, privilege-withdrawn or unspecified
+    #[arg(long, value_name = "REASON")]
+    reason: RevocationReason,
+    /// Words for the audit log
+    #[arg(long, value_name = "TEXT")]
+    note: Option<String>,
+    /// Do not ask
+    #[arg(long)]
+    yes: bool,
+}
+
+/// What to revoke.
+#[derive(clap::Args, Debug)]
+#[group(required = true, multiple = false)]
+struct What {
+    /// One certificate, by its serial number in hex
+    #[arg(long, value_name = "SERIAL")]
+    serial: Option<Serial>,
+    /// Everything of an identity, and its enrolment: nothing is renewed under it any more
+    #[arg(long, value_name = "SPIFFE ID")]
+    identity: Option<SpiffeId>,
+    /// Everything of a credential of this home or, if there is none, issued under this name, such as a site's
+    #[arg(long, value_name = "NAME")]
+    name: Option<String>,
+}
+
+/// Revokes, and says what was revoked and what that did.
+pub(super) async fn run(arguments: Arguments, context: &Context) -> anyhow::Result<()> {
+    let Arguments { what, reason, note, yes } = arguments;
+    let request = Revoke {
+        serial: what.serial.as_ref().map(ToString::to_string),
+        identity: what.identity.as_ref().map(ToString::to_string),
+        name: what.name,
+        reason: reason.to_string(),
+        note,
+    };
+    if !yes && context.output.is_interactive() && std::io::stdin().is_terminal() {
+        confirm(&request, context)?;
+    }
+    let revoked = context.client().revoke(&request).await?;
+    context.output.show(&revoked, |page| draw(page, &revoked))
+}
+
+/// There is no way back, so a person is asked once.
+fn confirm(request: &Revoke, context: &Context) -> anyhow::Result<()> {
+    let what = [&request.serial, &request.identity, &request.name];
+    let what = what.into_iter().flatten().next().cloned().unwrap_or_default();
+    context.output.say(&format!(
+        "Revoke {what} ({})? Its connections are cut, and this cannot be undone. Type yes:",
+        request.reason
+    ))?;
+    let mut answer = String::new();
+    std::io::stdin().lock().read_line(&mut answer)?;
+    if answer.trim() == "yes" {
+        return Ok(());
+    }
+    Err(Failure::new(Exit::Usage, "nothing was revoked")
+        .because("the question was not answered with yes")
+        .remedy("type yes, or give --yes")
+        .into())
+}
+
+fn draw(page: &mut Page, revoked: &Revoked) {
+    table(page, &revoked.certificates, "");
+    let new = revoked.certificates.iter().filter(|one| !one.already).count();
+    page.line(format!(
+        "{new} certificates revoked, {} enrolments ended, {} connections of this node cut.",
+        revoked.enrolments_ended, revoked.connections_cut
+    ));
+    if revoked.sites_told.is_empty() {
+        page.line("No site is linked now; each is told when it links.");
+    } else {
+        page.line(format!("Told: {}.", revoked.sites_told.join(", ")));
+    }
+}
+
+/// Revoked certificates as a table.
+pub(super) fn table(page: &mut Page, certificates: &[RevokedCertificate], empty: &str) {
+    let now = clock::now();
+    let rows: Vec<Vec<String>> = certificates
+        .iter()
+        .map(|one| {
+            vec![
+                one.serial.clone(),
+                one.identity.clone().unwrap_or_default(),
+                one.reason.clone(),
+                words::distance(one.at, now),
+                one.not_after.map(|end| words::distance(end, now)).unwrap_or_default(),
+            ]
+        })
+        .collect();
+    page.table(&["SERIAL", "IDENTITY", "REASON", "REVOKED", "EXPIRES"], &rows, empty);
+}

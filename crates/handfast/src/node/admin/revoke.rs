@@ -1,0 +1,131 @@
+//! Revocation by request: from the words of the admin API to the authority's, and back.
+
+use std::sync::Arc;
+
+use handfast_api::admin::{Refusal, RefusalCode, Revoke, Revoked, RevokedCertificate};
+use handfast_authority::{Revocable, RevokeError, RevokeRequest};
+use handfast_network::NetworkStatus;
+use handfast_pki::CertificateId;
+use handfast_store::{Ledger as _, RecordedRevocation};
+
+use crate::clock;
+use crate::node::core::Core;
+use crate::node::revocations::RevokedHere;
+
+/// Rows that are read at once, and most that are listed.
+const LISTED: usize = 100_000;
+const PAGE: u32 = 5_000;
+
+/// Revokes what is asked for.
+pub(super) async fn revoke(
+    core: &Arc<Core>,
+    request: &Revoke,
+    actor: &str,
+) -> Result<Revoked, Refusal> {
+    let what = what(request)?;
+    let reason = request.reason.parse().map_err(|error| invalid(&error))?;
+    let why = request.note.clone().unwrap_or_default();
+    let request = RevokeRequest { what, reason, actor: actor.to_owned(), why };
+    let RevokedHere { revoked, cut } =
+        core.revoke(request).await.map_err(|error| refusal(&error))?;
+    let network = {
+        let core = Arc::clone(core);
+        tokio::task::spawn_blocking(move || core.network_status()).await.unwrap_or_default()
+    };
+    tracing::warn!(certificates = revoked.certificates.len(), connections = cut, "revoked");
+    Ok(Revoked {
+        certificates: revoked
+            .certificates
+            .iter()
+            .map(|one| RevokedCertificate {
+                serial: one.issued.serial.to_string(),
+                issuer_key_id: one.id().issuer_hex(),
+                identity: one.issued.identity.as_ref().map(ToString::to_string),
+                reason: one.reason.to_string(),
+                at: one.at,
+                not_after: Some(one.issued.not_after),
+                already: one.already,
+            })
+            .collect(),
+        enrolments_ended: revoked.lineages.len(),
+        connections_cut: cut,
+        sequence: revoked.sequence,
+        sites_told: told(&network),
+    })
+}
+
+/// What this node knows to be revoked, the newest first; what has expired is left out.
+pub(super) fn list(core: &Core) -> Result<Vec<RevokedCertificate>, Refusal> {
+    let now = clock::now();
+    let mut found = Vec::new();
+    let mut after = 0;
+    loop {
+        let page = core.authority().ledger().revocations_after(after, PAGE).map_err(|error| {
+            Refusal::new(RefusalCode::Internal, error.to_string(), "look for a failing disk")
+        })?;
+        let Some(last) = page.last() else { break };
+        after = last.sequence;
+        found.extend(
+            page.iter()
+                .filter(|row| row.revocation.not_after.is_none_or(|end| end > now))
+                .map(shown),
+        );
+    }
+    found.reverse();
+    found.truncate(LISTED);
+    Ok(found)
+}
+
+fn shown(row: &RecordedRevocation) -> RevokedCertificate {
+    let revocation = &row.revocation;
+    let id = CertificateId {
+        issuer_key_id: revocation.issuer_key_id,
+        serial: revocation.serial.clone(),
+    };
+    RevokedCertificate {
+        serial: revocation.serial.to_string(),
+        issuer_key_id: id.issuer_hex(),
+        identity: revocation.identity.as_ref().map(ToString::to_string),
+        reason: revocation.reason.to_string(),
+        at: revocation.at,
+        not_after: revocation.not_after,
+        already: true,
+    }
+}
+
+/// The sites that are linked and listen to revocations.
+fn told(network: &NetworkStatus) -> Vec<String> {
+    let listening = network.revocations.sites.iter().filter(|site| site.acknowledged.is_some());
+    listening.map(|site| site.site.to_string()).collect()
+}
+
+fn what(request: &Revoke) -> Result<Revocable, Refusal> {
+    match (&request.serial, &request.identity, &request.name) {
+        (Some(serial), None, None) => {
+            Ok(Revocable::Serial(serial.parse().map_err(|error| invalid(&error))?))
+        }
+        (None, Some(identity), None) => {
+            Ok(Revocable::Identity(identity.parse().map_err(|error| invalid(&error))?))
+        }
+        (None, None, Some(name)) => Ok(Revocable::Name(name.clone())),
+        _ => Err(invalid(&"name exactly one of serial, identity and name")),
+    }
+}
+
+fn invalid(what: &dyn std::fmt::Display) -> Refusal {
+    Refusal::new(RefusalCode::Invalid, what.to_string(), "see `handfast cert revoke --help`")
+}
+
+fn refusal(error: &RevokeError) -> Refusal {
+    let (code, remedy) = match error {
+        RevokeError::Unknown { .. } => {
+            (RefusalCode::NotFound, "`handfast link status` shows the identities of linked sites")
+        }
+        RevokeError::Expired { .. } => (RefusalCode::Conflict, "there is nothing to revoke"),
+        RevokeError::SelfSigned { .. } => {
+            (RefusalCode::Invalid, "`handfast ca rotate --help` tells how")
+        }
+        _ => (RefusalCode::Internal, "look for a full or failing disk"),
+    };
+    Refusal::new(code, error.to_string(), remedy)
+}
