@@ -12,8 +12,8 @@ use handfast_pki::{Credential, Name, Serial, TrustDomain};
 use handfast_store::{
     AuditRange, AuditRow, CredentialStore, DirectoryStore, Grant, GrantRecord, Home, Issued,
     IssuedBundle, IssuedFilter, Kind, Ledger, Lineage, RecordedAudit, RecordedIssued,
-    RecordedRevocation, RecordedStatement, RedeemOutcome, RedeemedRecord, Redemption, RefusalReason, Revocation,
-    SignedHead, SqliteLedger, StoreError, WatchSettings,
+    RecordedRevocation, RecordedStatement, RedeemOutcome, RedeemedRecord, Redemption,
+    RefusalReason, Revocation, SignedHead, SqliteLedger, StoreError, WatchSettings,
 };
 use jiff::Timestamp;
 use tempfile::TempDir;

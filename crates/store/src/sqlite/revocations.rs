@@ -110,10 +110,7 @@ pub(super) fn all_ended(connection: &Connection) -> Result<Vec<(Lineage, Timesta
 }
 
 /// Adds another authority's statement, unless it is there.
-pub(super) fn keep_statement(
-    connection: &Connection,
-    statement: &[u8],
-) -> Result<(), Failure> {
+pub(super) fn keep_statement(connection: &Connection, statement: &[u8]) -> Result<(), Failure> {
     let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, statement);
     connection
         .prepare_cached(
