@@ -12,6 +12,7 @@
 //! | `GET /v1/policies` | [`PolicyListing`] |
 //! | `GET /v1/policies/test` | [`TestPolicy`] -> [`PolicyVerdict`] |
 //! | `GET /v1/openapi.json` | the description of all of this |
+//! | `POST /v1/certificates` | [`IssueCertificate`] -> [`IssuedCertificate`] |
 //! | `POST /v1/tokens` | [`IssueToken`] -> [`IssuedToken`] |
 //! | `POST /v1/redemptions` | [`RedeemToken`] -> [`RedeemedToken`] |
 //! | `GET /v1/revocations` | list of [`RevokedCertificate`] |
@@ -28,6 +29,7 @@
 mod actions;
 mod approval;
 mod client;
+mod issue;
 mod message;
 mod node;
 mod policy;
@@ -42,6 +44,7 @@ pub use actions::{Action, Group, UnknownAction};
 pub use approval::{Approve, Approved, Held, PendingApproval};
 
 pub use client::{Client, ClientError};
+pub use issue::{IssueCertificate, IssuedCertificate};
 pub use message::{
     IssueToken, IssuedToken, RedeemToken, RedeemedToken, Refusal, RefusalCode, Renew, Renewal,
     RenewalOutcome, Renewals,

@@ -76,7 +76,7 @@ pub(crate) enum Command {
     Status(status::Arguments),
     /// Check this home and its node, one line for each fact
     Check(check::Arguments),
-    /// List, show, verify and renew certificates
+    /// Issue, list, verify, renew, import and export certificates
     #[command(subcommand)]
     Cert(cert::Verb),
     /// Print the completion script for a shell

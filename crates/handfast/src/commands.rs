@@ -65,7 +65,11 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<Exit> {
         Ok::<_, anyhow::Error>(Context { home: Home::paths(root), output, typed_home })
     };
     let done = match cli.command {
-        Command::Cert(verb) => runtime.block_on(cert::run(verb, &context()?)),
+        Command::Cert(verb) => {
+            let done = runtime.block_on(cert::run(verb, &context()?));
+            runtime.shutdown_background();
+            return done;
+        }
         Command::Check(arguments) => runtime.block_on(check::run(&arguments, &context()?)),
         Command::Completion(arguments) => completion::run(&arguments),
         Command::Connector(verb) => runtime.block_on(connector::run(verb, &context()?)),

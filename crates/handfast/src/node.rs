@@ -11,6 +11,7 @@ mod alerts;
 mod core;
 mod disk;
 mod grants;
+mod issue;
 mod logging;
 mod metrics;
 mod notifying;
@@ -37,6 +38,8 @@ use tokio_util::sync::CancellationToken;
 
 use self::core::Core;
 use crate::clock;
+
+pub(crate) use issue::offline as issue_offline;
 
 /// How log lines are written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]

@@ -260,6 +260,11 @@ impl Passphrase {
         Self(Zeroizing::new(passphrase.into()))
     }
 
+    /// Whether there is nothing in it.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// The octets, for key derivation.
     pub(crate) fn bytes(&self) -> &[u8] {
         &self.0

@@ -13,6 +13,7 @@ use thiserror::Error;
 use tokio::net::UnixStream;
 use tokio::time::timeout;
 
+use super::issue::{IssueCertificate, IssuedCertificate};
 use super::message::{
     IssueToken, IssuedToken, RedeemToken, RedeemedToken, Refusal, Renew, Renewals,
 };
@@ -79,7 +80,15 @@ impl Client {
         self.read("/v1/faults").await
     }
 
-    /// Makes an access grant and the token for it.
+    /// Issues a certificate for the holder of a key.
+    pub async fn issue_certificate(
+        &self,
+        request: &IssueCertificate,
+    ) -> Result<IssuedCertificate, ClientError> {
+        self.act("/v1/certificates", request).await
+    }
+
+    /// Redeems another site's token. and the token for it.
     pub async fn issue_token(&self, request: &IssueToken) -> Result<IssuedToken, ClientError> {
         self.act("/v1/tokens", request).await
     }

@@ -205,6 +205,8 @@ pub enum RefusalCode {
     Invalid,
     /// The caller may not.
     NotAllowed,
+    /// It is against the rules, whoever asks.
+    NotGranted,
     /// No such thing.
     NotFound,
     /// The node cannot do it now: no site, no link access, draining.
@@ -228,6 +230,7 @@ impl RefusalCode {
             Self::Invalid => StatusCode::BAD_REQUEST,
             Self::NotAllowed => StatusCode::FORBIDDEN,
             Self::NotFound => StatusCode::NOT_FOUND,
+            Self::NotGranted => StatusCode::UNPROCESSABLE_ENTITY,
             Self::NotReady => StatusCode::SERVICE_UNAVAILABLE,
             Self::RefusedByPeer | Self::Unreachable => StatusCode::BAD_GATEWAY,
             Self::TimedOut => StatusCode::GATEWAY_TIMEOUT,

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 
 use super::actions::Action;
 use super::approval::{Held, PendingApproval};
+use super::issue::{IssueCertificate, IssuedCertificate};
 use super::message::{
     IssueToken, IssuedToken, RedeemToken, RedeemedToken, Refusal, Renew, Renewals,
 };
@@ -74,6 +75,13 @@ pub trait Node: Send + Sync + 'static {
         &self,
         request: TestPolicy,
     ) -> impl Future<Output = Result<PolicyVerdict, Refusal>> + Send;
+
+    /// Issues a certificate for the holder of a key: it is in the ledger when this returns.
+    fn issue_certificate(
+        &self,
+        caller: &Caller,
+        request: IssueCertificate,
+    ) -> impl Future<Output = Result<IssuedCertificate, Refusal>> + Send;
 
     /// Makes an access grant and the token for it.
     fn issue_token(

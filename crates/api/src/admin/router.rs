@@ -14,6 +14,7 @@ use hyper_util::service::TowerToHyperService;
 
 use super::actions::Action;
 use super::approval::{Approve, Approved, Held};
+use super::issue::IssueCertificate;
 use super::message::{IssueToken, RedeemToken, Refusal, RefusalCode, Renew};
 use super::node::{Node, Permit};
 use super::policy::TestPolicy;
@@ -41,6 +42,13 @@ fn routes<N: Node>(node: Arc<N>, limits: Limits) -> Routes<N> {
             "/v1/approvals",
             Action::ApprovalGive,
             post(approve::<N>),
+        )
+        .post(
+            "/v1/certificates",
+            Action::CertificateIssue,
+            async |node: Arc<N>, caller: Caller, body: IssueCertificate| {
+                node.issue_certificate(&caller, body).await
+            },
         )
         .get("/v1/connectors", Action::ConnectorList, async |node: Arc<N>| {
             Ok(node.connectors().await)

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use handfast_api::access::{Caller, Target};
 use handfast_api::admin::{
-    Action, AdminSocket, Held, IssueToken, IssuedToken, Node, PendingApproval, Permit,
+    Action, AdminSocket, Held, IssueCertificate, IssueToken, IssuedCertificate, IssuedToken, Node, PendingApproval, Permit,
     PolicyListing, PolicyVerdict, RedeemToken, RedeemedToken, Refusal, RefusalCode, Renew, Renewal,
     RenewalOutcome, Renewals, Revoke, Revoked, RevokedCertificate, TestPolicy,
 };
@@ -165,6 +165,14 @@ impl Node for FakeNode {
 
     async fn faults(&self) -> Faults {
         Faults::default()
+    }
+
+    async fn issue_certificate(
+        &self,
+        _caller: &Caller,
+        _request: IssueCertificate,
+    ) -> Result<IssuedCertificate, Refusal> {
+        Err(Refusal::new(RefusalCode::NotGranted, "not today", "ask tomorrow"))
     }
 
     async fn issue_token(

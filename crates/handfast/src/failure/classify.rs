@@ -123,7 +123,7 @@ fn of_refusal(refusal: &Refusal) -> Known {
     let exit = match refusal.code {
         RefusalCode::Invalid | RefusalCode::TooLarge => Exit::BadInput,
         RefusalCode::NotAllowed => Exit::Home,
-        RefusalCode::RefusedByPeer => Exit::Refused,
+        RefusalCode::NotGranted | RefusalCode::RefusedByPeer => Exit::Refused,
         RefusalCode::TimedOut => Exit::TimedOut,
         RefusalCode::Unreachable => Exit::NoNode,
         _ => Exit::Failed,

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use handfast_api::access::{Caller, Target};
 use handfast_api::admin::{
-    Action, Held, IssueToken, IssuedToken, Node, PendingApproval, Permit, PolicyListing,
+    Action, Held, IssueCertificate, IssueToken, IssuedCertificate, IssuedToken, Node, PendingApproval, Permit, PolicyListing,
     PolicyVerdict, RedeemToken, RedeemedToken, Refusal, RefusalCode, Renew, Renewal,
     RenewalOutcome, Renewals, Revoke, Revoked, RevokedCertificate, TestPolicy,
 };
@@ -165,6 +165,14 @@ impl Node for Admin {
 
     async fn test_policy(&self, request: TestPolicy) -> Result<PolicyVerdict, Refusal> {
         self.core.test_policy(&request)
+    }
+
+    async fn issue_certificate(
+        &self,
+        caller: &Caller,
+        request: IssueCertificate,
+    ) -> Result<IssuedCertificate, Refusal> {
+        self.core.issue_certificate(request, &caller.actor()).await
     }
 
     async fn issue_token(

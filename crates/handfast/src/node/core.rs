@@ -18,6 +18,7 @@ use tokio::sync::Notify;
 use super::access::Access;
 use super::disk::{Disk, DiskWatch};
 use super::grants::GrantPort;
+use super::issue::Issuances;
 use super::notifying::{self, Notifiers};
 use super::plan::TlsCache;
 use super::redeem::Attempts;
@@ -60,6 +61,7 @@ pub(super) struct State {
     pub(super) requests: Option<tokio::sync::mpsc::Receiver<PeerRequest>>,
     pub(super) grant_fault: Option<ProblemView>,
     pub(super) refusals: Vec<RefusalView>,
+    pub(super) issuances: Issuances,
     /// Credentials whose renewal is being asked for at another site.
     pub(super) asking: BTreeSet<Name>,
     /// Why a link is not dialled, by its name.

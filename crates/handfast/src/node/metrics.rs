@@ -2,6 +2,7 @@
 //! `metrics/`; a new area adds its file and one line in [`Snapshot::of`], and rows in docs/operating.md.
 
 mod credentials;
+mod issuances;
 mod notifications;
 mod traffic;
 mod vitals;
@@ -50,6 +51,7 @@ impl Snapshot {
         let mut snapshot = Self::default();
         vitals::add(&mut snapshot, core);
         credentials::add(&mut snapshot, core.state().report.as_deref());
+        issuances::add(&mut snapshot, core);
         notifications::add(&mut snapshot, core);
         traffic::add(&mut snapshot, &core.network_status());
         snapshot

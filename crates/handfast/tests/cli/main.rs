@@ -5,6 +5,7 @@
 mod certificates;
 mod desk;
 mod errors;
+mod exchange;
 mod reference;
 mod resources;
 mod with_node;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use handfast_api::access::{Caller, Target};
 use handfast_api::admin::{
-    Action, AdminSocket, Held, IssueToken, IssuedToken, Node, PendingApproval, Permit,
+    Action, AdminSocket, Held, IssueCertificate, IssueToken, IssuedCertificate, IssuedToken, Node, PendingApproval, Permit,
     PolicyListing, PolicyVerdict, RedeemToken, RedeemedToken, Refusal, RefusalCode, Renew, Renewal,
     RenewalOutcome, Renewals, Revoke, Revoked, RevokedCertificate, TestPolicy,
 };
@@ -101,6 +101,14 @@ impl Node for Stub {
 
     async fn test_policy(&self, _request: TestPolicy) -> Result<PolicyVerdict, Refusal> {
         panic!("there are no policies here")
+    }
+
+    async fn issue_certificate(
+        &self,
+        _caller: &Caller,
+        _request: IssueCertificate,
+    ) -> Result<IssuedCertificate, Refusal> {
+        Err(Refusal::new(RefusalCode::NotGranted, "not today", "ask tomorrow"))
     }
 
     async fn issue_token(

@@ -2,7 +2,9 @@
 
 use std::path::PathBuf;
 
-use handfast_pki::{Certificate, Chain, Credential, Encryption, Pkcs12, SystemEntropy, TrustAnchors};
+use handfast_pki::{
+    Certificate, Chain, Credential, Encryption, Pkcs12, SystemEntropy, TrustAnchors,
+};
 use handfast_store::{Kind, Stored};
 use serde::Serialize;
 use zeroize::Zeroizing;
@@ -92,7 +94,8 @@ pub(super) fn run(arguments: &Arguments, context: &Context) -> anyhow::Result<()
     let secret = matches!(part, None | Some(Part::Key));
     let file = NewFile { path: arguments.out.clone(), content: &content, secret };
     write_all(&[file], arguments.force)?;
-    let done = Done { name: stored.name.to_string(), file: arguments.out.clone(), octets: content.len() };
+    let done =
+        Done { name: stored.name.to_string(), file: arguments.out.clone(), octets: content.len() };
     context.output.show(&done, |page| page.line(format!("written: {}", done.file.display())))
 }
 
@@ -115,20 +118,24 @@ fn content(
             .because(why)
     };
     let chain = || -> anyhow::Result<Chain> {
-        let pem = stored.pem.tls_crt.as_deref().ok_or_else(|| unusable("there is no tls.crt".into()))?;
+        let pem =
+            stored.pem.tls_crt.as_deref().ok_or_else(|| unusable("there is no tls.crt".into()))?;
         Ok(Chain::from_pem(pem).map_err(|error| unusable(error.to_string()))?)
     };
     let anchors = || -> anyhow::Result<TrustAnchors> {
-        let pem = stored.pem.ca_crt.as_deref().ok_or_else(|| unusable("there is no ca.crt".into()))?;
+        let pem =
+            stored.pem.ca_crt.as_deref().ok_or_else(|| unusable("there is no ca.crt".into()))?;
         Ok(TrustAnchors::from_pem(pem).map_err(|error| unusable(error.to_string()))?)
     };
     // A passphrase given for PEM or DER opens the stored key; for PKCS#12 it closes the new file.
-    let opens = if arguments.format == Form::Pkcs12 { None } else { arguments.passphrase.given()? };
+    let opens =
+        if arguments.format == Form::Pkcs12 { None } else { arguments.passphrase.given()? };
     let credential = || -> anyhow::Result<Credential> { Ok(stored.credential(opens.as_ref())?) };
     let bytes: Zeroizing<Vec<u8>> = match (arguments.format, part) {
         (Form::Pem, None) => {
             let pem = credential()?.to_pem();
-            let mut text = Zeroizing::new(Vec::with_capacity(pem.tls_key.len() + pem.tls_crt.len()));
+            let mut text =
+                Zeroizing::new(Vec::with_capacity(pem.tls_key.len() + pem.tls_crt.len()));
             text.extend_from_slice(pem.tls_key.as_bytes());
             text.extend_from_slice(pem.tls_crt.as_bytes());
             text
@@ -177,9 +184,12 @@ fn pkcs12(
             Pkcs12::write_trust(&anchors, &alias, &passphrase, encryption, &mut SystemEntropy)
         }
         Some(_) => {
-            return Err(Failure::new(Exit::Usage, "PKCS#12 holds a whole credential, or the CAs alone")
-                .remedy("leave --only out, or say --only ca")
-                .into());
+            return Err(Failure::new(
+                Exit::Usage,
+                "PKCS#12 holds a whole credential, or the CAs alone",
+            )
+            .remedy("leave --only out, or say --only ca")
+            .into());
         }
     };
     Ok(written?)

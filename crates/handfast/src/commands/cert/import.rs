@@ -57,7 +57,8 @@ pub(super) fn run(arguments: &Arguments, context: &Context) -> anyhow::Result<()
         return Ok(());
     }
     let first = found.remarks.iter().find(|remark| remark.severity == "error");
-    let mut failure = Failure::new(Exit::BadInput, "the material cannot be used, and nothing was imported");
+    let mut failure =
+        Failure::new(Exit::BadInput, "the material cannot be used, and nothing was imported");
     if let Some(first) = first {
         failure = failure.at(&first.place).because(&first.what);
     }
@@ -88,9 +89,10 @@ pub(super) fn read(
     };
     let given = passphrase.given()?;
     let import = with(given.as_ref());
-    let locked = import.remarks.iter().find(|remark| {
-        remark.code == "encrypted-key" && !remark.remedy.starts_with("convert")
-    });
+    let locked = import
+        .remarks
+        .iter()
+        .find(|remark| remark.code == "encrypted-key" && !remark.remedy.starts_with("convert"));
     if let (None, Some(remark)) = (&given, locked)
         && let Some(typed) = passphrase.to_open(&remark.place)?
     {
@@ -134,7 +136,8 @@ fn write(
         Purpose::Client | Purpose::Server => &context.home.input_certs,
     };
     let directory = parent.join(name.as_str());
-    let file = |name: &str, content, secret| NewFile { path: directory.join(name), content, secret };
+    let file =
+        |name: &str, content, secret| NewFile { path: directory.join(name), content, secret };
     let mut files = Vec::new();
     if !pem.tls_key.is_empty() {
         files.push(file("tls.key", pem.tls_key.as_bytes(), true));
@@ -245,7 +248,10 @@ fn reissue(import: &Import, paths: &[PathBuf]) -> Option<String> {
     let faulty = import.remarks.iter().any(|remark| {
         remark.severity >= Severity::Warning
             && remark.place == leaf.subject()
-            && !matches!(remark.code, "no-root" | "missing-issuer" | "missing-intermediate" | "no-key")
+            && !matches!(
+                remark.code,
+                "no-root" | "missing-issuer" | "missing-intermediate" | "no-key"
+            )
     });
     if !faulty || import.purpose == Purpose::Ca {
         return None;

@@ -5,9 +5,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use handfast_api::admin::{ClientError, IssueCertificate, IssuedCertificate};
+use handfast_api::resources::{Resources, declared};
 use handfast_authority::Declared;
 use handfast_pki::{
-    Csr, Host, IdentityKind, KeyAlgorithm, Name, PrivateKey, Profile, SpiffeId, Subject, TrustDomain,
+    Csr, Host, IdentityKind, KeyAlgorithm, Name, PrivateKey, Profile, SpiffeId, Subject,
+    TrustDomain,
 };
 use serde::Serialize;
 
@@ -68,8 +70,9 @@ pub(super) async fn run(arguments: Arguments, context: &Context) -> anyhow::Resu
     let holder = Holder::of(&arguments)?;
     let asked = holder.asked();
     let profile = arguments.profile.or_else(|| profile_of(asked.as_ref())).ok_or_else(|| {
-        Failure::new(Exit::Usage, "it is not said what the certificate is for")
-            .remedy("name it with --profile: agent, component, operator, service-client or service-server")
+        Failure::new(Exit::Usage, "it is not said what the certificate is for").remedy(
+            "name it with --profile: agent, component, operator, service-client or service-server",
+        )
     })?;
     if arguments.out.is_none() && matches!(holder, Holder::Made) {
         return Err(Failure::new(Exit::Usage, "there is no place for the private key")
@@ -81,7 +84,8 @@ pub(super) async fn run(arguments: Arguments, context: &Context) -> anyhow::Resu
         let wanted = ["tls.crt", "tls.key", "ca.crt"].map(|file| directory.join(file));
         free(wanted.iter().map(PathBuf::as_path), arguments.force)?;
     }
-    let hosts = if arguments.host.is_empty() { hosts_of(asked.as_ref()) } else { arguments.host.clone() };
+    let hosts =
+        if arguments.host.is_empty() { hosts_of(asked.as_ref()) } else { arguments.host.clone() };
     let name = arguments.name.clone().or_else(|| {
         asked.as_ref().map(|subject| subject.common_name.clone()).filter(|name| !name.is_empty())
     });
@@ -130,8 +134,9 @@ impl Holder {
             } else {
                 Csr::from_der(&bytes)
             };
-            let csr =
-                csr.map_err(|error| unusable(path, &error, "the certificate request cannot be used"))?;
+            let csr = csr.map_err(|error| {
+                unusable(path, &error, "the certificate request cannot be used")
+            })?;
             return Ok(Self::Request(Box::new(csr)));
         }
         let Some(path) = &arguments.key else { return Ok(Self::Made) };
@@ -205,7 +210,9 @@ async fn made_of(
     let name: Name = text.parse().map_err(|error| {
         Failure::new(Exit::Usage, format!("no identity can be made of {text:?}"))
             .because(error)
-            .remedy("give a name of a-z, 0-9, '-' and '.' with --name, or the identity with --identity")
+            .remedy(
+                "give a name of a-z, 0-9, '-' and '.' with --name, or the identity with --identity",
+            )
     })?;
     let domain = trust_domain(context).await?;
     Ok(domain.map(|domain| SpiffeId::new(domain, kind, &name)))
@@ -214,19 +221,18 @@ async fn made_of(
 /// The trust domain of the home, from its node or from its resources. Where there is none, the node says
 /// what is missing.
 async fn trust_domain(context: &Context) -> anyhow::Result<Option<TrustDomain>> {
-    let (site, declared) = match context.client().status().await {
-        Ok(status) => (status.site, status.trust_domain),
+    let status = match context.client().status().await {
         Err(ClientError::NoNode { .. }) => {
-            let resources = handfast_api::resources::read_directory(&context.home.input_resources);
-            let site = resources.site.as_ref();
-            let domain = site.and_then(|site| site.spec.settings.get("trust-domain").cloned());
-            (site.map(|site| site.name.to_string()), domain)
+            let (resources, _) = Resources::load(&context.home.input_resources);
+            return Ok(declared(&resources).0.and_then(|site| site.effective_trust_domain()));
         }
-        Err(error) => return Err(error.into()),
+        status => status?,
     };
-    let Some(site) = site.and_then(|site| site.parse::<Name>().ok()) else { return Ok(None) };
+    let Some(site) = status.site.and_then(|site| site.parse::<Name>().ok()) else {
+        return Ok(None);
+    };
     let mut seen = Declared::new(site);
-    seen.trust_domain = declared.and_then(|domain| domain.parse().ok());
+    seen.trust_domain = status.trust_domain.and_then(|domain| domain.parse().ok());
     Ok(seen.effective_trust_domain())
 }
 
@@ -265,7 +271,8 @@ fn deliver(
     };
     let pem = key.map(PrivateKey::to_pkcs8_pem);
     let mut files = Vec::new();
-    let file = |name: &str, content, secret| NewFile { path: directory.join(name), content, secret };
+    let file =
+        |name: &str, content, secret| NewFile { path: directory.join(name), content, secret };
     if let Some(pem) = &pem {
         files.push(file("tls.key", pem.as_bytes(), true));
     }

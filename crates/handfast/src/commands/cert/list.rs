@@ -1,5 +1,7 @@
 //! `handfast cert list`: from the running node, or from the files of the home when none runs.
 
+use std::time::Duration;
+
 use handfast_api::admin::ClientError;
 use handfast_api::status::{CredentialSource, CredentialState, CredentialStatus};
 use handfast_authority::{KeyPlace, renew_at};
@@ -9,6 +11,7 @@ use jiff::Timestamp;
 
 use crate::clock;
 use crate::commands::{Context, words};
+use crate::exit::Exit;
 use crate::node::view;
 use crate::output::Page;
 
@@ -16,26 +19,46 @@ use crate::output::Page;
 #[derive(clap::Args, Debug)]
 pub(crate) struct Arguments {
     /// What is revoked instead, as far as this node knows, its own credentials or not; needs a running node
-    #[arg(long)]
+    #[arg(long, conflicts_with = "expiring")]
     revoked: bool,
+    /// Only those that end within this time, or have ended; exits with 9 if there is none
+    #[arg(long, value_name = "DURATION", value_parser = crate::commands::duration)]
+    expiring: Option<Duration>,
 }
 
 /// Prints the list.
-pub(super) async fn run(arguments: &Arguments, context: &Context) -> anyhow::Result<()> {
+pub(super) async fn run(arguments: &Arguments, context: &Context) -> anyhow::Result<Exit> {
     if arguments.revoked {
         let revoked = context.client().revocations().await?;
-        return context.output.show(&revoked, |page| {
+        context.output.show(&revoked, |page| {
             super::revoke::table(page, &revoked, "Nothing that is valid otherwise is revoked.");
-        });
+        })?;
+        return Ok(Exit::Success);
     }
-    let credentials = match context.client().credentials().await {
+    let mut credentials = match context.client().credentials().await {
         Err(ClientError::NoNode { .. }) => from_files(context)?,
         answer => answer?,
     };
-    context.output.show(&credentials, |page| draw(page, &credentials))
+    let Some(within) = arguments.expiring else {
+        context.output.show(&credentials, |page| {
+            draw(
+                page,
+                &credentials,
+                "No certificates. They are made when the node first runs: handfast run",
+            );
+        })?;
+        return Ok(Exit::Success);
+    };
+    let horizon = clock::now().checked_add(within).unwrap_or(Timestamp::MAX);
+    credentials.retain(|one| one.not_after.is_some_and(|end| end <= horizon));
+    credentials.sort_by_key(|one| one.not_after);
+    context
+        .output
+        .show(&credentials, |page| draw(page, &credentials, "Nothing expires so soon."))?;
+    Ok(if credentials.is_empty() { Exit::No } else { Exit::Success })
 }
 
-fn draw(page: &mut Page, credentials: &[CredentialStatus]) {
+fn draw(page: &mut Page, credentials: &[CredentialStatus], empty: &str) {
     let now = clock::now();
     let rows: Vec<Vec<String>> = credentials
         .iter()
@@ -53,11 +76,7 @@ fn draw(page: &mut Page, credentials: &[CredentialStatus]) {
         })
         .collect();
     let header = ["NAME", "IDENTITY", "SERIAL", "STATE", "SOURCE", "KEY", "EXPIRES", "RENEWED"];
-    page.table(
-        &header,
-        &rows,
-        "No certificates. They are made when the node first runs: handfast run",
-    );
+    page.table(&header, &rows, empty);
 }
 
 /// The first digits of a serial number are enough to tell two apart; `-o json` has all.

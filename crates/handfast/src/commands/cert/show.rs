@@ -56,20 +56,22 @@ fn find(target: &str, context: &Context) -> anyhow::Result<(String, Chain)> {
         return Ok((target.to_owned(), read_chain(path)?));
     }
     let stored = load(target, context)?;
-    let from = stored.directory.display().to_string();
-    let Some(pem) = stored.pem.tls_crt else {
-        let failure =
-            Failure::new(Exit::BadInput, format!("the credential `{target}` has no certificate"))
-                .at(from)
-                .because("there is no tls.crt");
+    Ok((stored.directory.display().to_string(), chain_of(&stored)?))
+}
+
+/// The certificates of a credential, leaf first.
+pub(super) fn chain_of(stored: &Stored) -> anyhow::Result<Chain> {
+    let from = stored.directory.display();
+    let name = &stored.name;
+    let Some(pem) = &stored.pem.tls_crt else {
+        let what = format!("the credential `{name}` has no certificate");
+        let failure = Failure::new(Exit::BadInput, what).at(from).because("there is no tls.crt");
         return Err(failure.into());
     };
-    let chain = Chain::from_pem(&pem).map_err(|error| {
-        Failure::new(Exit::BadInput, format!("the certificate of `{target}` cannot be read"))
-            .at(&from)
-            .because(error)
-    })?;
-    Ok((from, chain))
+    Chain::from_pem(pem).map_err(|error| {
+        let what = format!("the certificate of `{name}` cannot be read");
+        Failure::new(Exit::BadInput, what).at(from).because(error).into()
+    })
 }
 
 /// Reads the certificates of a PEM file, leaf first.

@@ -5,12 +5,13 @@
 mod file;
 mod server;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
-use handfast_pki::{Passphrase, Purpose};
+use handfast_pki::Passphrase;
 
-use super::show;
+use super::target::Target;
+use super::{PurposeArgument, show};
 use crate::commands::Context;
 
 /// Arguments of `handfast cert verify`.
@@ -45,42 +46,13 @@ pub(crate) struct Arguments {
     timeout: Duration,
 }
 
-/// What a certificate is to be used for.
-#[derive(Clone, Copy, Debug, clap::ValueEnum)]
-enum PurposeArgument {
-    Ca,
-    Client,
-    Server,
-}
-
-impl From<PurposeArgument> for Purpose {
-    fn from(purpose: PurposeArgument) -> Self {
-        match purpose {
-            PurposeArgument::Ca => Self::Ca,
-            PurposeArgument::Client => Self::Client,
-            PurposeArgument::Server => Self::Server,
-        }
-    }
-}
-
 /// Finds out.
 pub(super) async fn run(arguments: Arguments, context: &Context) -> anyhow::Result<()> {
-    if Path::new(&arguments.target).is_file() {
-        return file::of_file(&arguments, context);
+    match Target::of(&arguments.target) {
+        Target::File(_) => file::of_file(&arguments, context),
+        Target::Name(name) => file::of_stored(&arguments, &show::load(&name, context)?, context),
+        Target::Server { host, port } => server::run(&arguments, &host, port, context).await,
     }
-    if let Some((host, port)) = host_and_port(&arguments.target) {
-        return server::run(&arguments, host, port, context).await;
-    }
-    let stored = show::load(&arguments.target, context)?;
-    file::of_stored(&arguments, &stored, context)
-}
-
-/// Splits `host:port` and `[address]:port`. A name of a credential has no colon, so nothing is ambiguous.
-fn host_and_port(target: &str) -> Option<(&str, u16)> {
-    let (host, port) = target.rsplit_once(':')?;
-    let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
-    (!host.is_empty()).then_some(())?;
-    Some((host, port.parse().ok().filter(|port| *port > 0)?))
 }
 
 impl Arguments {
@@ -90,19 +62,5 @@ impl Arguments {
         let line = text.split(|byte| *byte == b'\n').next().unwrap_or_default();
         let line = line.strip_suffix(b"\r").unwrap_or(line);
         Ok(Some(Passphrase::new(line)))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::host_and_port;
-
-    #[test]
-    fn servers_are_told_from_names() {
-        assert_eq!(host_and_port("localhost:443"), Some(("localhost", 443)));
-        assert_eq!(host_and_port("[::1]:443"), Some(("::1", 443)));
-        for other in ["handfast-site-server", ":443", "host:", "host:0", "host:70000", "a:b"] {
-            assert_eq!(host_and_port(other), None, "{other}");
-        }
     }
 }

@@ -1,5 +1,7 @@
 //! PEM inside JSON: what cfssl, Vault and `kubectl get secret -o json` print is taken as it is.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 use zeroize::Zeroizing;
 
@@ -28,7 +30,7 @@ fn collect(value: &Value, text: &mut Zeroizing<Vec<u8>>) {
         }
         // A Kubernetes Secret holds its files in base64.
         Value::String(string) if string.starts_with("LS0tLS1CRUdJTi") => {
-            if let Ok(decoded) = handfast_pki::decode_base64(string.as_bytes()) {
+            if let Ok(decoded) = STANDARD.decode(string).map(Zeroizing::new) {
                 text.extend_from_slice(&decoded);
                 text.push(b'\n');
             }
@@ -46,9 +48,11 @@ mod tests {
         let found = |text: &str| {
             pem_within(text.as_bytes()).map(|pem| String::from_utf8(pem.to_vec()).expect("text"))
         };
-        let cfssl = r#"{"cert":"-----BEGIN A-----\nx\n-----END A-----\n","csr":"-----BEGIN B-----","n":1}"#;
+        let cfssl =
+            r#"{"cert":"-----BEGIN A-----\nx\n-----END A-----\n","csr":"-----BEGIN B-----","n":1}"#;
         assert_eq!(found(cfssl).expect("two").matches("BEGIN").count(), 2);
-        let vault = r#"{"data":{"ca_chain":["-----BEGIN A-----"],"certificate":"-----BEGIN B-----"}}"#;
+        let vault =
+            r#"{"data":{"ca_chain":["-----BEGIN A-----"],"certificate":"-----BEGIN B-----"}}"#;
         assert_eq!(found(vault).expect("two").matches("BEGIN").count(), 2);
         let secret = r#"{"kind":"Secret","data":{"tls.crt":"LS0tLS1CRUdJTiBBLS0tLS0K"}}"#;
         assert_eq!(found(secret).expect("one").trim(), "-----BEGIN A-----");

@@ -4,14 +4,14 @@ use std::net::IpAddr;
 
 use handfast_api::status::FaultView;
 use handfast_pki::{
-    Certificate, Chain, Credential, Eku, LintContext, Purpose, Severity, TrustAnchors, lint,
+    Certificate, Chain, Credential, LintContext, Purpose, Severity, TrustAnchors, lint,
     verify_chain,
 };
 use handfast_store::Stored;
 use serde::Serialize;
 
-use super::super::show;
 use super::super::view::CertificateView;
+use super::super::{intended, show};
 use super::Arguments;
 use crate::clock;
 use crate::commands::Context;
@@ -260,18 +260,6 @@ impl Verdict {
                 self.uses
             ));
         }
-    }
-}
-
-/// What a certificate says it is for.
-fn intended(leaf: &Certificate) -> Purpose {
-    let usages = leaf.extended_key_usage().unwrap_or_default();
-    if leaf.is_ca() {
-        Purpose::Ca
-    } else if usages.contains(&Eku::ClientAuth) && !usages.contains(&Eku::ServerAuth) {
-        Purpose::Client
-    } else {
-        Purpose::Server
     }
 }
 

@@ -1,0 +1,18 @@
+//! Certificates that were asked for, by what became of it.
+
+use super::{Snapshot, number};
+use crate::node::core::Core;
+
+pub(super) fn add(snapshot: &mut Snapshot, core: &Core) {
+    let issuances = core.state().issuances.clone();
+    let samples = issuances.into_iter().map(|((profile, outcome), count)| {
+        let labels = vec![("profile", profile), ("outcome", outcome.to_owned())];
+        (labels, number(count))
+    });
+    snapshot.counter(
+        "handfast_certificates_requested",
+        "Certificates asked for with `cert issue`, by outcome: ok, or the code of the refusal",
+        None,
+        samples,
+    );
+}
