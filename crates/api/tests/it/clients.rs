@@ -8,9 +8,10 @@ use std::time::Duration;
 
 use handfast_api::access::{Caller, Target};
 use handfast_api::admin::{
-    Action, AdminSocket, Held, IssueCertificate, IssueToken, IssuedCertificate, IssuedToken, Node, PendingApproval, Permit,
-    PolicyListing, PolicyVerdict, RedeemToken, RedeemedToken, Refusal, RefusalCode, Renew, Renewal,
-    RenewalOutcome, Renewals, Revoke, Revoked, RevokedCertificate, TestPolicy,
+    Action, AdminSocket, Held, IssueCertificate, IssueToken, IssuedCertificate, IssuedToken, Node,
+    PendingApproval, Permit, PolicyListing, PolicyVerdict, RedeemToken, RedeemedToken, Refusal,
+    RefusalCode, Renew, Renewal, RenewalOutcome, Renewals, Revoke, Revoked, RevokedCertificate,
+    TestPolicy,
 };
 use handfast_api::grants::{
     GrantLimits, GrantServer, Granter, LinkOffer, Problem, ProblemCode, RedemptionReply,

@@ -8,9 +8,10 @@ use std::time::{Duration, Instant};
 
 use handfast_api::access::{Caller, Target};
 use handfast_api::admin::{
-    Action, Held, IssueCertificate, IssueToken, IssuedCertificate, IssuedToken, Node, PendingApproval, Permit, PolicyListing,
-    PolicyVerdict, RedeemToken, RedeemedToken, Refusal, RefusalCode, Renew, Renewal,
-    RenewalOutcome, Renewals, Revoke, Revoked, RevokedCertificate, TestPolicy,
+    Action, Held, IssueCertificate, IssueToken, IssuedCertificate, IssuedToken, Node,
+    PendingApproval, Permit, PolicyListing, PolicyVerdict, RedeemToken, RedeemedToken, Refusal,
+    RefusalCode, Renew, Renewal, RenewalOutcome, Renewals, Revoke, Revoked, RevokedCertificate,
+    TestPolicy,
 };
 use handfast_api::status::{
     ConnectorStatus, CredentialStatus, CredentialSummary, FaultView, Faults, LinkStatus,
