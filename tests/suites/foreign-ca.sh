@@ -306,7 +306,7 @@ flawed no-usage "Choreo's server" choreo/server.crt choreo/server.key choreo/ca.
 "$HF" --home flaws cert import --dry-run choreo/client.crt choreo/client.key choreo/client.csr choreo/ca.crt --purpose client -o json >found.json 2>/dev/null || true
 command=$(python3 -c 'import json; print(json.load(open("found.json"))["reissue"])')
 case $command in
-    "handfast cert issue --csr choreo/client.csr "*) ;;
+    "handfast cert issue --csr choreo/client.csr --profile component "*) ;;
     *) fail "Choreo's client: what is said to type is \"$command\"" ;;
 esac
 expect 0 "a site for it" "$HF" --home again site create west --trust-domain "$domain"

@@ -267,23 +267,20 @@ fn reissue(import: &Import, paths: &[PathBuf]) -> Option<String> {
     };
     let (option, path) = source?;
     let name = leaf.common_name().and_then(slug)?;
-    let mut line = format!("handfast cert issue {option} {}", quoted(path));
-    if import.purpose == Purpose::Client {
-        line += &format!(" --profile component --name {name}");
+    let profile = if import.purpose == Purpose::Client {
+        format!("component --name {name}")
     } else {
-        line += " --profile service-server";
         let named = leaf.dns_names().iter().cloned();
         let mut hosts: Vec<String> =
             named.chain(leaf.ip_addresses().iter().map(ToString::to_string)).collect();
         if hosts.is_empty() {
             hosts.extend(leaf.common_name().map(ToOwned::to_owned));
         }
-        for host in hosts.iter().filter(|host| host.parse::<Host>().is_ok()) {
-            line += &format!(" --host {host}");
-        }
-    }
-    line += &format!(" --out {name}");
-    Some(line)
+        let hosts = hosts.iter().filter(|host| host.parse::<Host>().is_ok());
+        hosts.fold("service-server".to_owned(), |line, host| line + " --host " + host)
+    };
+    let path = quoted(path);
+    Some(format!("handfast cert issue {option} {path} --profile {profile} --out {name}"))
 }
 
 fn quoted(path: &Path) -> String {

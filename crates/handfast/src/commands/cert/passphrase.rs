@@ -44,21 +44,20 @@ impl PassphraseSource {
 
     /// The passphrase for something to be written: given, or typed twice.
     pub(super) fn new_one(&self) -> anyhow::Result<Passphrase> {
-        let passphrase = match self.given()? {
-            Some(passphrase) => passphrase,
-            None => {
-                let Some(first) = ask("New passphrase: ")? else {
-                    return Err(Failure::new(Exit::Usage, "there is no passphrase")
-                        .because("none is given, and no terminal is there to ask at")
-                        .remedy("give it with --passphrase-file FILE or --passphrase-env VARIABLE")
-                        .into());
-                };
-                let again = ask("Once more: ")?.unwrap_or_default();
-                if first != again {
-                    return Err(Failure::new(Exit::Usage, "the two passphrases differ").into());
-                }
-                Passphrase::new(first.as_bytes())
+        let passphrase = if let Some(passphrase) = self.given()? {
+            passphrase
+        } else {
+            let Some(first) = ask("New passphrase: ")? else {
+                return Err(Failure::new(Exit::Usage, "there is no passphrase")
+                    .because("none is given, and no terminal is there to ask at")
+                    .remedy("give it with --passphrase-file FILE or --passphrase-env VARIABLE")
+                    .into());
+            };
+            let again = ask("Once more: ")?.unwrap_or_default();
+            if first != again {
+                return Err(Failure::new(Exit::Usage, "the two passphrases differ").into());
             }
+            Passphrase::new(first.as_bytes())
         };
         if passphrase.is_empty() {
             return Err(Failure::new(Exit::Usage, "an empty passphrase protects nothing").into());
