@@ -5,6 +5,7 @@
 mod decisions;
 mod enrolment;
 mod grants;
+mod hard_times;
 mod issuing;
 mod killed;
 mod publishing;

@@ -3,7 +3,7 @@
 //! The decision itself is `handfast_api::access`; here are its inputs, the audit log, and what waits for
 //! a second person.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::MetadataExt as _;
 use std::sync::Arc;
 
@@ -33,6 +33,8 @@ pub(super) struct Access {
     two_person: TwoPerson,
     approvals: Approvals<Kept>,
     local_admins: BTreeSet<u32>,
+    /// How many calls were denied since the start, by action.
+    denied: BTreeMap<Action, u64>,
 }
 
 /// A call that waits. The same call again, by the same person, is the same.
@@ -59,7 +61,13 @@ impl Access {
             two_person: TwoPerson::default(),
             approvals: Approvals::default(),
             local_admins,
+            denied: BTreeMap::new(),
         })
+    }
+
+    /// How many calls were denied since the start, by action.
+    pub(super) fn denied(&self) -> &BTreeMap<Action, u64> {
+        &self.denied
     }
 
     /// Takes up what the user declares now. Whatever is wrong with any of it leaves everything as it was.
@@ -261,6 +269,7 @@ impl Core {
     /// Records a denial; what cannot be recorded is refused all the same.
     fn deny(&self, caller: &Caller, action: Action, targets: &[Target], reason: String) -> Refusal {
         tracing::warn!(actor = %caller.actor(), %action, reason, "denied");
+        *self.access().denied.entry(action).or_default() += 1;
         let row = decided(caller, action, targets, "denied", reason.clone());
         if let Err(error) = self.authority().ledger().audit(&row) {
             return unrecorded(&error);

@@ -69,6 +69,8 @@ pub(super) struct State {
     pub(super) next_wake: Option<Timestamp>,
     pub(super) time: TimeJumps,
     pub(super) disk: Disk,
+    /// Rows that the newest signed head of the audit log covers.
+    pub(super) audit_rows: Option<u64>,
     /// How it goes with those who are told of trouble.
     pub(super) deliveries: BTreeMap<Name, notifying::Shown>,
     pub(super) draining: bool,

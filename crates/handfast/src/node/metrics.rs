@@ -1,6 +1,7 @@
 //! The metrics of a node, made from its status at the moment of asking. One file for each area below
 //! `metrics/`; a new area adds its file and one line in [`Snapshot::of`], and rows in docs/operating.md.
 
+mod authority;
 mod credentials;
 mod issuances;
 mod notifications;
@@ -53,7 +54,9 @@ impl Snapshot {
         credentials::add(&mut snapshot, core.state().report.as_deref());
         issuances::add(&mut snapshot, core);
         notifications::add(&mut snapshot, core);
-        traffic::add(&mut snapshot, &core.network_status());
+        let network = core.network_status();
+        authority::add(&mut snapshot, core, &network);
+        traffic::add(&mut snapshot, &network);
         snapshot
     }
 

@@ -59,16 +59,18 @@ impl Core {
         report: &Report,
         notifiers: &mut Notifiers,
     ) {
-        if resources.notifications.is_empty() && notifiers.running.is_empty() {
-            return;
-        }
         let core = Arc::clone(self);
         let network =
             tokio::task::spawn_blocking(move || core.network_status()).await.unwrap_or_default();
         let refused = network.handshakes.refused;
+        // Counted whether or not anybody is to be told: a receiver may be declared in the midst of it.
         let total = refused.iter().map(|(_, count)| count).sum();
         let most_frequent =
             refused.iter().max_by_key(|(_, count)| *count).map(|(code, _)| code.clone());
+        let lately = notifiers.rate.observe(notifiers.start.elapsed(), total);
+        if resources.notifications.is_empty() && notifiers.running.is_empty() {
+            return;
+        }
         let (disk, time) = {
             let state = self.state();
             (state.disk.problem(&self.paths.root), state.time.problem())
@@ -77,7 +79,7 @@ impl Core {
             report,
             disk,
             time,
-            refused: notifiers.rate.observe(notifiers.start.elapsed(), total),
+            refused: lately,
             most_frequent,
             laggards: Vec::new(),
             now: clock::now(),

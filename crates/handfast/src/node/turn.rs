@@ -8,7 +8,7 @@ use handfast_api::resources::{ResourceFault, Resources, declared};
 use handfast_api::status::{ProblemSeverity, ProblemView};
 use handfast_authority::{CredentialFacts, Declared, RenewNowError, Report, Selection};
 use handfast_network::{Clock, Network, Plan, Settings};
-use handfast_store::StoreError;
+use handfast_store::{Ledger as _, StoreError};
 use jiff::Timestamp;
 
 use super::core::{Core, Turning};
@@ -119,6 +119,10 @@ impl Core {
             };
             if report.credentials.iter().any(has_failed) {
                 core.look_at_disk(true);
+            }
+            // Not asked for at a scrape, which must not wait for a disk.
+            if let Ok(head) = core.authority().ledger().audit_head() {
+                core.state().audit_rows = Some(head.map_or(0, |head| head.head.size));
             }
             Ok(report)
         });

@@ -8,6 +8,7 @@ const GROUP: Group = Group::Authority;
 
 pub(super) fn checks(facts: &Facts) -> Vec<Check> {
     let mut checks = vec![ledger(&facts.ledger)];
+    checks.extend(audit(&facts.ledger));
     match &facts.issuers {
         Err(why) => checks.push(Check::failed(
             "authority-valid",
@@ -41,6 +42,22 @@ fn ledger(ledger: &LedgerFacts) -> Check {
         ),
         LedgerFacts::Good { .. } => Check::ok(id, GROUP, "the ledger is intact"),
     }
+}
+
+fn audit(ledger: &LedgerFacts) -> Option<Check> {
+    let id = "audit-sound";
+    let LedgerFacts::Good { audit, .. } = ledger else { return None };
+    Some(match audit {
+        Ok(rows) => {
+            Check::ok(id, GROUP, format!("all of {rows} rows of the audit log prove themselves"))
+        }
+        Err(why) => Check::failed(
+            id,
+            GROUP,
+            format!("the audit log does not prove itself: {why}"),
+            "keep a copy of `runtime/state.db` and find out who wrote to it; `handfast audit verify` lists all",
+        ),
+    })
 }
 
 fn valid(issuer: &IssuerFacts, facts: &Facts) -> Check {

@@ -11,7 +11,8 @@ use handfast_api::status::{CredentialStatus, Faults, NodeStatus};
 use handfast_authority::renew_at;
 use handfast_pki::Chain;
 use handfast_store::{
-    CredentialStore as _, DirectoryStore, HomePaths, Kind, Ledger as _, Source, SqliteLedger,
+    AuditLog, CredentialStore as _, DirectoryStore, HomePaths, Kind, Ledger as _, Source,
+    SqliteLedger,
 };
 use jiff::Timestamp;
 
@@ -80,6 +81,8 @@ pub(super) enum LedgerFacts {
     Good {
         /// Start of validity of the certificate that was issued last.
         newest: Option<Timestamp>,
+        /// How many audit rows there are, or what is wrong with them.
+        audit: Result<u64, String>,
     },
 }
 
@@ -203,8 +206,22 @@ fn ledger(path: &Path) -> LedgerFacts {
         ledger.issued(&filter)
     });
     match newest {
-        Ok(newest) => LedgerFacts::Good { newest: newest.first().map(|one| one.not_before) },
+        Ok(newest) => LedgerFacts::Good {
+            newest: newest.first().map(|one| one.not_before),
+            audit: audit(path),
+        },
         Err(error) => LedgerFacts::Broken(error.to_string()),
+    }
+}
+
+/// Verifies the whole audit log.
+fn audit(path: &Path) -> Result<u64, String> {
+    let verified = AuditLog::open(path)
+        .and_then(|mut log| log.verify(Vec::new()))
+        .map_err(|error| error.to_string())?;
+    match verified.flaws.first() {
+        None => Ok(verified.rows),
+        Some(flaw) => Err(flaw.to_string()),
     }
 }
 

@@ -105,7 +105,7 @@ fn of_problem(id: &'static str, group: Group, problem: &ProblemView) -> Check {
 fn skew(facts: &Facts) -> Check {
     let (id, group) = ("clock-skew", Group::Clock);
     let ledger = match facts.ledger {
-        LedgerFacts::Good { newest } => {
+        LedgerFacts::Good { newest, .. } => {
             newest.map(|at| ("the newest certificate in the ledger", at))
         }
         LedgerFacts::Absent | LedgerFacts::Broken(_) => None,

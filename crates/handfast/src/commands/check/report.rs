@@ -62,6 +62,7 @@ pub(super) const IDS: &[&str] = &[
     "clock-skew",
     "clock-jumps",
     "ledger-intact",
+    "audit-sound",
     "authority-valid",
     "credentials-usable",
     "credentials-renewed",
@@ -185,7 +186,8 @@ impl View {
         page.line(match (self.failed, self.warnings) {
             (0, 0) => format!("all of {} checks are well", self.total),
             (failed, warnings) => {
-                format!("{failed} failed, {warnings} warnings, {well} well")
+                let plural = if warnings == 1 { "" } else { "s" };
+                format!("{failed} failed, {warnings} warning{plural}, {well} well")
             }
         });
     }

@@ -120,7 +120,7 @@ fn well() -> Facts {
         node: NodeFacts::Answers(Box::new(status()), Faults::default()),
         credentials: Ok(vec![credential("server"), credential("west")]),
         issuers: Ok(vec![issuer("handfast-site-ca")]),
-        ledger: LedgerFacts::Good { newest: Some(hours(-10)) },
+        ledger: LedgerFacts::Good { newest: Some(hours(-10)), audit: Ok(7) },
     }
 }
 
@@ -208,7 +208,7 @@ fn the_node_and_its_clock() {
         answers(facts, |status| status.problems.push(problem(ProblemSeverity::Warning, "clock")));
     });
     one("clock-skew", Mark::Failed, "in 25 h", |facts| {
-        facts.ledger = LedgerFacts::Good { newest: Some(hours(25)) };
+        facts.ledger = LedgerFacts::Good { newest: Some(hours(25)), audit: Ok(7) };
     });
 }
 
@@ -218,6 +218,10 @@ fn the_authority_and_its_ledger() {
         facts.ledger = LedgerFacts::Broken("torn".to_owned());
     });
     one("ledger-intact", Mark::Skipped, "no ledger", |facts| facts.ledger = LedgerFacts::Absent);
+    one("audit-sound", Mark::Failed, "row 3 was edited", |facts| {
+        let audit = Err("row 3 was edited".to_owned());
+        facts.ledger = LedgerFacts::Good { newest: None, audit };
+    });
     one("authority-valid", Mark::Failed, "has expired", |facts| {
         facts.issuers = Ok(vec![IssuerFacts { not_after: hours(-1), ..issuer("ca") }]);
     });
