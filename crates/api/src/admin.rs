@@ -7,6 +7,7 @@
 //! | `GET /v1/listeners` | list of [`ListenerStatus`](crate::status::ListenerStatus) |
 //! | `GET /v1/connectors` | list of [`ConnectorStatus`](crate::status::ConnectorStatus) |
 //! | `GET /v1/credentials` | list of [`CredentialStatus`](crate::status::CredentialStatus) |
+//! | `GET /v1/authorities` | list of [`AuthorityStatus`] |
 //! | `GET /v1/faults` | [`Faults`](crate::status::Faults) |
 //! | `GET /v1/approvals` | list of [`PendingApproval`] |
 //! | `GET /v1/policies` | [`PolicyListing`] |
@@ -19,6 +20,9 @@
 //! | `POST /v1/revocations` | [`Revoke`] -> [`Revoked`] |
 //! | `POST /v1/renewals` | [`Renew`] -> [`Renewals`] |
 //! | `POST /v1/approvals` | [`Approve`] -> [`Approved`] |
+//! | `POST /v1/rotations` | [`Rotate`] -> [`AuthorityStatus`] |
+//! | `POST /v1/taints` | [`Taint`] -> [`AuthorityStatus`] |
+//! | `POST /v1/rollbacks` | [`RollBack`] -> [`AuthorityStatus`] |
 //!
 //! Every route has an [`Action`], and whoever calls is asked about before the call is made
 //! ([`Node::authorize`]). A call that fails is answered with a [`Refusal`]; one that waits for a second
@@ -28,6 +32,7 @@
 
 mod actions;
 mod approval;
+mod ca;
 mod client;
 mod issue;
 mod message;
@@ -43,6 +48,9 @@ mod socket;
 pub use actions::{Action, Group, UnknownAction};
 pub use approval::{Approve, Approved, Held, PendingApproval};
 
+pub use ca::{
+    AuthorityKey, AuthorityStatus, LaggardStatus, RollBack, Rotate, RotationStatus, Taint,
+};
 pub use client::{Client, ClientError};
 pub use issue::{IssueCertificate, IssuedCertificate};
 pub use message::{

@@ -7,7 +7,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use handfast_pki::{CertificateId, Credential, Entropy, KeyAlgorithm, Name, SystemEntropy};
+use handfast_pki::{
+    CertificateId, Credential, Entropy, KeyAlgorithm, Name, SystemEntropy, TrustAnchors,
+};
 use handfast_store::{AuditRow, CredentialStore, Ledger, StoreError};
 use jiff::Timestamp;
 
@@ -16,6 +18,7 @@ use crate::declared::Declared;
 use crate::issue::ReadyIssuers;
 use crate::keyring::{KeySecrets, Keyring, Tokens};
 use crate::report::Tally;
+use crate::rotating::SiteSeen;
 
 /// Decides and signs for one site, on a credential store `S` and a ledger `L`.
 ///
@@ -75,6 +78,14 @@ pub(crate) struct Memory {
     pub(crate) asked: BTreeSet<Key>,
     /// The last good credential of each name.
     pub(crate) live: BTreeMap<Name, Arc<Credential>>,
+    /// The sites that link here, as the network saw them last.
+    pub(crate) sites: BTreeMap<Name, SiteSeen>,
+    /// Anchors that an authority gave up in order, by authority.
+    pub(crate) retired: BTreeMap<Name, TrustAnchors>,
+    /// The key that signs at the other end of a link now, by the link's credential.
+    pub(crate) signers: BTreeMap<Name, [u8; 32]>,
+    /// When the next rotation goes on by itself.
+    pub(crate) rotation_wake: Option<Timestamp>,
 }
 
 impl<S: CredentialStore, L: Ledger> Authority<S, L> {

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::Duration;
 
-use handfast_pki::{Name, Profile};
+use handfast_pki::{Fingerprint, Name, Profile};
 use handfast_store::Kind;
 use jiff::Timestamp;
 
@@ -30,6 +30,12 @@ pub struct Situation<'a> {
     pub failures: &'a BTreeMap<Key, Failure>,
     /// What somebody asked to have renewed now.
     pub asked: &'a BTreeSet<Key>,
+    /// Issuers that are being rotated: their revisions are the rotation's to move.
+    pub held: &'a BTreeSet<Name>,
+    /// The anchors that go with what each issuer signs; an issuer that is not listed says so itself.
+    pub trust: &'a BTreeMap<Name, BTreeSet<Fingerprint>>,
+    /// The keys that sign at the other end of links now, where they are known, by credential.
+    pub signers: &'a BTreeMap<Name, [u8; 32]>,
     /// The clock's fault, if it has one.
     pub skew: Option<&'a Skew>,
     /// The time.
@@ -53,6 +59,8 @@ pub struct Failure {
 /// One thing to do.
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub enum Action {
+    /// Put the same certificate to use with other anchors.
+    Anchor(Key),
     /// Wait for the other site to answer the request that is staged.
     Await(Key),
     /// Forget what is staged: it does not fit (any more).
@@ -71,7 +79,8 @@ impl Action {
     /// The credential it is about.
     pub fn key(&self) -> &Key {
         match self {
-            Self::Await(key)
+            Self::Anchor(key)
+            | Self::Await(key)
             | Self::Discard(key)
             | Self::Issue(key)
             | Self::Prove(key)
@@ -189,6 +198,12 @@ pub(crate) fn rests(failure: &Failure, current: Option<&Facts>, now: Timestamp) 
     failure.last <= now && retry(failure, current) > now
 }
 
+/// The longest life of what an issuer signs.
+pub(crate) fn longest_below(desired: &[DesiredCredential], issuer: &Name) -> Option<Duration> {
+    let below = desired.iter().filter(|each| each.signed_by == SignedBy::Issuer(issuer.clone()));
+    below.map(|each| each.ttl).max()
+}
+
 pub(crate) fn key_of(wanted: &DesiredCredential) -> Key {
     (wanted.kind, wanted.name.clone())
 }
@@ -260,6 +275,10 @@ impl<'a> View<'a> {
 
     /// What is signed in this home.
     fn local(&self, wanted: &DesiredCredential, key: Key, current: &Current) -> Option<Action> {
+        let is_issuer = wanted.kind == Kind::Issuer;
+        if is_issuer && self.situation.held.contains(&wanted.name) && *current != Current::Missing {
+            return None;
+        }
         match self.staged(&key) {
             Staged::Complete(facts) if self.fits(wanted, facts, current) => {
                 return Some(Action::Prove(key));
@@ -278,10 +297,13 @@ impl<'a> View<'a> {
             // A new key would end the trust in all it signed: that is for the operator to want.
             Current::Broken { .. } if wanted.signed_by == SignedBy::Itself => None,
             Current::Broken { .. } => Some(Action::Renew(key, Reason::Unusable)),
-            Current::Usable { facts, .. } => {
-                let reason = self.reason(wanted, &key, facts)?;
-                Some(Action::Renew(key, reason))
-            }
+            Current::Usable { facts, .. } => match self.reason(wanted, &key, facts) {
+                Some(reason) => Some(Action::Renew(key, reason)),
+                None if !self.held() && !self.anchors_fit(wanted, facts) => {
+                    Some(Action::Anchor(key))
+                }
+                None => None,
+            },
         }
     }
 
@@ -336,8 +358,11 @@ impl<'a> View<'a> {
 
     /// Whether what is staged is what would be made now, and newer than what is in use.
     fn fits(&self, wanted: &DesiredCredential, facts: &Facts, current: &Current) -> bool {
-        let newer = current.usable().is_none_or(|used| used.fingerprint != facts.fingerprint);
+        let newer = current.usable().is_none_or(|used| {
+            used.fingerprint != facts.fingerprint || used.anchors != facts.anchors
+        });
         newer
+            && self.anchors_fit(wanted, facts)
             && names_fit(wanted, facts)
             && self.authority_fits(wanted, facts)
             && self.lifetime_fits(wanted, facts)
@@ -346,13 +371,28 @@ impl<'a> View<'a> {
     }
 
     fn authority_fits(&self, wanted: &DesiredCredential, facts: &Facts) -> bool {
-        let SignedBy::Issuer(signer) = &wanted.signed_by else { return true };
-        match self.current(&(Kind::Issuer, signer.clone())) {
-            Current::Usable { facts: authority, .. } => {
-                facts.signer == Some(authority.fingerprint) && facts.anchors == authority.anchors
+        let signer = match &wanted.signed_by {
+            SignedBy::Issuer(signer) => signer,
+            SignedBy::Itself => return true,
+            SignedBy::RemoteSite(_) => {
+                let known = self.situation.signers.get(&wanted.name);
+                return known.is_none_or(|known| facts.signer_key == Some(*known));
             }
+        };
+        match self.current(&(Kind::Issuer, signer.clone())) {
+            Current::Usable { facts: authority, .. } => facts.signer == Some(authority.fingerprint),
             // Nothing to compare with: it keeps serving.
             Current::Broken { .. } | Current::Locked { .. } | Current::Missing => true,
+        }
+    }
+
+    /// Whether it comes with the anchors that go with what its signer signs.
+    fn anchors_fit(&self, wanted: &DesiredCredential, facts: &Facts) -> bool {
+        let SignedBy::Issuer(signer) = &wanted.signed_by else { return true };
+        match (self.situation.trust.get(signer), self.current(&(Kind::Issuer, signer.clone()))) {
+            (Some(trust), _) => facts.anchors == *trust,
+            (None, Current::Usable { facts: authority, .. }) => facts.anchors == authority.anchors,
+            (None, Current::Broken { .. } | Current::Locked { .. } | Current::Missing) => true,
         }
     }
 
@@ -375,12 +415,7 @@ impl<'a> View<'a> {
         if wanted.kind != Kind::Issuer || wanted.profile == Profile::Root {
             return None;
         }
-        self.situation
-            .desired
-            .iter()
-            .filter(|leaf| leaf.signed_by == SignedBy::Issuer(wanted.name.clone()))
-            .map(|leaf| leaf.ttl)
-            .max()
+        longest_below(self.situation.desired, &wanted.name)
     }
 
     fn is_cut_short(&self, wanted: &DesiredCredential, facts: &Facts) -> bool {

@@ -153,6 +153,7 @@ impl<S: CredentialStore, L: Ledger> Authority<S, L> {
             return Err(EnrolmentError::NotPending { credential: credential.clone() });
         };
         check_answer(credential, &pending, &answer, now)?;
+        let first = pending.is_first();
         let anchors = carried_over(&pending.anchors, answer.anchors);
         let complete = Credential::new(answer.chain, pending.key, anchors).map_err(|source| {
             EnrolmentError::Credential { credential: credential.clone(), source }
@@ -164,6 +165,9 @@ impl<S: CredentialStore, L: Ledger> Authority<S, L> {
         self.store.stage(Kind::Certificate, credential, &files)?;
         let key: Key = (Kind::Certificate, credential.clone());
         self.audit("certificate.receive", &key, detail, now)?;
+        if first {
+            self.forget_bundle(credential, now)?;
+        }
         self.succeeded(&key);
         Ok(())
     }
@@ -176,8 +180,26 @@ impl<S: CredentialStore, L: Ledger> Authority<S, L> {
     /// Makes and stages a key and a request for the renewal of a link credential.
     pub(crate) fn stage_renewal(
         &self,
-        link: &Name,
         credential: &Name,
+        now: Timestamp,
+    ) -> Result<(), EnrolmentError> {
+        self.stage_request_for(credential, None, now)
+    }
+
+    /// The same, for a certificate that is to lead to other anchors than the present one.
+    pub(crate) fn stage_renewal_under(
+        &self,
+        credential: &Name,
+        anchors: &TrustAnchors,
+        now: Timestamp,
+    ) -> Result<(), EnrolmentError> {
+        self.stage_request_for(credential, Some(anchors), now)
+    }
+
+    fn stage_request_for(
+        &self,
+        credential: &Name,
+        anchors: Option<&TrustAnchors>,
         now: Timestamp,
     ) -> Result<(), EnrolmentError> {
         let not_pending = || EnrolmentError::NotPending { credential: credential.clone() };
@@ -194,7 +216,9 @@ impl<S: CredentialStore, L: Ledger> Authority<S, L> {
             subject = subject.with_identity(identity);
         }
         let key = PrivateKey::generate(self.key_algorithm)?;
-        self.stage_request(link, credential, &key, &subject, current.anchors(), now).map(drop)
+        let anchors = anchors.unwrap_or(current.anchors());
+        // The link is only said in the answer, which nobody wants here.
+        self.stage_request(credential, credential, &key, &subject, anchors, now).map(drop)
     }
 
     /// The request that is staged, if one is.

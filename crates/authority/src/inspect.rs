@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 
 use handfast_pki::{
-    Certificate, CertificateId, Chain, Credential, CredentialError, Host, Issuer, LintContext,
+    Certificate, CertificateId, Chain, Credential, CredentialError, Csr, Host, Issuer, LintContext,
     PrivateKey, Profile, Purpose, Severity, SigningKey, TrustAnchors, lint, verify_chain,
 };
 use handfast_store::{Kind, Source, Stored, StoredFault};
@@ -14,6 +14,7 @@ use jiff::Timestamp;
 
 use crate::desired::DesiredCredential;
 use crate::keyring::{KeyPlace, KeySecrets, Keyring, is_locked};
+use crate::making::key_digest;
 use crate::observed::{Current, Facts, Staged, Warning};
 
 /// A stored credential, judged; with the value itself if it can be used.
@@ -59,6 +60,14 @@ pub(crate) struct Pending {
     pub(crate) csr_pem: String,
     /// The anchors that the answer must lead to, PEM.
     pub(crate) anchors: TrustAnchors,
+}
+
+impl Pending {
+    /// Whether it is a first enrolment, in which the other site says who we are: a renewal asks for
+    /// the identity that we have.
+    pub(crate) fn is_first(&self) -> bool {
+        Csr::from_pem(self.csr_pem.as_bytes()).is_ok_and(|csr| csr.subject().identity.is_none())
+    }
 }
 
 /// Reads a staged request: the request stands where the certificate will.
@@ -145,10 +154,10 @@ fn key_fault(stored: &Stored, keys: &Keyring, error: &handfast_pki::KeyError) ->
 /// The facts of a chain.
 pub(crate) fn facts(chain: &Chain, anchors: &TrustAnchors, key: KeyPlace) -> Facts {
     let leaf = chain.leaf();
-    let signer = chain
-        .rest()
+    // An anchor before what was sent along: of a CA and its cross certificate, the CA counts.
+    let signer = anchors
         .iter()
-        .chain(anchors.iter())
+        .chain(chain.rest())
         .find(|candidate| leaf.verify_signed_by(candidate).is_ok());
     Facts {
         fingerprint: leaf.fingerprint(),
@@ -163,6 +172,7 @@ pub(crate) fn facts(chain: &Chain, anchors: &TrustAnchors, key: KeyPlace) -> Fac
         id: signer.map(|signer| CertificateId::of(leaf, signer)),
         revoked: None,
         signer: signer.map(Certificate::fingerprint),
+        signer_key: signer.map(|signer| key_digest(signer.spki_der())),
         anchors: anchors.iter().map(Certificate::fingerprint).collect(),
         can_sign: key != KeyPlace::Absent,
         key,

@@ -11,8 +11,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use handfast_pki::{
-    Chain, Csr, CsrError, CsrRefusal, Entropy, Host, IssueError, IssueRequest, Issuer, Name,
-    NameError, Profile, SpiffeId, Subject, TrustAnchors,
+    Certificate, Chain, Csr, CsrError, CsrRefusal, Entropy, Host, IssueError, IssueRequest, Issuer,
+    Name, NameError, Profile, SpiffeId, Subject, TrustAnchors,
 };
 use handfast_store::{
     AuditRow, CredentialStore, Issued, Kind, Ledger, Lineage, Revision, Source, StoreError,
@@ -21,7 +21,7 @@ use jiff::Timestamp;
 
 use crate::authority::Authority;
 use crate::declared::Declared;
-use crate::making::{MakingError, key_digest, record};
+use crate::making::{MakingError, key_digest, record, with_cross};
 use crate::redeem::read_request;
 
 /// A certificate that somebody asks for.
@@ -155,7 +155,8 @@ impl<S: CredentialStore, L: Ledger> Authority<S, L> {
             Some(name) => name.clone(),
             None => default_issuer(request.profile, &declared),
         };
-        let issuer = self.ready_issuer(&name)?;
+        let ready = self.ready_issuer(&name)?;
+        let issuer = &ready.issuer;
         let ttl = match request.ttl {
             Some(ttl) => policy::ttl(ttl)?,
             None => declared.settings.leaf().min(issuer.max_leaf_ttl()),
@@ -164,7 +165,7 @@ impl<S: CredentialStore, L: Ledger> Authority<S, L> {
             IssueRequest::new(request.profile, subject.clone(), csr.spki_der()).with_ttl(ttl);
         let leaf = issuer.issue(&asked, now, &mut Shared(&self.entropy))?;
         let key = issuer.certificate().spki_der();
-        let chain = issuer.chain_for(leaf);
+        let chain = with_cross(issuer.chain_for(leaf), ready.cross.as_ref());
         let lineage = lineage(request.profile, csr.spki_der());
         let issued = record(&chain, request.profile, &subject, &lineage, key_digest(key));
         self.ledger.record_issued(&issued, &granted(request, &issued, &name, now))?;
@@ -201,8 +202,8 @@ impl<S: CredentialStore, L: Ledger> Authority<S, L> {
         Ok(())
     }
 
-    /// The issuer, read and checked once for each of its revisions.
-    fn ready_issuer(&self, name: &Name) -> Result<Arc<Issuer>, MakingError> {
+    /// The issuer, read and checked once for each of its revisions and each step of a rotation.
+    fn ready_issuer(&self, name: &Name) -> Result<Arc<ReadyIssuer>, MakingError> {
         let unusable = |why: &str| MakingError::Issuer { name: name.clone(), why: why.to_owned() };
         let stored = self
             .store
@@ -212,25 +213,38 @@ impl<S: CredentialStore, L: Ledger> Authority<S, L> {
         if let Some(known) = self.ready.of(name, state) {
             return Ok(known);
         }
-        let issuer = Arc::new(self.issuer(name)?);
-        self.ready.keep(name, state, &issuer);
-        Ok(issuer)
+        let ready =
+            Arc::new(ReadyIssuer { issuer: self.issuer(name)?, cross: self.cross_for(name)? });
+        self.ready.keep(name, state, &ready);
+        Ok(ready)
     }
 }
 
 /// Issuers that have been read, by name, each with the state it was read in.
 #[derive(Default)]
-pub(crate) struct ReadyIssuers(Mutex<BTreeMap<Name, (State, Arc<Issuer>)>>);
+pub(crate) struct ReadyIssuers(Mutex<BTreeMap<Name, (State, Arc<ReadyIssuer>)>>);
+
+/// An issuer with what goes with all that it signs.
+struct ReadyIssuer {
+    issuer: Issuer,
+    /// While the anchor above drains: the new one, certified by the old.
+    cross: Option<Certificate>,
+}
 
 type State = (Source, Revision);
 
 impl ReadyIssuers {
-    fn of(&self, name: &Name, state: State) -> Option<Arc<Issuer>> {
+    fn of(&self, name: &Name, state: State) -> Option<Arc<ReadyIssuer>> {
         let ready = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         ready.get(name).filter(|(known, _)| *known == state).map(|(_, issuer)| Arc::clone(issuer))
     }
 
-    fn keep(&self, name: &Name, state: State, issuer: &Arc<Issuer>) {
+    /// Forgets them all: what goes with them has changed.
+    pub(crate) fn clear(&self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
+    fn keep(&self, name: &Name, state: State, issuer: &Arc<ReadyIssuer>) {
         let mut ready = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         ready.insert(name.clone(), (state, Arc::clone(issuer)));
     }

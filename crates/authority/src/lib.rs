@@ -12,6 +12,7 @@
 //! answered is on disk before.
 
 mod authority;
+mod bundle;
 mod ceremony;
 mod decide;
 mod declared;
@@ -33,11 +34,14 @@ mod reconcile;
 mod redeem;
 mod report;
 mod revoke;
+mod rotating;
+pub mod rotation;
 mod schedule;
 mod skew;
 mod survey;
 
 pub use authority::{Authority, Prove};
+pub use bundle::{Bundle, BundleRefusal, ReceivedBundle};
 pub use ceremony::{CeremonyError, InstalledCa, RequestedCa};
 pub use decide::{Action, Failure, Key, Reason, Situation, decide, wake_at};
 pub use declared::{Declared, DeclaredAccess, DeclaredLink, DeclaredService, ResourceRef};
@@ -62,5 +66,6 @@ pub use report::{
     Change, CredentialFacts, CredentialState, CsrRequest, Problem, ProblemCode, Report, Tally,
 };
 pub use revoke::{Revocable, RevokeError, RevokeRequest, RevokedCertificate, RevokedNow};
+pub use rotating::{AuthorityStanding, KeyStanding, KeyState, RotateError, RotateOrder, SiteSeen};
 pub use schedule::{ISSUANCE_CUSHION, issued_at, lifetime, renew_at, retry_at};
 pub use skew::{Skew, detect};

@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use aws_lc_rs::digest;
 use handfast_pki::{
-    Chain, Credential, CredentialError, CredentialPem, Entropy, IssueError, IssueRequest, Issuer,
-    KeyError, Name, Overrun, PrivateKey, Profile, Subject, TrustAnchors, verify_chain,
+    Certificate, Chain, Credential, CredentialError, CredentialPem, Entropy, IssueError,
+    IssueRequest, Issuer, KeyError, Name, Overrun, PrivateKey, Profile, Subject, TrustAnchors,
+    verify_chain,
 };
 use handfast_store::{
     CredentialStore, Issued, Kind, Ledger, Lineage, Revision, StoreError, Stored,
@@ -18,6 +19,7 @@ use jiff::Timestamp;
 use zeroize::Zeroizing;
 
 use crate::authority::{Authority, own_audit};
+use crate::bundle::with_anchors;
 use crate::decide::{Reason, key_of};
 use crate::declared::Declared;
 use crate::desired::{DesiredCredential, SignedBy};
@@ -63,6 +65,8 @@ pub enum MakingError {
 /// One signature to be made.
 pub(crate) struct Making<'a> {
     pub(crate) authority: &'a Issuer,
+    /// The anchor above it, certified by the one before, for who does not know the new one yet.
+    pub(crate) cross: Option<Certificate>,
     pub(crate) profile: Profile,
     pub(crate) subject: Subject,
     pub(crate) ttl: Duration,
@@ -88,7 +92,7 @@ impl Making<'_> {
             .with_overrun(Overrun::Truncate)
             .with_distribution(distribution.unwrap_or_default());
         let leaf = self.authority.issue(&request, self.now, entropy)?;
-        let chain = self.authority.chain_for(leaf);
+        let chain = with_cross(self.authority.chain_for(leaf), self.cross.as_ref());
         let issued = record(&chain, self.profile, &self.subject, &self.lineage, issuer_key);
         Ok(Made { chain, issued })
     }
@@ -110,6 +114,27 @@ impl<S: CredentialStore, L: Ledger> Authority<S, L> {
         now: Timestamp,
     ) -> Result<(), MakingError> {
         let key = self.key_for(wanted, reason)?;
+        let why = reason.map_or_else(|| "it was missing".to_owned(), |reason| reason.to_string());
+        self.make_with(wanted, key, &why, now)
+    }
+
+    /// Makes an issuer's successor, with a new key, and stages it.
+    pub(crate) fn make_successor(
+        &self,
+        wanted: &DesiredCredential,
+        now: Timestamp,
+    ) -> Result<(), MakingError> {
+        let key = PrivateKey::generate(self.key_algorithm)?;
+        self.make_with(wanted, key, "it is rotated", now)
+    }
+
+    fn make_with(
+        &self,
+        wanted: &DesiredCredential,
+        key: PrivateKey,
+        why: &str,
+        now: Timestamp,
+    ) -> Result<(), MakingError> {
         let lineage = own_lineage(wanted.name.as_str()).to_string();
         let (chain, anchors, issued) = match &wanted.signed_by {
             SignedBy::Itself => {
@@ -126,8 +151,10 @@ impl<S: CredentialStore, L: Ledger> Authority<S, L> {
             SignedBy::Issuer(signer) => {
                 let authority = self.issuer(signer)?;
                 let declared = self.declared();
+                let cross = self.cross_for(signer)?.filter(|_| !wanted.profile.is_ca());
                 let making = Making {
                     authority: &authority,
+                    cross,
                     profile: wanted.profile,
                     subject: wanted.subject.clone(),
                     ttl: wanted.ttl,
@@ -145,7 +172,6 @@ impl<S: CredentialStore, L: Ledger> Authority<S, L> {
                 });
             }
         };
-        let why = reason.map_or_else(|| "it was missing".to_owned(), |reason| reason.to_string());
         let detail = format!("serial {}, until {}: {why}", issued.serial, issued.not_after);
         let audit = own_audit("certificate.issue", &key_of(wanted), detail, now);
         self.ledger.record_issued(&issued, &audit)?;
@@ -164,6 +190,18 @@ impl<S: CredentialStore, L: Ledger> Authority<S, L> {
         let mut pem = credential.to_pem();
         pem.tls_key = tls_key;
         Ok(pem)
+    }
+
+    /// Stages the certificate in use once more, with the anchors that go with its signer now.
+    pub(crate) fn re_anchored(&self, wanted: &DesiredCredential) -> Result<(), MakingError> {
+        let SignedBy::Issuer(signer) = &wanted.signed_by else { return Ok(()) };
+        let authority = self.issuer(signer)?;
+        let stored = self.store.load_managed(wanted.kind, &wanted.name)?;
+        let files = stored.and_then(|stored| with_anchors(&stored, authority.anchors()));
+        match files {
+            Some(files) => Ok(self.store.stage(wanted.kind, &wanted.name, &files).map(drop)?),
+            None => Err(MakingError::Proof { why: "its files are gone".to_owned() }),
+        }
     }
 
     /// Proves what is staged, as it lies on disk, and makes it current.
@@ -235,7 +273,25 @@ impl<S: CredentialStore, L: Ledger> Authority<S, L> {
             .store
             .load(Kind::Issuer, name)?
             .ok_or_else(|| unusable("it does not exist yet".to_owned()))?;
-        inspect::signer(&stored, &self.keys).map_err(|fault| unusable(fault.what))
+        let issuer = inspect::signer(&stored, &self.keys).map_err(|fault| unusable(fault.what))?;
+        match self.anchors_for(name)? {
+            None => Ok(issuer),
+            Some(anchors) => {
+                let (chain, key) = (issuer.chain().clone(), issuer.key().clone());
+                Issuer::from_parts(chain, key, anchors).map_err(|error| unusable(error.to_string()))
+            }
+        }
+    }
+}
+
+/// A chain with a cross certificate at its end.
+pub(crate) fn with_cross(chain: Chain, cross: Option<&Certificate>) -> Chain {
+    match cross {
+        None => chain,
+        Some(cross) => {
+            let above = chain.rest().iter().chain([cross]).cloned().collect();
+            Chain::new(chain.leaf().clone(), above)
+        }
     }
 }
 

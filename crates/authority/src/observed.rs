@@ -158,6 +158,8 @@ pub struct Facts {
     pub revoked: Option<Timestamp>,
     /// The certificate that signed it, where it came along; its own for a self-signed one.
     pub signer: Option<Fingerprint>,
+    /// SHA-256 of that one's SubjectPublicKeyInfo.
+    pub signer_key: Option<[u8; 32]>,
     /// The anchors it came with.
     pub anchors: BTreeSet<Fingerprint>,
     /// Whether it can sign others: for issuers, whether the key is there.

@@ -4,7 +4,8 @@
 //! its enrolment must be in the ledger. How the request travels is the caller's.
 
 use handfast_pki::{
-    Certificate, Chain, CsrError, IdentityKind, Issuer, Profile, SpiffeId, Subject, TrustAnchors,
+    Certificate, Chain, CsrError, IdentityKind, Issuer, Profile, Purpose, SpiffeId, Subject,
+    TrustAnchors, verify_chain,
 };
 use handfast_store::{
     AuditRow, CredentialStore, Issued, IssuedFilter, Ledger, Lineage, StoreError,
@@ -134,6 +135,8 @@ impl<S: CredentialStore, L: Ledger> Authority<S, L> {
 
         if let Some(before) = enrolment.made_for(csr.spki_der(), now)
             && let Some(chain) = self.chain_of(&declared, &authority, before)?
+            // What leads to an anchor that was given up is no answer any more.
+            && verify_chain(&chain, authority.anchors(), Purpose::Client, now).is_ok()
         {
             return Ok(Renewed { chain, anchors: authority.anchors().clone() });
         }
@@ -146,6 +149,7 @@ impl<S: CredentialStore, L: Ledger> Authority<S, L> {
 
         let making = Making {
             authority: &authority,
+            cross: self.cross_for(&declared.names.site_ca)?,
             profile: Profile::LinkClient,
             subject: Subject::new(enrolment.site).with_identity(peer.clone()),
             ttl: declared.settings.leaf(),

@@ -120,11 +120,25 @@ impl<S: CredentialStore, L: Ledger> Authority<S, L> {
         let wanted = desired(declared);
         self.remember(declared, &wanted);
         let mut changed = Vec::new();
+        self.advance_rotations(declared, &wanted, now);
+        // The credentials follow the rotations, and the rotations wait for the credentials.
+        for _ in 0..MAX_ROUNDS {
+            self.settle(&wanted, now, &mut changed);
+            if !self.advance_rotations(declared, &wanted, now) {
+                break;
+            }
+        }
+        self.memory_of_asked_ends();
+        self.report(declared, &wanted, changed, now)
+    }
+
+    /// Does what is to be done for the credentials, until nothing is left or can be helped.
+    fn settle(&self, wanted: &[DesiredCredential], now: Timestamp, changed: &mut Vec<Change>) {
         // Each pass does at least one thing, or counts a failure that holds it back; the bound is
         // for the day when that is not true.
         for _ in 0..MAX_PASSES {
-            let sighting = self.observe(&wanted, now);
-            let actions = self.decide_on(&wanted, &sighting.observed, now);
+            let sighting = self.observe(wanted, now);
+            let actions = self.decide_on(wanted, &sighting.observed, now);
             let mut worked = false;
             for action in actions {
                 let Some(credential) = wanted.iter().find(|each| key_of(each) == *action.key())
@@ -136,14 +150,12 @@ impl<S: CredentialStore, L: Ledger> Authority<S, L> {
                     continue;
                 }
                 worked = true;
-                self.carry_out(credential, &action, now, &mut changed);
+                self.carry_out(credential, &action, now, changed);
             }
             if !worked {
                 break;
             }
         }
-        self.memory_of_asked_ends();
-        self.report(declared, &wanted, changed, now)
     }
 
     fn remember(&self, declared: &Declared, wanted: &[DesiredCredential]) {
@@ -171,12 +183,16 @@ impl<S: CredentialStore, L: Ledger> Authority<S, L> {
         now: Timestamp,
     ) -> Vec<Action> {
         let skew = self.skew(observed, now);
+        let (held, trust) = (self.held(wanted), self.trust(wanted));
         let memory = self.memory();
         decide(&Situation {
             desired: wanted,
             observed,
             failures: &memory.failures,
             asked: &memory.asked,
+            held: &held,
+            trust: &trust,
+            signers: &memory.signers,
             skew: skew.as_ref(),
             now,
         })
@@ -215,6 +231,11 @@ impl<S: CredentialStore, L: Ledger> Authority<S, L> {
     ) -> Result<Option<Change>, ActionError> {
         let change = |reason| Some(Change { kind: wanted.kind, name: wanted.name.clone(), reason });
         match action {
+            Action::Anchor(_) => {
+                self.re_anchored(wanted)?;
+                self.prove_and_promote(wanted, now)?;
+                Ok(None)
+            }
             Action::Await(_) => Ok(None),
             Action::Discard(_) => {
                 if let Some((revision, _)) = self.store.staged(wanted.kind, &wanted.name)? {
@@ -237,8 +258,8 @@ impl<S: CredentialStore, L: Ledger> Authority<S, L> {
                 Ok(change(Some(*reason)))
             }
             Action::Request(key, _) => {
-                if let SignedBy::RemoteSite(link) = &wanted.signed_by {
-                    self.stage_renewal(link, &wanted.name, now)?;
+                if let SignedBy::RemoteSite(_) = &wanted.signed_by {
+                    self.stage_renewal(&wanted.name, now)?;
                 }
                 self.memory().asked.remove(key);
                 Ok(None)
@@ -259,6 +280,17 @@ impl<S: CredentialStore, L: Ledger> Authority<S, L> {
                 tracing::warn!(name = %wanted.name, %error, "a staged credential stays behind");
             }
         }
+    }
+
+    /// What is there, for who needs no more than that.
+    pub(crate) fn observed(&self, wanted: &[DesiredCredential], now: Timestamp) -> Vec<Observed> {
+        self.observe(wanted, now).observed
+    }
+
+    /// The issuers that rotations hold.
+    fn held(&self, wanted: &[DesiredCredential]) -> BTreeSet<Name> {
+        let issuers = wanted.iter().filter(|each| each.kind == Kind::Issuer);
+        issuers.map(|each| each.name.clone()).filter(|name| self.is_held(name)).collect()
     }
 
     fn observe(&self, wanted: &[DesiredCredential], now: Timestamp) -> Sighting {
@@ -301,12 +333,17 @@ impl<S: CredentialStore, L: Ledger> Authority<S, L> {
         let skew = self.skew(&sighting.observed, now);
         let live = self.publish(&mut sighting);
         let (waiting, unreadable) = self.waiting(wanted, &sighting.observed, now);
+        let (held, trust) = (self.held(wanted), self.trust(wanted));
+        let bundle = self.bundle(declared);
         let memory = self.memory();
         let situation = Situation {
             desired: wanted,
             observed: &sighting.observed,
             failures: &memory.failures,
             asked: &memory.asked,
+            held: &held,
+            trust: &trust,
+            signers: &memory.signers,
             skew: skew.as_ref(),
             now,
         };
@@ -321,7 +358,10 @@ impl<S: CredentialStore, L: Ledger> Authority<S, L> {
             problems,
             credentials: survey::credentials(&situation, &memory.tallies),
             live,
-            next_wake: wake_at(&situation),
+            bundle,
+            next_wake: memory
+                .rotation_wake
+                .map_or(wake_at(&situation), |wake| wake_at(&situation).min(wake)),
             skew: skew.clone(),
         }
     }
@@ -472,5 +512,7 @@ fn same_files(one: &Credential, other: &Credential) -> bool {
 
 /// Root, CA and leaf, each with something to discard, to make and to prove, and a margin.
 const MAX_PASSES: usize = 16;
+/// Prepared, active, revoked, and then the one that waited for it; and a margin.
+const MAX_ROUNDS: usize = 12;
 /// After so many failed proofs, a credential of ours is taken to be at fault itself.
 const PROOFS_BEFORE_REMAKING: u32 = 3;

@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 
 use handfast_pki::{
-    Csr, CsrError, IdentityKind, Issuer, Name, NameError, Profile, SpiffeId, Subject,
+    Certificate, Csr, CsrError, IdentityKind, Issuer, Name, NameError, Profile, SpiffeId, Subject,
 };
 use handfast_store::{
     CredentialStore, Grant, IssuedBundle, IssuedFilter, Ledger, Lineage, RedeemOutcome, Redemption,
@@ -142,8 +142,9 @@ impl<S: CredentialStore, L: Ledger> Authority<S, L> {
             origin: request.origin.clone(),
             now,
         };
+        let cross = self.cross_for(&declared.names.site_ca)?;
         let admission =
-            Admission { declared: &declared, authority: &authority, enrolled, revoked, now };
+            Admission { declared: &declared, authority: &authority, cross, enrolled, revoked, now };
         let outcome = self.ledger.redeem(&redemption, &mut |grant| {
             let identity = admission.admit(grant, &site)?;
             let mut bundle =
@@ -214,6 +215,7 @@ const ENROLMENTS: u32 = 64;
 struct Admission<'a> {
     declared: &'a Declared,
     authority: &'a Issuer,
+    cross: Option<Certificate>,
     /// Until when the site is enrolled already.
     enrolled: Option<Timestamp>,
     /// When an enrolment of the site was revoked last.
@@ -274,6 +276,7 @@ impl Admission<'_> {
             digest.iter().take(8).fold(0_u64, |label, byte| (label << 8) | u64::from(*byte));
         let making = Making {
             authority: self.authority,
+            cross: self.cross.clone(),
             profile: Profile::LinkClient,
             subject: Subject::new(site.as_str()).with_identity(identity),
             ttl: self.declared.settings.leaf(),

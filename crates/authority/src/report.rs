@@ -8,6 +8,7 @@ use handfast_pki::{Credential, Name};
 use handfast_store::{Kind, Source};
 use jiff::Timestamp;
 
+use crate::bundle::Bundle;
 use crate::decide::{Failure, Reason};
 use crate::declared::ResourceRef;
 use crate::keyring::KeyPlace;
@@ -27,6 +28,8 @@ pub struct Report {
     /// The good credential of each name that is wanted: the last good one where what is on disk is
     /// broken now. The same `Arc` as in the report before, if nothing changed.
     pub live: BTreeMap<Name, Arc<Credential>>,
+    /// What the sites that link here are to trust; nothing while this site cannot sign.
+    pub bundle: Option<Bundle>,
     /// When to reconcile again if nothing changes before.
     pub next_wake: Timestamp,
     /// The clock's fault, where what was issued shows one.

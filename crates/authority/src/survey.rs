@@ -9,11 +9,12 @@ use handfast_store::{Kind, Source, StoreError};
 use jiff::Timestamp;
 
 use crate::ceremony;
-use crate::decide::{Failure, Key, Situation, key_of, retry, warn_at};
+use crate::decide::{Failure, Key, Situation, key_of, longest_below, retry, warn_at};
 use crate::declared::ResourceRef;
 use crate::desired::{DesiredCredential, NameConflict, SignedBy};
 use crate::observed::{Current, Facts, Observed, Staged};
 use crate::report::{CredentialFacts, CredentialState, Problem, ProblemCode, Tally};
+use crate::rotation::scheduled;
 use crate::schedule;
 use crate::skew::Skew;
 
@@ -321,7 +322,7 @@ fn describe(
         not_after: facts.map(|facts| facts.not_after),
         renew_at: facts
             .filter(|_| source == Source::Managed && wanted.is_some())
-            .map(Facts::renew_at),
+            .map(|facts| replaced_at(situation, seen, facts)),
         source,
         state,
         fingerprint: facts.map(|facts| facts.fingerprint.to_string()),
@@ -329,6 +330,17 @@ fn describe(
         failure: situation.failures.get(&key).cloned(),
         tally: tallies.get(&key).copied().unwrap_or_default(),
     })
+}
+
+/// When a certificate is renewed, or an issuer's successor begins to sign.
+fn replaced_at(situation: &Situation<'_>, seen: &Observed, facts: &Facts) -> Timestamp {
+    match seen.kind {
+        Kind::Certificate => facts.renew_at(),
+        Kind::Issuer => {
+            let longest = longest_below(situation.desired, &seen.name).unwrap_or_default();
+            scheduled(facts.not_before, facts.not_after, longest).1
+        }
+    }
 }
 
 fn state(
@@ -339,6 +351,11 @@ fn state(
     situation: &Situation<'_>,
 ) -> CredentialState {
     let now = situation.now;
+    if source == Source::Managed && seen.kind == Kind::Issuer && situation.held.contains(&seen.name)
+    {
+        // Its successor is the rotation's concern, and told there.
+        return if failing { CredentialState::Expiring } else { CredentialState::Ready };
+    }
     match source {
         Source::Supplied if warn_at(facts) <= now => CredentialState::Expiring,
         Source::Managed if facts.renew_at() <= now && failing => CredentialState::Expiring,

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 
 use crate::commands::{
-    cert, check, completion, connector, link, listener, man, run, site, status, token,
+    ca, cert, check, completion, connector, link, listener, man, run, site, status, token,
 };
 use crate::demo;
 use crate::exit::Exit;
@@ -79,6 +79,9 @@ pub(crate) enum Command {
     /// Issue, list, verify, renew, import and export certificates
     #[command(subcommand)]
     Cert(cert::Verb),
+    /// See the authorities of this site, and give them new keys
+    #[command(subcommand)]
+    Ca(ca::Verb),
     /// Print the completion script for a shell
     Completion(completion::Arguments),
     /// Print or write the manual pages

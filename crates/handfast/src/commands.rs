@@ -1,5 +1,6 @@
 //! One file per command. This one is the dispatch, and what several commands share.
 
+pub(crate) mod ca;
 pub(crate) mod cert;
 pub(crate) mod check;
 pub(crate) mod completion;
@@ -65,6 +66,7 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<Exit> {
         Ok::<_, anyhow::Error>(Context { home: Home::paths(root), output, typed_home })
     };
     let done = match cli.command {
+        Command::Ca(verb) => runtime.block_on(ca::run(verb, &context()?)),
         Command::Cert(verb) => {
             let done = runtime.block_on(cert::run(verb, &context()?));
             runtime.shutdown_background();

@@ -19,6 +19,7 @@ mod peers;
 mod plan;
 mod redeem;
 mod revocations;
+mod rotation;
 mod signals;
 mod time_jumps;
 mod tokens;

@@ -4,6 +4,7 @@
 //! names) is done by short-lived threads that answer through the same queue.
 
 mod backoff;
+mod bundles;
 mod edges;
 mod links;
 mod messages;
@@ -30,6 +31,7 @@ use crate::revocations::RevocationFeed;
 use crate::route::Routes;
 use crate::status::{AccessStatus, Counters, HandshakeCounts, NetworkStatus, Refusal};
 use crate::worker::{Command, ConnectionId, Event, Presence, WorkerHandle};
+use bundles::Member;
 use edges::{ConnectorEntry, ListenerEntry};
 use links::LinkEntry;
 use revocations::Telling;
@@ -118,6 +120,8 @@ pub(crate) struct Control {
     connectors: BTreeMap<Name, ConnectorEntry>,
     refusals: VecDeque<Refusal>,
     handshakes: HandshakeCounts,
+    /// Sites that linked here, also those that are away.
+    members: BTreeMap<Name, Member>,
     asked: HashMap<u64, Asked>,
     /// What is revoked.
     revocations: Revocations,
@@ -188,6 +192,7 @@ impl Control {
             connectors: BTreeMap::new(),
             refusals: VecDeque::new(),
             handshakes: HandshakeCounts::default(),
+            members: BTreeMap::new(),
             asked: HashMap::new(),
             revocations: parts.revocations,
             feed: parts.feed,
@@ -310,6 +315,7 @@ impl Control {
         self.apply_connectors(&plan);
         self.judge_again(&plan);
         self.apply_links(&plan);
+        self.tell_bundle(&plan);
         self.plan = plan;
         self.apply_listeners();
         self.reroute();

@@ -2,6 +2,7 @@
 
 use std::sync::mpsc::SyncSender;
 
+use handfast_pki::Name;
 use handfast_proto::link::v1::Refusal;
 use handfast_proto::link::v1::control::Body;
 use handfast_tls::Peer;
@@ -9,18 +10,20 @@ use handfast_tls::Peer;
 use crate::control::Input;
 use crate::worker::ConnectionId;
 
-/// Something that another site asks.
+/// Something that another site asks or tells.
 #[derive(Debug)]
 pub struct PeerRequest {
     /// Who asks: proven by the handshake of the connection that the question came over.
     pub peer: Peer,
-    /// The question.
+    /// The link that we dialled and it came over; none where the other site dialled.
+    pub link: Option<Name>,
+    /// The question, or the notice.
     pub body: Body,
     /// Where the answer goes.
     pub responder: Responder,
 }
 
-/// Takes the answer to one question. Dropped without one, the asker times out.
+/// Takes the answer to one question. Dropped without one, the asker times out; a notice needs none.
 #[derive(Debug)]
 pub struct Responder {
     inputs: SyncSender<Input>,

@@ -51,7 +51,7 @@ mod worker;
 pub use exchange::{PeerRequest, RequestError, Responder};
 pub use handfast_proto::link::v1 as wire;
 pub use network::{Clock, Network, Settings};
-pub use plan::{ConnectorPlan, LinkAccess, LinkPlan, ListenerPlan, Plan};
+pub use plan::{BundlePlan, ConnectorPlan, LinkAccess, LinkPlan, ListenerPlan, Plan};
 pub use revocations::{Position, RevocationFeed, Told};
 pub use statement::{
     Believed, STATED, StatedRevocation, StatementError, believe_revocations, decode_statement,
@@ -59,7 +59,7 @@ pub use statement::{
 };
 pub use status::{
     AccessStatus, ConnectorStatus, Direction, HandshakeCounts, LinkState, LinkStatus,
-    ListenerStatus, NetworkStatus, Refusal, RevocationStatus, SiteRevocations, Traffic,
+    ListenerStatus, NetworkStatus, Refusal, RevocationStatus, SiteRevocations, SiteStatus, Traffic,
 };
 
 /// For the fuzz targets: what a hostile site could put into one TLS record, parsed as a worker does.

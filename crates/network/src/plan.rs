@@ -5,7 +5,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use handfast_pki::{Name, TrustAnchors};
+use handfast_pki::{Name, TrustAnchors, TrustDomain};
 use rustls::{ClientConfig, ServerConfig};
 
 /// Everything that a node's network should be.
@@ -41,6 +41,25 @@ pub struct LinkAccess {
     /// What `tls` trusts. When it changes, open connections are judged again by the new anchors, and
     /// those that they would refuse are cut.
     pub anchors: TrustAnchors,
+    /// What counts for no new handshake any more, while connections made under it may finish.
+    pub retired: Option<TrustAnchors>,
+    /// What sites that link here are told to trust.
+    pub bundle: Option<BundlePlan>,
+}
+
+/// What the sites that hold credentials of this one are to trust.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BundlePlan {
+    /// The trust domain it is of.
+    pub trust_domain: TrustDomain,
+    /// Grows with every change of the set.
+    pub sequence: u64,
+    /// The set.
+    pub anchors: TrustAnchors,
+    /// See [`LinkAccess::retired`].
+    pub retired: Option<TrustAnchors>,
+    /// SHA-256 of the SubjectPublicKeyInfo of the CA that signs link credentials now.
+    pub signer: [u8; 32],
 }
 
 /// A link that this site dials.
@@ -59,6 +78,8 @@ pub struct LinkPlan {
     pub tls: Arc<ClientConfig>,
     /// What `tls` trusts; see [`LinkAccess::anchors`].
     pub anchors: TrustAnchors,
+    /// See [`LinkAccess::retired`].
+    pub retired: Option<TrustAnchors>,
 }
 
 impl LinkPlan {

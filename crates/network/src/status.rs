@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use handfast_pki::Name;
+use handfast_pki::{Chain, Name};
 use handfast_tls::{Fault, Peer, Session};
 use jiff::Timestamp;
 
@@ -19,6 +19,8 @@ pub struct NetworkStatus {
     pub listeners: Vec<ListenerStatus>,
     /// Sorted by name.
     pub connectors: Vec<ConnectorStatus>,
+    /// Every site that has linked here since the start, sorted by name.
+    pub sites: Vec<SiteStatus>,
     /// The latest refused or failed handshakes on the link port, newest last.
     pub refusals: Vec<Refusal>,
     /// Handshakes on the link port and of our links, since start.
@@ -113,6 +115,21 @@ pub struct LinkStatus {
     pub offers: Vec<String>,
     /// Why it is down, or what went wrong last.
     pub fault: Option<Fault>,
+}
+
+/// A site that links, or has linked, to this one.
+#[derive(Clone, Debug)]
+pub struct SiteStatus {
+    /// The site.
+    pub site: Name,
+    /// Whether a connection of it takes new flows now.
+    pub linked: bool,
+    /// When it was last linked; absent while it is.
+    pub lost_at: Option<Timestamp>,
+    /// What it presented on its newest connection, while it is linked.
+    pub chain: Option<Chain>,
+    /// The newest trust bundle it verifies by, and since when that is known.
+    pub acknowledged: Option<(u64, Timestamp)>,
 }
 
 /// One listener.

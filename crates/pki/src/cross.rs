@@ -30,7 +30,10 @@ impl Issuer {
             let (issuer, not_after) = (other.subject().to_owned(), other.not_after());
             return Err(IssueError::IssuerExpired { issuer, not_after });
         }
-        if ca.path_len() == Some(0) || !other.is_ca() {
+        // A CA for leaves may vouch for its own successor, and for no other CA: what carries its own
+        // name does not count (RFC 5280 section 6.1.4, l).
+        let counts = ca.subject_raw() != other.subject_raw();
+        if (ca.path_len() == Some(0) && counts) || !other.is_ca() {
             return Err(IssueError::PathLength { issuer: issuer() });
         }
         let public = other.public_key()?;

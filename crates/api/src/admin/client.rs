@@ -13,6 +13,7 @@ use thiserror::Error;
 use tokio::net::UnixStream;
 use tokio::time::timeout;
 
+use super::ca::{AuthorityStatus, RollBack, Rotate, Taint};
 use super::issue::{IssueCertificate, IssuedCertificate};
 use super::message::{
     IssueToken, IssuedToken, RedeemToken, RedeemedToken, Refusal, Renew, Renewals,
@@ -73,6 +74,26 @@ impl Client {
     /// Credentials.
     pub async fn credentials(&self) -> Result<Vec<CredentialStatus>, ClientError> {
         self.read("/v1/credentials").await
+    }
+
+    /// The authorities of the site, and their rotations.
+    pub async fn authorities(&self) -> Result<Vec<AuthorityStatus>, ClientError> {
+        self.read("/v1/authorities").await
+    }
+
+    /// Begins to rotate an authority, or makes a rotation urgent.
+    pub async fn rotate(&self, request: &Rotate) -> Result<AuthorityStatus, ClientError> {
+        self.act("/v1/rotations", request).await
+    }
+
+    /// Rotates an authority whose key is in the wrong hands.
+    pub async fn taint(&self, request: &Taint) -> Result<AuthorityStatus, ClientError> {
+        self.act("/v1/taints", request).await
+    }
+
+    /// Takes a rotation back.
+    pub async fn roll_back(&self, request: &RollBack) -> Result<AuthorityStatus, ClientError> {
+        self.act("/v1/rollbacks", request).await
     }
 
     /// What is wrong, and who was refused.

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 
 use super::actions::Action;
 use super::approval::{Held, PendingApproval};
+use super::ca::{AuthorityStatus, RollBack, Rotate, Taint};
 use super::issue::{IssueCertificate, IssuedCertificate};
 use super::message::{
     IssueToken, IssuedToken, RedeemToken, RedeemedToken, Refusal, Renew, Renewals,
@@ -37,6 +38,31 @@ pub trait Node: Send + Sync + 'static {
 
     /// Credentials, signing ones included.
     fn credentials(&self) -> impl Future<Output = Result<Vec<CredentialStatus>, Refusal>> + Send;
+
+    /// The authorities of this site, and their rotations.
+    fn authorities(&self) -> impl Future<Output = Result<Vec<AuthorityStatus>, Refusal>> + Send;
+
+    /// Begins to rotate an authority, or makes a rotation urgent: returns when the order is recorded
+    /// and the first steps are made.
+    fn rotate(
+        &self,
+        caller: &Caller,
+        request: Rotate,
+    ) -> impl Future<Output = Result<AuthorityStatus, Refusal>> + Send;
+
+    /// Rotates an authority whose key is in the wrong hands.
+    fn taint(
+        &self,
+        caller: &Caller,
+        request: Taint,
+    ) -> impl Future<Output = Result<AuthorityStatus, Refusal>> + Send;
+
+    /// Takes a rotation back that has not ended.
+    fn roll_back(
+        &self,
+        caller: &Caller,
+        request: RollBack,
+    ) -> impl Future<Output = Result<AuthorityStatus, Refusal>> + Send;
 
     /// What is wrong, and who was refused.
     fn faults(&self) -> impl Future<Output = Faults> + Send;

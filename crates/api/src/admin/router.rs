@@ -14,6 +14,7 @@ use hyper_util::service::TowerToHyperService;
 
 use super::actions::Action;
 use super::approval::{Approve, Approved, Held};
+use super::ca::{RollBack, Rotate, Taint};
 use super::issue::IssueCertificate;
 use super::message::{IssueToken, RedeemToken, Refusal, RefusalCode, Renew};
 use super::node::{Node, Permit};
@@ -43,6 +44,9 @@ fn routes<N: Node>(node: Arc<N>, limits: Limits) -> Routes<N> {
             Action::ApprovalGive,
             post(approve::<N>),
         )
+        .get("/v1/authorities", Action::AuthorityStatus, async |node: Arc<N>| {
+            node.authorities().await
+        })
         .post(
             "/v1/certificates",
             Action::CertificateIssue,
@@ -91,7 +95,24 @@ fn routes<N: Node>(node: Arc<N>, limits: Limits) -> Routes<N> {
             Action::CertificateRevoke,
             async |node: Arc<N>, caller: Caller, body: Revoke| node.revoke(&caller, body).await,
         )
+        .post(
+            "/v1/rollbacks",
+            Action::AuthorityRollback,
+            async |node: Arc<N>, caller: Caller, body: RollBack| {
+                node.roll_back(&caller, body).await
+            },
+        )
+        .post(
+            "/v1/rotations",
+            Action::AuthorityRotate,
+            async |node: Arc<N>, caller: Caller, body: Rotate| node.rotate(&caller, body).await,
+        )
         .get("/v1/status", Action::StatusRead, async |node: Arc<N>| Ok(node.status().await))
+        .post(
+            "/v1/taints",
+            Action::AuthorityTaint,
+            async |node: Arc<N>, caller: Caller, body: Taint| node.taint(&caller, body).await,
+        )
         .post(
             "/v1/tokens",
             Action::TokenIssue,

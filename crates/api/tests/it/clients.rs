@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use handfast_api::access::{Caller, Target};
 use handfast_api::admin::{
-    Action, AdminSocket, Held, IssueCertificate, IssueToken, IssuedCertificate, IssuedToken, Node,
-    PendingApproval, Permit, PolicyListing, PolicyVerdict, RedeemToken, RedeemedToken, Refusal,
-    RefusalCode, Renew, Renewal, RenewalOutcome, Renewals, Revoke, Revoked, RevokedCertificate,
-    TestPolicy,
+    Action, AdminSocket, AuthorityStatus, Held, IssueCertificate, IssueToken, IssuedCertificate,
+    IssuedToken, Node, PendingApproval, Permit, PolicyListing, PolicyVerdict, RedeemToken,
+    RedeemedToken, Refusal, RefusalCode, Renew, Renewal, RenewalOutcome, Renewals, Revoke, Revoked,
+    RevokedCertificate, RollBack, Rotate, Taint, TestPolicy,
 };
 use handfast_api::grants::{
     GrantLimits, GrantServer, Granter, LinkOffer, Problem, ProblemCode, RedemptionReply,
@@ -162,6 +162,22 @@ impl Node for FakeNode {
 
     async fn credentials(&self) -> Result<Vec<CredentialStatus>, Refusal> {
         Ok(vec![credential()])
+    }
+
+    async fn authorities(&self) -> Result<Vec<AuthorityStatus>, Refusal> {
+        Ok(Vec::new())
+    }
+
+    async fn rotate(&self, _: &Caller, _: Rotate) -> Result<AuthorityStatus, Refusal> {
+        Err(no_authority())
+    }
+
+    async fn taint(&self, _: &Caller, _: Taint) -> Result<AuthorityStatus, Refusal> {
+        Err(no_authority())
+    }
+
+    async fn roll_back(&self, _: &Caller, _: RollBack) -> Result<AuthorityStatus, Refusal> {
+        Err(no_authority())
     }
 
     async fn faults(&self) -> Faults {
@@ -355,4 +371,8 @@ pub(crate) async fn read_to_end<S: AsyncRead + Unpin>(stream: &mut S) -> Vec<u8>
 pub(crate) fn status_of(answer: &[u8]) -> Option<u16> {
     let text = std::str::from_utf8(answer.get(..12)?).ok()?;
     text.strip_prefix("HTTP/1.1 ")?.parse().ok()
+}
+
+fn no_authority() -> Refusal {
+    Refusal::new(RefusalCode::NotFound, "no such authority", "look at `handfast ca status`")
 }

@@ -83,6 +83,7 @@ impl<S: CredentialStore, L: Ledger> Authority<S, L> {
         let common_name: String = format!("{name} OCSP").chars().take(64).collect();
         let making = Making {
             authority: issuer,
+            cross: None,
             profile: Profile::OcspSigner,
             subject: Subject::new(common_name),
             ttl: declared.settings.leaf().min(issuer.max_leaf_ttl()),

@@ -51,6 +51,8 @@ struct World {
     observed: BTreeMap<Key, Observed>,
     asked: BTreeSet<Key>,
     failures: BTreeMap<Key, Failure>,
+    held: BTreeSet<Name>,
+    trust: BTreeMap<Name, BTreeSet<Fingerprint>>,
     skew: Option<Skew>,
     made: u32,
     now: Timestamp,
@@ -63,6 +65,8 @@ impl World {
             observed: BTreeMap::new(),
             asked: BTreeSet::new(),
             failures: BTreeMap::new(),
+            held: BTreeSet::new(),
+            trust: BTreeMap::new(),
             skew: None,
             made: 0,
             now: now(),
@@ -76,6 +80,9 @@ impl World {
             observed: &observed,
             failures: &self.failures,
             asked: &self.asked,
+            held: &self.held,
+            trust: &self.trust,
+            signers: &BTreeMap::new(),
             skew: self.skew.as_ref(),
             now: self.now,
         })
@@ -125,6 +132,7 @@ impl World {
             not_before: start.checked_sub(Duration::from_secs(60)).unwrap(),
             not_after,
             signer: Some(authority.as_ref().map_or(fingerprint, |facts| facts.fingerprint)),
+            signer_key: None,
             anchors: authority.map_or_else(|| [fingerprint].into(), |facts| facts.anchors),
             id: None,
             revoked: None,
@@ -138,6 +146,18 @@ impl World {
         let before = self.current(&key).clone();
         assert!(!before.is_supplied(), "{action:?} writes what is the user's");
         match action {
+            Action::Anchor(_) => {
+                let mut facts = before.usable().unwrap().clone();
+                let SignedBy::Issuer(signer) = self.wanted(&key).signed_by.clone() else {
+                    panic!("{key:?} signs itself");
+                };
+                let authority = self.current(&(Kind::Issuer, signer.clone())).facts().cloned();
+                facts.anchors = match self.trust.get(&signer) {
+                    Some(trust) => trust.clone(),
+                    None => authority.unwrap().anchors,
+                };
+                self.put(&key, managed(facts), Staged::Nothing);
+            }
             Action::Await(_) => {}
             Action::Discard(_) => self.put(&key, before, Staged::Nothing),
             Action::Issue(_) | Action::Renew(..) => {

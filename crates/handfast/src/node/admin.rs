@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 
 use handfast_api::access::{Caller, Target};
 use handfast_api::admin::{
-    Action, Held, IssueCertificate, IssueToken, IssuedCertificate, IssuedToken, Node,
-    PendingApproval, Permit, PolicyListing, PolicyVerdict, RedeemToken, RedeemedToken, Refusal,
-    RefusalCode, Renew, Renewal, RenewalOutcome, Renewals, Revoke, Revoked, RevokedCertificate,
-    TestPolicy,
+    Action, AuthorityStatus, Held, IssueCertificate, IssueToken, IssuedCertificate, IssuedToken,
+    Node, PendingApproval, Permit, PolicyListing, PolicyVerdict, RedeemToken, RedeemedToken,
+    Refusal, RefusalCode, Renew, Renewal, RenewalOutcome, Renewals, Revoke, Revoked,
+    RevokedCertificate, RollBack, Rotate, Taint, TestPolicy,
 };
 use handfast_api::status::{
     ConnectorStatus, CredentialStatus, CredentialSummary, FaultView, Faults, LinkStatus,
@@ -113,6 +113,26 @@ impl Node for Admin {
 
     async fn credentials(&self) -> Result<Vec<CredentialStatus>, Refusal> {
         Ok(self.credential_list())
+    }
+
+    async fn authorities(&self) -> Result<Vec<AuthorityStatus>, Refusal> {
+        self.core.authority_list().await
+    }
+
+    async fn rotate(&self, caller: &Caller, request: Rotate) -> Result<AuthorityStatus, Refusal> {
+        self.core.rotate(request, &caller.actor()).await
+    }
+
+    async fn taint(&self, caller: &Caller, request: Taint) -> Result<AuthorityStatus, Refusal> {
+        self.core.taint(request, &caller.actor()).await
+    }
+
+    async fn roll_back(
+        &self,
+        caller: &Caller,
+        request: RollBack,
+    ) -> Result<AuthorityStatus, Refusal> {
+        self.core.roll_back(request, &caller.actor()).await
     }
 
     async fn faults(&self) -> Faults {

@@ -10,7 +10,7 @@ use handfast_api::resources::Resources;
 use handfast_api::status::{ProblemSeverity, ProblemView, RefusalView};
 use handfast_authority::{Authority, Declared, Report};
 use handfast_network::{Network, NetworkStatus, PeerRequest};
-use handfast_pki::{Credential, Name, Purpose};
+use handfast_pki::{Credential, Name, Purpose, TrustAnchors};
 use handfast_store::{DirectoryStore, Home, HomePaths, SqliteLedger, WatchSettings};
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::Notify;
@@ -62,6 +62,8 @@ pub(super) struct State {
     pub(super) grant_fault: Option<ProblemView>,
     pub(super) refusals: Vec<RefusalView>,
     pub(super) issuances: Issuances,
+    /// Anchors of other sites that they gave up in order, by the link credential they go with.
+    pub(super) retired: BTreeMap<Name, TrustAnchors>,
     /// Credentials whose renewal is being asked for at another site.
     pub(super) asking: BTreeSet<Name>,
     /// Why a link is not dialled, by its name.

@@ -37,10 +37,18 @@ impl Core {
     }
 
     async fn answer(self: &Arc<Self>, request: PeerRequest) {
-        let PeerRequest { peer, body, responder } = request;
+        let PeerRequest { peer, link, body, responder } = request;
         let Some(identity) = peer.identity else { return };
         let csr_pem = match body {
             Body::CredentialRequest(CredentialRequest { csr_pem, .. }) => csr_pem,
+            Body::TrustBundle(bundle) => {
+                if let Some(link) = link {
+                    self.bundle_received(&identity, link, bundle).await;
+                }
+                return;
+            }
+            // Who acknowledges what is in the network's status; a rotation may have waited for it.
+            Body::BundleAcknowledged(_) => return self.nudge(),
             Body::Revocations(message) => {
                 let Some(site) = identity.name() else { return };
                 if let Some(ack) = self.hear_revocations(site, message).await {

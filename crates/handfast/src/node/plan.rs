@@ -11,12 +11,14 @@ use handfast_api::resources::{Kind, Resource, Resources, RouterAccess};
 use handfast_api::status::{ProblemSeverity, ProblemView};
 use handfast_authority::{Declared, Report};
 use handfast_network::{ConnectorPlan, LinkAccess, LinkPlan, ListenerPlan, Plan};
-use handfast_pki::{Credential, Host, Name};
+use handfast_pki::{Credential, Host, Name, TrustAnchors};
 use handfast_tls::{
     ClientAuth, ClientOptions, Fault, RevocationCheck, Revocations, ServerOptions, client_config,
     server_config,
 };
 use rustls::{ClientConfig, ServerConfig};
+
+use super::rotation::bundle_plan;
 
 /// Configurations by credential.
 #[derive(Default)]
@@ -45,11 +47,13 @@ pub(super) struct Planned {
     pub(super) unready: BTreeMap<Name, String>,
 }
 
-/// The plan for what is declared, with the credentials that are good.
+/// The plan for what is declared, with the credentials that are good, and the anchors that other sites
+/// gave up in order.
 pub(super) fn plan(
     resources: &Resources,
     declared: &Declared,
     report: &Report,
+    retired: &BTreeMap<Name, TrustAnchors>,
     cache: &mut TlsCache,
 ) -> Planned {
     let mut planned = Planned {
@@ -77,6 +81,7 @@ pub(super) fn plan(
                 cost: link.spec.cost,
                 tls,
                 anchors: good.anchors().clone(),
+                retired: retired.get(credential).cloned(),
             }),
             Err(fault) => {
                 planned.unready.insert(link.name.clone(), fault.one_line());
@@ -166,6 +171,8 @@ fn plan_access(
                 bind: SocketAddr::new(ip, port),
                 tls,
                 anchors: good.anchors().clone(),
+                retired: report.bundle.as_ref().and_then(|bundle| bundle.retired.clone()),
+                bundle: report.bundle.as_ref().map(bundle_plan),
             });
         }
         Err(fault) => planned.problems.push(unusable(Kind::RouterAccess, &access, &fault)),

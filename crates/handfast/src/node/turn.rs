@@ -67,7 +67,10 @@ impl Core {
         let report = self.reconcile(Arc::clone(&wanted), selection).await?;
         let report = Arc::new(report);
         self.announce(&report);
-        let planned = plan::plan(&resources, &wanted, &report, &mut turning.tls);
+        let planned = {
+            let retired = self.state().retired.clone();
+            plan::plan(&resources, &wanted, &report, &retired, &mut turning.tls)
+        };
         problems.extend(planned.problems.iter().cloned());
         {
             let mut state = self.state();
@@ -109,6 +112,7 @@ impl Core {
         let core = Arc::clone(self);
         let work = tokio::task::spawn_blocking(move || {
             core.look_at_disk(false);
+            core.tell_sites();
             let now = clock::now();
             let report = match selection {
                 Some(selection) => core.authority().renew_now(&wanted, &selection, now),
@@ -276,6 +280,7 @@ pub(super) fn empty_report() -> Report {
         problems: Vec::new(),
         credentials: Vec::new(),
         live: std::collections::BTreeMap::new(),
+        bundle: None,
         next_wake: Timestamp::MAX,
         skew: None,
     }

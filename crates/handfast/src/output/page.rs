@@ -47,18 +47,19 @@ impl Tone {
     /// The tone of a state word as nodes report them.
     pub(crate) fn of_state(state: &str) -> Option<Self> {
         match state {
-            "ready" | "renewed" | "up" | "valid" => Some(Self::Good),
+            "active" | "ready" | "renewed" | "up" | "valid" => Some(Self::Good),
             "connecting"
             | "degraded"
             | "draining"
             | "not ready"
             | "not yet valid"
+            | "prepared"
             | "renewal due"
             | "renewing"
             | "starting"
             | "waiting"
             | "waits for a connector" => Some(Self::Warn),
-            "broken" | "down" | "expired" | "failed" | "missing" => Some(Self::Bad),
+            "broken" | "down" | "expired" | "failed" | "missing" | "tainted" => Some(Self::Bad),
             _ => None,
         }
     }

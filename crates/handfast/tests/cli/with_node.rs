@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use handfast_api::access::{Caller, Target};
 use handfast_api::admin::{
-    Action, AdminSocket, Held, IssueCertificate, IssueToken, IssuedCertificate, IssuedToken, Node,
-    PendingApproval, Permit, PolicyListing, PolicyVerdict, RedeemToken, RedeemedToken, Refusal,
-    RefusalCode, Renew, Renewal, RenewalOutcome, Renewals, Revoke, Revoked, RevokedCertificate,
-    TestPolicy,
+    Action, AdminSocket, AuthorityStatus, Held, IssueCertificate, IssueToken, IssuedCertificate,
+    IssuedToken, Node, PendingApproval, Permit, PolicyListing, PolicyVerdict, RedeemToken,
+    RedeemedToken, Refusal, RefusalCode, Renew, Renewal, RenewalOutcome, Renewals, Revoke, Revoked,
+    RevokedCertificate, RollBack, Rotate, Taint, TestPolicy,
 };
 use handfast_api::secret::Secret;
 use handfast_api::status::{
@@ -65,6 +65,22 @@ impl Node for Stub {
 
     async fn credentials(&self) -> Result<Vec<CredentialStatus>, Refusal> {
         Ok(Vec::new())
+    }
+
+    async fn authorities(&self) -> Result<Vec<AuthorityStatus>, Refusal> {
+        Ok(Vec::new())
+    }
+
+    async fn rotate(&self, _: &Caller, _: Rotate) -> Result<AuthorityStatus, Refusal> {
+        Err(no_authority())
+    }
+
+    async fn taint(&self, _: &Caller, _: Taint) -> Result<AuthorityStatus, Refusal> {
+        Err(no_authority())
+    }
+
+    async fn roll_back(&self, _: &Caller, _: RollBack) -> Result<AuthorityStatus, Refusal> {
+        Err(no_authority())
     }
 
     async fn faults(&self) -> Faults {
@@ -406,4 +422,8 @@ fn a_socket_left_by_a_killed_node_is_no_node() {
     );
     let ran = desk.run("--home h status");
     assert_eq!(ran.code, 4, "{ran:#?}");
+}
+
+fn no_authority() -> Refusal {
+    Refusal::new(RefusalCode::NotFound, "no such authority", "look at `handfast ca status`")
 }

@@ -9,6 +9,7 @@ use handfast_tls::{Attempt, Fault, FaultCode, LINK_ALPN, Side, fault_of_io};
 use jiff::Timestamp;
 use rustls_pki_types::ServerName;
 
+use super::bundles::Told;
 use super::revocations::place;
 use super::{Connection, Control, Lookup, backoff, look_up};
 use crate::gate::{Dial, Established, GateCommand, Introduction, News};
@@ -26,6 +27,8 @@ pub(super) struct LinkEntry {
     pub(super) dial_at: Option<Instant>,
     pub(super) fault: Option<Fault>,
     pub(super) since: Option<Timestamp>,
+    /// What the other end said last is to be trusted.
+    pub(super) bundle: Option<Told>,
 }
 
 /// Connections of one dialling at most, however many workers there are.
@@ -44,6 +47,7 @@ impl LinkEntry {
             dial_at: Some(Instant::now()),
             fault: None,
             since: None,
+            bundle: None,
         }
     }
 }
@@ -63,6 +67,7 @@ impl Control {
                 }
                 Some(entry) => {
                     let redial = !entry.plan.same_connection(link);
+                    let trust = entry.plan.anchors != link.anchors;
                     entry.plan = link.clone();
                     if redial {
                         // The old connections carry on until the new ones stand.
@@ -73,6 +78,9 @@ impl Control {
                         if connection.link.as_ref() == Some(&link.name) {
                             connection.cost = link.cost;
                         }
+                    }
+                    if trust {
+                        self.acknowledge(&link.name);
                     }
                 }
             }
@@ -275,6 +283,7 @@ impl Control {
         if first_of_group {
             self.ask_for_revocations(id, &site);
         }
+        self.tell_bundle_to(id);
         self.reroute();
     }
 
@@ -308,6 +317,7 @@ impl Control {
     pub(super) fn lost(&mut self, id: ConnectionId, loss: Loss) {
         let now = self.now();
         let Some(connection) = self.connections.remove(&id) else { return };
+        self.member_lost(&connection);
         let traffic = connection.counters.traffic();
         let past = self.past.entry(connection.site.clone()).or_default();
         past.0 += traffic.bytes_in;
@@ -355,19 +365,19 @@ impl Control {
 
     /// Rule 5: where the anchors changed, open connections are judged by the new ones. Each is judged
     /// as of the moment when it was made: that it expired since is no reason to cut what it carries.
+    /// Neither is an anchor that was retired in order: what it vouched for may finish.
     pub(super) fn judge_again(&mut self, plan: &Plan) {
-        let now = self.plan.access.as_ref().map(|access| &access.anchors);
-        let next = plan.access.as_ref().map(|access| &access.anchors);
-        if let Some(anchors) = next.filter(|next| now.is_some_and(|now| now != *next)) {
-            self.cut_untrusted(anchors, Purpose::Client, |c| c.link.is_none());
+        let now = self.plan.access.as_ref().map(|access| (&access.anchors, &access.retired));
+        let next = plan.access.as_ref().map(|access| (&access.anchors, &access.retired));
+        if let Some((anchors, retired)) = next.filter(|next| now.is_some_and(|now| now != *next)) {
+            let anchors = together(anchors, retired.as_ref());
+            self.cut_untrusted(&anchors, Purpose::Client, |c| c.link.is_none());
         }
         for link in &plan.links {
-            let known = self.links.get(&link.name).map(|entry| &entry.plan.anchors);
-            if known.is_some_and(|known| *known != link.anchors) {
-                let name = &link.name;
-                self.cut_untrusted(&link.anchors, Purpose::Server, |c| {
-                    c.link.as_ref() == Some(name)
-                });
+            let known = self.links.get(&link.name).map(|entry| &entry.plan);
+            if known.is_some_and(|k| k.anchors != link.anchors || k.retired != link.retired) {
+                let (name, anchors) = (&link.name, together(&link.anchors, link.retired.as_ref()));
+                self.cut_untrusted(&anchors, Purpose::Server, |c| c.link.as_ref() == Some(name));
             }
         }
     }
@@ -428,6 +438,11 @@ impl Control {
             worker.send(Command::Reroute);
         }
     }
+}
+
+fn together(anchors: &TrustAnchors, more: Option<&TrustAnchors>) -> TrustAnchors {
+    let more = more.into_iter().flat_map(TrustAnchors::iter).cloned();
+    more.fold(anchors.clone(), TrustAnchors::with)
 }
 
 fn describe(loss: Loss, connection: &Connection, now: Timestamp) -> Fault {

@@ -42,16 +42,11 @@ impl Control {
                 let site = connection.site.clone();
                 self.revocations_acknowledged(&site, ack);
             }
-            Some(body @ Body::Revocations(_)) => {
-                let responder = Responder::new(self.sender.clone(), id, 0);
-                let request = PeerRequest { peer: connection.peer.clone(), body, responder };
-                if self.requests.try_send(request).is_err() {
-                    tracing::warn!(site = %connection.site, "too busy for revocations; they are repeated");
-                }
-            }
+            Some(body @ Body::Revocations(_)) => self.pass_on(id, body),
             Some(body @ Body::CredentialRequest(_)) => {
                 let responder = Responder::new(self.sender.clone(), id, message.request_id);
-                let request = PeerRequest { peer: connection.peer.clone(), body, responder };
+                let (peer, link) = (connection.peer.clone(), connection.link.clone());
+                let request = PeerRequest { peer, link, body, responder };
                 if let Err(refused) = self.requests.try_send(request) {
                     refused.into_inner().responder.refuse(Refusal {
                         code: "busy".into(),
@@ -68,6 +63,8 @@ impl Control {
                     let _ = asked.answer.send(Ok(body)).is_ok();
                 }
             }
+            Some(Body::TrustBundle(bundle)) => self.hear_bundle(id, bundle),
+            Some(Body::BundleAcknowledged(said)) => self.hear_acknowledged(id, said),
             // A hello comes once, at the gate; what is unknown is for a later version.
             Some(Body::Hello(_)) | None => {}
         }

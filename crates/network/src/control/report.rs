@@ -45,6 +45,7 @@ impl Control {
                     fault: entry.fault.clone(),
                 })
                 .collect(),
+            sites: self.sites(),
             refusals: self.refusals.iter().cloned().collect(),
             handshakes: self.handshakes.clone(),
             revocations: self.revocation_status(),

@@ -177,6 +177,8 @@ fn a_lost_site_is_noticed_and_dialled_again_when_it_is_back() {
         bind: door,
         tls: domain.server("west"),
         anchors: domain.anchors(),
+        retired: None,
+        bundle: None,
     });
     west.apply();
     west.connector("svc", serve(echo));

@@ -92,7 +92,13 @@ impl Site {
     pub(crate) fn open(&mut self, domain: &Domain) -> SocketAddr {
         let tls = domain.server(self.plan.site.as_ref());
         let anchors = domain.anchors();
-        self.plan.access = Some(LinkAccess { bind: ([127, 0, 0, 1], 0).into(), tls, anchors });
+        self.plan.access = Some(LinkAccess {
+            bind: ([127, 0, 0, 1], 0).into(),
+            tls,
+            anchors,
+            retired: None,
+            bundle: None,
+        });
         self.apply();
         let status = self.until("the link port listens", |s| {
             s.access.as_ref().is_some_and(|a| a.bind.port() != 0)
@@ -114,6 +120,7 @@ impl Site {
             cost: 1,
             tls,
             anchors: domain.anchors(),
+            retired: None,
         });
         self.apply();
     }

@@ -7,7 +7,7 @@ pub struct Control {
     #[prost(uint64, tag = "1")]
     pub request_id: u64,
     /// What is said.
-    #[prost(oneof = "control::Body", tags = "2, 3, 4, 5, 6, 9, 10")]
+    #[prost(oneof = "control::Body", tags = "2, 3, 4, 5, 6, 7, 8, 9, 10")]
     pub body: Option<control::Body>,
 }
 
@@ -31,6 +31,12 @@ pub mod control {
         /// Why a request was refused.
         #[prost(message, tag = "6")]
         Refusal(super::Refusal),
+        /// What the receiver is to trust.
+        #[prost(message, tag = "7")]
+        TrustBundle(super::TrustBundle),
+        /// The sender verifies by a bundle now.
+        #[prost(message, tag = "8")]
+        BundleAcknowledged(super::BundleAcknowledged),
         /// What the sender knows to be revoked.
         #[prost(message, tag = "9")]
         Revocations(super::Revocations),
@@ -122,6 +128,37 @@ pub struct Refusal {
     /// What to do.
     #[prost(string, tag = "3")]
     pub remedy: String,
+}
+
+/// What the sites that hold credentials of the sender are to trust. Replaces the one before.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct TrustBundle {
+    /// The trust domain it is of.
+    #[prost(string, tag = "1")]
+    pub trust_domain: String,
+    /// Grows with every change of the set.
+    #[prost(uint64, tag = "2")]
+    pub sequence: u64,
+    /// The anchors, PEM.
+    #[prost(string, tag = "3")]
+    pub anchors_pem: String,
+    /// Anchors that count for nothing new, while connections made under them may finish, PEM.
+    #[prost(string, tag = "4")]
+    pub retired_pem: String,
+    /// SHA-256 of the SubjectPublicKeyInfo of the CA that signs link credentials now.
+    #[prost(bytes = "vec", tag = "5")]
+    pub signer: Vec<u8>,
+}
+
+/// The sender verifies by this bundle from now on.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct BundleAcknowledged {
+    /// The trust domain it is of.
+    #[prost(string, tag = "1")]
+    pub trust_domain: String,
+    /// Its number.
+    #[prost(uint64, tag = "2")]
+    pub sequence: u64,
 }
 
 /// What the sender knows to be revoked, from where the receiver stands.
