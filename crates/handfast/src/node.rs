@@ -10,6 +10,7 @@ mod admin;
 mod alerts;
 mod core;
 mod disk;
+mod distribution;
 mod grants;
 mod issue;
 mod logging;

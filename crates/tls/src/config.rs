@@ -21,6 +21,7 @@ use crate::fault::{Fault, FaultCode, Side, fault_of_own};
 use crate::live::Live;
 use crate::options::{ClientAuth, ClientOptions, Floor, ServerOptions};
 use crate::provider::provider;
+use crate::staple::Stapled;
 use crate::verifier::{ClientVerifier, Judge, ServerVerifier, Usage};
 
 /// A configuration that accepts connections with `credential`; client certificates are verified
@@ -47,10 +48,13 @@ pub fn server_config(
     let mut config = ServerConfig::builder_with_details(provider(), clock)
         .with_protocol_versions(versions(options.floor))
         .and_then(|builder| {
-            builder.with_client_cert_verifier(verifier).with_single_cert(
+            let key = CertifiedKey::from_der(
                 credential.chain().to_pki_types(),
                 credential.key().to_pki_types(),
-            )
+                &provider(),
+            )?;
+            let stapled = Stapled::new(key, options.staple.clone());
+            Ok(builder.with_client_cert_verifier(verifier).with_cert_resolver(Arc::new(stapled)))
         })
         .map_err(|error| unusable(&error, SERVER))?;
     config.alpn_protocols.clone_from(&options.alpn);

@@ -30,6 +30,7 @@ mod provider;
 mod refusal;
 mod revocation;
 mod session;
+mod staple;
 mod unchecked;
 mod verifier;
 
@@ -51,4 +52,5 @@ pub use crate::revocation::{
     RevocationCheck, RevocationList, Revocations, Revoked, RevokedInfo, Unknown,
 };
 pub use crate::session::Session;
+pub use crate::staple::Staple;
 pub use crate::verifier::MAX_PRESENTED;

@@ -12,6 +12,7 @@ use rustls::time_provider::{DefaultTimeProvider, TimeProvider};
 
 use crate::identity::IdentityRule;
 use crate::revocation::RevocationCheck;
+use crate::staple::Staple;
 
 /// Application protocol of a handfast link (ALPN, RFC 7301).
 pub const LINK_ALPN: &[u8] = b"handfast-link/1";
@@ -82,6 +83,8 @@ pub struct ServerOptions {
     /// What is revoked, looked up at every handshake for the whole path; checked only with
     /// [`ClientAuth::Required`].
     pub revocation: RevocationCheck,
+    /// The OCSP response that is sent along to clients that ask for it; nothing until it is set.
+    pub staple: Staple,
 }
 
 impl ServerOptions {

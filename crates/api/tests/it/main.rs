@@ -3,6 +3,7 @@
 mod access;
 mod admin;
 mod clients;
+mod distribution;
 mod documents;
 mod editing;
 mod grants;

@@ -47,6 +47,9 @@ pub(crate) struct Create {
     /// The port where tokens are redeemed [default: the link port + 1]
     #[arg(long, value_name = "PORT", requires = "enable_link_access", value_parser = clap::value_parser!(u16).range(1..))]
     grant_port: Option<u16>,
+    /// Serve CRLs and OCSP on this port, over plain HTTP, and have certificates point there
+    #[arg(long, value_name = "PORT", requires = "enable_link_access", value_parser = clap::value_parser!(u16).range(1..))]
+    revocation_port: Option<u16>,
     #[command(flatten)]
     wait: super::Wait,
 }
@@ -152,6 +155,15 @@ fn access(create: &Create) -> anyhow::Result<Option<RouterAccess>> {
     if create.grant_port.is_some() {
         settings.insert("grant-port".to_owned(), grant_port.to_string());
     }
+    if let Some(port) = create.revocation_port {
+        if port == create.link_port || port == grant_port {
+            return Err(Failure::new(Exit::Usage, "revocation needs a port of its own")
+                .because(format!("--revocation-port is {port}, which is taken already"))
+                .remedy("name another port with --revocation-port")
+                .into());
+        }
+        settings.insert("revocation-port".to_owned(), port.to_string());
+    }
     Ok(Some(RouterAccess {
         access_type: None,
         roles: vec![Role { name: RoleName::InterRouter, port: Some(create.link_port) }],
@@ -180,6 +192,7 @@ impl Create {
             line.extend(self.link_host.iter().map(|host| format!("--link-host {host}")));
             line.push(format!("--link-port {}", self.link_port));
             line.extend(self.grant_port.iter().map(|port| format!("--grant-port {port}")));
+            line.extend(self.revocation_port.iter().map(|p| format!("--revocation-port {p}")));
         }
         line.join(" ")
     }

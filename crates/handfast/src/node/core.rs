@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use handfast_api::health::Health;
 use handfast_api::resources::Resources;
 use handfast_api::status::{ProblemSeverity, ProblemView, RefusalView};
-use handfast_authority::{Authority, Declared, Report};
+use handfast_authority::{Authority, Declared, Publisher, Report};
 use handfast_network::{Network, NetworkStatus, PeerRequest};
 use handfast_pki::{Credential, Name, Purpose, TrustAnchors};
 use handfast_store::{DirectoryStore, Home, HomePaths, SqliteLedger, WatchSettings};
@@ -17,6 +17,7 @@ use tokio::sync::Notify;
 
 use super::access::Access;
 use super::disk::{Disk, DiskWatch};
+use super::distribution::DistributionPort;
 use super::grants::GrantPort;
 use super::issue::Issuances;
 use super::notifying::{self, Notifiers};
@@ -32,6 +33,7 @@ pub(super) struct Core {
     authority: Authority<DirectoryStore, SqliteLedger>,
     /// What is revoked.
     pub(super) revoked: Revoked,
+    pub(super) publisher: Publisher,
     /// Held through one turn: turns do not overlap.
     pub(super) turning: tokio::sync::Mutex<Turning>,
     state: Mutex<State>,
@@ -46,6 +48,7 @@ pub(super) struct Core {
 pub(super) struct Turning {
     pub(super) tls: TlsCache,
     pub(super) grant_port: Option<GrantPort>,
+    pub(super) distribution_port: Option<DistributionPort>,
     pub(super) attempts: Attempts,
     pub(super) notifiers: Notifiers,
 }
@@ -60,6 +63,9 @@ pub(super) struct State {
     pub(super) network: Option<Arc<Network>>,
     pub(super) requests: Option<tokio::sync::mpsc::Receiver<PeerRequest>>,
     pub(super) grant_fault: Option<ProblemView>,
+    /// Why CRLs and OCSP are not served, and why a CRL could not be made.
+    pub(super) distribution_fault: Option<ProblemView>,
+    pub(super) lists_fault: Option<ProblemView>,
     pub(super) refusals: Vec<RefusalView>,
     pub(super) issuances: Issuances,
     /// Anchors of other sites that they gave up in order, by the link credential they go with.
@@ -105,6 +111,7 @@ impl Core {
             access: Mutex::new(access),
             authority,
             revoked,
+            publisher: Publisher::new(Publisher::INTERVAL),
             disk: Mutex::new(DiskWatch::below(&paths.runtime)),
             paths,
             turning: tokio::sync::Mutex::new(turning),
@@ -179,8 +186,14 @@ impl Core {
 
     /// Winds the network down.
     pub(super) async fn stop(&self, grace: Duration) {
-        if let Some(port) = self.turning.lock().await.grant_port.take() {
-            port.close();
+        {
+            let mut turning = self.turning.lock().await;
+            if let Some(port) = turning.grant_port.take() {
+                port.close();
+            }
+            if let Some(port) = turning.distribution_port.take() {
+                port.close();
+            }
         }
         let network = {
             let mut state = self.state();
@@ -212,6 +225,8 @@ impl Core {
         let state = self.state();
         let mut problems = state.problems.clone();
         problems.extend(state.grant_fault.clone());
+        problems.extend(state.distribution_fault.clone());
+        problems.extend(state.lists_fault.clone());
         problems.extend(state.disk.problem(&self.paths.root));
         problems.extend(state.time.problem());
         let told = state.deliveries.iter();

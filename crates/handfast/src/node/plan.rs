@@ -13,8 +13,8 @@ use handfast_authority::{Declared, Report};
 use handfast_network::{ConnectorPlan, LinkAccess, LinkPlan, ListenerPlan, Plan};
 use handfast_pki::{Credential, Host, Name, TrustAnchors};
 use handfast_tls::{
-    ClientAuth, ClientOptions, Fault, RevocationCheck, Revocations, ServerOptions, client_config,
-    server_config,
+    ClientAuth, ClientOptions, Fault, RevocationCheck, Revocations, ServerOptions, Staple,
+    client_config, server_config,
 };
 use rustls::{ClientConfig, ServerConfig};
 
@@ -28,6 +28,26 @@ pub(super) struct TlsCache {
     servers: BTreeMap<Name, (Arc<Credential>, Arc<ServerConfig>)>,
     grants: BTreeMap<Name, (Arc<Credential>, Arc<ServerConfig>)>,
     clients: BTreeMap<Name, (Arc<Credential>, Arc<ClientConfig>)>,
+    staples: BTreeMap<Name, (Arc<Credential>, Staple)>,
+}
+
+impl TlsCache {
+    /// What our servers present, and the staples of the configurations that present it.
+    pub(super) fn staples(&self) -> Vec<(Arc<Credential>, Staple)> {
+        self.staples.values().cloned().collect()
+    }
+
+    /// The staple of every configuration with this credential.
+    fn staple(&mut self, name: &Name, credential: &Arc<Credential>) -> Staple {
+        if let Some((made_for, staple)) = self.staples.get(name)
+            && Arc::ptr_eq(made_for, credential)
+        {
+            return staple.clone();
+        }
+        let staple = Staple::default();
+        self.staples.insert(name.clone(), (Arc::clone(credential), staple.clone()));
+        staple
+    }
 }
 
 impl TlsCache {
@@ -42,6 +62,8 @@ pub(super) struct Planned {
     pub(super) plan: Plan,
     /// Where tokens are redeemed, and with what.
     pub(super) grants: Option<(SocketAddr, Arc<ServerConfig>)>,
+    /// Where CRLs and OCSP are served.
+    pub(super) distribution: Option<SocketAddr>,
     pub(super) problems: Vec<ProblemView>,
     /// Links that cannot be dialled yet, and why.
     pub(super) unready: BTreeMap<Name, String>,
@@ -59,6 +81,7 @@ pub(super) fn plan(
     let mut planned = Planned {
         plan: Plan::empty(declared.site.clone()),
         grants: None,
+        distribution: None,
         problems: Vec::new(),
         unready: BTreeMap::new(),
     };
@@ -135,9 +158,6 @@ fn plan_access(
             });
         }
     }
-    let name = &access.spec.tls_credentials;
-    let Some(good) = report.live.get(name) else { return };
-    let Some(trust_domain) = declared.effective_trust_domain() else { return };
     let ip = match bind_ip(access.spec.bind_host.as_ref()) {
         Ok(ip) => ip,
         Err(message) => {
@@ -152,15 +172,26 @@ fn plan_access(
             return;
         }
     };
+    let settings = access.spec.settings().unwrap_or_default();
+    planned.distribution = settings.revocation_port.map(|port| SocketAddr::new(ip, port));
+    let name = &access.spec.tls_credentials;
+    let Some(good) = report.live.get(name) else { return };
+    let Some(trust_domain) = declared.effective_trust_domain() else { return };
+    let staple = cache.staple(name, good);
     let revocation = RevocationCheck::by(cache.revocations.clone());
     let link = cached(&mut cache.servers, name, good, |credential| {
-        let options = ServerOptions { revocation, ..ServerOptions::link(trust_domain.clone()) };
+        let options = ServerOptions {
+            revocation,
+            staple: staple.clone(),
+            ..ServerOptions::link(trust_domain.clone())
+        };
         server_config(credential, &options)
     });
     let grants = cached(&mut cache.grants, name, good, |credential| {
         let options = ServerOptions {
             alpn: vec![b"http/1.1".to_vec()],
             client_auth: ClientAuth::None,
+            staple,
             ..ServerOptions::default()
         };
         server_config(credential, &options)

@@ -159,8 +159,9 @@ impl Core {
         if self.state().no_network {
             return;
         }
-        let Planned { plan, grants, .. } = planned;
+        let Planned { plan, grants, distribution, .. } = planned;
         self.place_grant_port(grants, turning).await;
+        self.hand_out(distribution, turning).await;
         let Some(network) = self.network_for(&plan) else { return };
         let applied = tokio::task::spawn_blocking(move || network.apply(plan));
         if applied.await.is_err() {
