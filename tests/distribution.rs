@@ -126,6 +126,53 @@ fn a_node_hands_out_lists_and_answers_that_openssl_believes() {
 }
 
 #[test]
+fn a_revocation_reaches_lists_answers_and_openssl_at_once() {
+    let Some(west) = West::start("revocation for OpenSSL") else { return };
+    west.openssl.file("ca.pem", west.issuer().to_pem());
+    let base = west.list(west.leaf.crl_urls());
+    west.openssl.file("base.crl", base.to_pem());
+    for issuer in ["handfast-root", "handfast-root-delta"] {
+        let (_, der) = west.get(&format!("/crl/{issuer}.crl")).unwrap();
+        west.openssl.file(&format!("{issuer}.crl"), Crl::from_der(der).unwrap().to_pem());
+    }
+    let judge = |lists: &str| {
+        let line = format!(
+            "verify -x509_strict -crl_check_all -use_deltas -CAfile root.pem -untrusted ca.pem \
+             -CRLfile handfast-root.crl -CRLfile handfast-root-delta.crl {lists} leaf.pem"
+        );
+        west.openssl.run(line.split_whitespace())
+    };
+    let before = judge("-CRLfile base.crl");
+    assert!(before.ok, "{}", before.text);
+
+    let serial = west.leaf.serial();
+    west.site.run(&format!("cert revoke --serial {serial} --reason key-compromise --yes")).ok();
+    let delta = eventually("the delta lists it", || {
+        let delta = west.list(west.leaf.freshest_crl_urls());
+        delta.lookup(serial).is_some().then_some(delta)
+    });
+    let full = west.list(west.leaf.crl_urls());
+    assert!(full.lookup(serial).is_some() && full.number() > base.number());
+    assert_eq!(delta.base_number(), Some(&base.number()));
+    west.openssl.file("delta.crl", delta.to_pem());
+    west.openssl.file("full.crl", full.to_pem());
+    for lists in ["-CRLfile base.crl -CRLfile delta.crl", "-CRLfile full.crl"] {
+        let after = judge(lists);
+        assert!(!after.ok && after.text.contains("certificate revoked"), "{}", after.text);
+    }
+    let text = west.asked("-sha256");
+    assert!(text.contains("leaf.pem: revoked") && text.contains("keyCompromise"), "{text}");
+
+    // What our port presents now is another certificate, stapled with an answer of its own.
+    let anchors = west.site.path("runtime/certs/handfast-site-server/ca.crt");
+    eventually("the successor is presented, and good", || {
+        let text = west.openssl.s_client(west.grant_port, &anchors, &["-status"]);
+        let old = serial.to_string().to_uppercase();
+        (text.contains("Cert Status: good") && !text.contains(&old)).then_some(())
+    });
+}
+
+#[test]
 fn our_listeners_staple_an_answer() {
     let Some(west) = West::start("stapled OCSP answers") else { return };
     let anchors = west.site.path("runtime/certs/handfast-site-server/ca.crt");
