@@ -8,7 +8,8 @@ use std::path::PathBuf;
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 
 use crate::commands::{
-    ca, cert, check, completion, connector, link, listener, man, run, site, status, token,
+    audit, backup, ca, cert, check, completion, connector, link, listener, man, run, site, status,
+    token,
 };
 use crate::demo;
 use crate::exit::Exit;
@@ -82,6 +83,13 @@ pub(crate) enum Command {
     /// See the authorities of this site, and give them new keys
     #[command(subcommand)]
     Ca(ca::Verb),
+    /// List, verify and export the record of everything that was done
+    #[command(subcommand)]
+    Audit(audit::Verb),
+    /// Make a backup of this home, while its node runs
+    Backup(backup::BackupArguments),
+    /// Put a backup back, without forgetting what was revoked since
+    Restore(backup::RestoreArguments),
     /// Print the completion script for a shell
     Completion(completion::Arguments),
     /// Print or write the manual pages

@@ -1,5 +1,7 @@
 //! One file per command. This one is the dispatch, and what several commands share.
 
+pub(crate) mod audit;
+pub(crate) mod backup;
 pub(crate) mod ca;
 pub(crate) mod cert;
 pub(crate) mod check;
@@ -67,6 +69,8 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<Exit> {
     };
     let done = match cli.command {
         Command::Ca(verb) => runtime.block_on(ca::run(verb, &context()?)),
+        Command::Audit(verb) => audit::run(&verb, &context()?),
+        Command::Backup(arguments) => backup::make(&arguments, &context()?),
         Command::Cert(verb) => {
             let done = runtime.block_on(cert::run(verb, &context()?));
             runtime.shutdown_background();
@@ -80,6 +84,7 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<Exit> {
         Command::Link(verb) => runtime.block_on(link::run(verb, &context()?)),
         Command::Listener(verb) => runtime.block_on(listener::run(verb, &context()?)),
         Command::Man(arguments) => man::run(&arguments, output),
+        Command::Restore(arguments) => backup::put_back(&arguments, &context()?),
         Command::Run(arguments) => runtime.block_on(run::run(arguments, context()?.home)),
         Command::Site(verb) => runtime.block_on(site::run(verb, &context()?)),
         Command::Status(arguments) => runtime.block_on(status::run(&arguments, &context()?)),

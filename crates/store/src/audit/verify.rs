@@ -167,6 +167,8 @@ pub struct Verifier {
     tree: Frontier,
     /// Heads from elsewhere, by the number of rows they cover.
     elsewhere: BTreeMap<u64, Vec<(String, SignedHead)>>,
+    /// The ones of them that were compared, their signatures aside.
+    unchecked: Vec<(String, SignedHead)>,
     /// Histories that a restore left behind: their size and root.
     abandoned: Vec<(u64, Hash, u64)>,
     newest: Option<SignedHead>,
@@ -191,6 +193,7 @@ impl Verifier {
             own: None,
             tree: Frontier::default(),
             elsewhere: BTreeMap::new(),
+            unchecked: Vec::new(),
             abandoned: Vec::new(),
             newest: None,
             broken: false,
@@ -200,7 +203,14 @@ impl Verifier {
         }
     }
 
-    /// Says which key must have signed the newest head; before the first row.
+    /// Says which keys sign heads of this log, where that is only known later: of an export, at its
+    /// end. Before the first head, and before [`Verifier::finish`].
+    pub fn signed_by(&mut self, keys: Vec<AuditPublicKey>) {
+        self.found.keys = keys.iter().map(AuditPublicKey::origin).collect();
+        self.keys = keys;
+    }
+
+    /// Says which key must have signed the newest head.
     pub fn require(&mut self, key: AuditPublicKey) {
         self.own = Some(key);
     }
@@ -283,6 +293,9 @@ impl Verifier {
             }
             None => {}
         }
+        for (source, head) in std::mem::take(&mut self.unchecked) {
+            self.check_signature(&source, &head);
+        }
         for (source, head) in std::mem::take(&mut self.elsewhere).into_values().flatten() {
             self.check_signature(&source, &head);
             let size = head.head.size;
@@ -318,10 +331,10 @@ impl Verifier {
         let size = self.tree.size();
         let Some(heads) = self.elsewhere.remove(&size) else { return };
         for (source, head) in heads {
-            self.check_signature(&source, &head);
             if head.head.root != self.tree.root() && !self.was_abandoned(&source, &head) {
-                self.flaw(Flaw::Diverged { size, source });
+                self.flaw(Flaw::Diverged { size, source: source.clone() });
             }
+            self.unchecked.push((source, head));
         }
     }
 
