@@ -6,6 +6,7 @@ mod certificates;
 mod desk;
 mod errors;
 mod exchange;
+mod records;
 mod reference;
 mod resources;
 mod with_node;
