@@ -14,6 +14,9 @@
 //! | `GET /v1/policies/test` | [`TestPolicy`] -> [`PolicyVerdict`] |
 //! | `GET /v1/openapi.json` | the description of all of this |
 //! | `POST /v1/certificates` | [`IssueCertificate`] -> [`IssuedCertificate`] |
+//! | `POST /v1/authorities/protection` | [`ProtectKeys`] -> [`KeysProtected`] |
+//! | `POST /v1/authorities/requests` | [`RequestAuthorities`] -> [`RequestedAuthorities`] |
+//! | `POST /v1/authorities/certificates` | [`InstallAuthorities`] -> [`InstalledAuthorities`] |
 //! | `POST /v1/tokens` | [`IssueToken`] -> [`IssuedToken`] |
 //! | `POST /v1/redemptions` | [`RedeemToken`] -> [`RedeemedToken`] |
 //! | `GET /v1/revocations` | list of [`RevokedCertificate`] |
@@ -33,6 +36,7 @@
 mod actions;
 mod approval;
 mod ca;
+mod ceremony;
 mod client;
 mod issue;
 mod message;
@@ -50,6 +54,10 @@ pub use approval::{Approve, Approved, Held, PendingApproval};
 
 pub use ca::{
     AuthorityKey, AuthorityStatus, LaggardStatus, RollBack, Rotate, RotationStatus, Taint,
+};
+pub use ceremony::{
+    InstallAuthorities, InstalledAuthorities, InstalledAuthority, KeysProtected, ProtectKeys,
+    ProtectedKeys, RequestAuthorities, RequestedAuthorities, RequestedAuthority,
 };
 pub use client::{Client, ClientError};
 pub use issue::{IssueCertificate, IssuedCertificate};

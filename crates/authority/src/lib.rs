@@ -27,6 +27,7 @@ mod lifetimes;
 mod making;
 mod names;
 mod observed;
+mod offline;
 mod peer;
 mod protect;
 mod publish;
@@ -55,6 +56,7 @@ pub use lifetimes::{LEAVES_PER_CA, Lifetimes, LifetimesError, parse_duration};
 pub use making::MakingError;
 pub use names::CredentialNames;
 pub use observed::{Current, Facts, Observed, Staged, Warning};
+pub use offline::{CaRefusal, CaTerms, ca_terms, sign_ca};
 pub use peer::{RenewRefusal, Renewed};
 pub use protect::{ProtectError, Protected, Protection};
 pub use publish::{

@@ -80,7 +80,7 @@ pub(crate) enum Command {
     /// Issue, list, verify, renew, import and export certificates
     #[command(subcommand)]
     Cert(cert::Verb),
-    /// See the authorities of this site, and give them new keys
+    /// See the authorities of this site and their keys, give them new ones, have them signed elsewhere
     #[command(subcommand)]
     Ca(ca::Verb),
     /// List, verify and export the record of everything that was done

@@ -68,7 +68,7 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<Exit> {
         Ok::<_, anyhow::Error>(Context { home: Home::paths(root), output, typed_home })
     };
     let done = match cli.command {
-        Command::Ca(verb) => runtime.block_on(ca::run(verb, &context()?)),
+        Command::Ca(verb) => runtime.block_on(ca::run(verb, output, context)),
         Command::Audit(verb) => audit::run(&verb, &context()?),
         Command::Backup(arguments) => backup::make(&arguments, &context()?),
         Command::Cert(verb) => {

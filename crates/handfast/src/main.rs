@@ -11,6 +11,8 @@ mod failure;
 mod home;
 mod node;
 mod output;
+#[cfg(feature = "pkcs11")]
+mod tokens;
 
 use std::process::ExitCode;
 

@@ -8,11 +8,13 @@
 mod access;
 mod admin;
 mod alerts;
+pub(crate) mod ceremony;
 mod core;
 mod disk;
 mod distribution;
 mod grants;
 mod issue;
+pub(crate) mod key_secret;
 mod logging;
 mod metrics;
 mod notifying;
@@ -28,6 +30,7 @@ mod turn;
 pub(crate) mod view;
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -60,6 +63,8 @@ pub(crate) struct RunOptions {
     pub(crate) log_format: LogFormat,
     /// Where `/metrics` and `/healthz` are served; `None` serves neither.
     pub(crate) metrics: Option<SocketAddr>,
+    /// The file with the secret that keys at rest are encrypted with.
+    pub(crate) key_file: Option<PathBuf>,
 }
 
 /// Flows may go on for so long after the node was told to stop.
@@ -73,6 +78,7 @@ pub(crate) async fn run(home: HomePaths, options: RunOptions) -> anyhow::Result<
     let lock = Home::open(&home.root)?;
     let watch = WatchSettings::default();
     let core = Arc::new(Core::open(&lock, watch)?);
+    core.take_key_file(options.key_file);
     let resources = ContentWatch::start(
         vec![
             home.input_policies.clone(),

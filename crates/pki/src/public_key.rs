@@ -7,8 +7,8 @@ use x509_parser::prelude::FromDer;
 use x509_parser::public_key::PublicKey as ParsedKey;
 use x509_parser::x509::SubjectPublicKeyInfo;
 
-use crate::KeyAlgorithm;
 use crate::fingerprint::sha256;
+use crate::{KeyAlgorithm, SignatureAlgorithm, SignatureError};
 
 /// A public key of an algorithm we issue for.
 #[derive(Clone, Eq, Hash, PartialEq)]
@@ -78,6 +78,20 @@ impl PublicKey {
     /// SHA-256 of the DER SubjectPublicKeyInfo.
     pub fn key_id(&self) -> [u8; 32] {
         sha256(&self.spki)
+    }
+
+    /// Checks a signature that the holder of the private half made as a [`crate::Signer`].
+    ///
+    /// # Errors
+    /// If the signature is another's, or for another message.
+    pub fn verify(&self, message: &[u8], signature: &[u8]) -> Result<(), SignatureError> {
+        let algorithm = match self.algorithm {
+            KeyAlgorithm::EcdsaP256 => SignatureAlgorithm::EcdsaSha256,
+            KeyAlgorithm::EcdsaP384 => SignatureAlgorithm::EcdsaSha384,
+            KeyAlgorithm::Ed25519 => SignatureAlgorithm::Ed25519,
+            _ => SignatureAlgorithm::RsaSha256,
+        };
+        crate::signature::verify(&self.spki, &algorithm, message, signature)
     }
 
     /// The content of the subjectPublicKey bit string.

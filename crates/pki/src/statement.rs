@@ -3,8 +3,7 @@
 //! What is signed begins with a text that names the sort of statement, so that no signature made here
 //! can ever pass for one on a certificate, a request or a list: those begin with the octet 0x30.
 
-use crate::signature::verify;
-use crate::{Certificate, Issuer, KeyAlgorithm, SignError, SignatureAlgorithm, SignatureError};
+use crate::{Certificate, Issuer, SignError, SignatureError};
 
 /// What a sort of statement is called; part of what is signed. Visible ASCII, such as
 /// `handfast revocations 1`.
@@ -47,20 +46,14 @@ impl Certificate {
         signature: &[u8],
     ) -> Result<(), SignatureError> {
         let key = self.public_key().map_err(|_| SignatureError::MalformedKey)?;
-        let algorithm = match key.algorithm() {
-            KeyAlgorithm::EcdsaP256 => SignatureAlgorithm::EcdsaSha256,
-            KeyAlgorithm::EcdsaP384 => SignatureAlgorithm::EcdsaSha384,
-            KeyAlgorithm::Ed25519 => SignatureAlgorithm::Ed25519,
-            _ => SignatureAlgorithm::RsaSha256,
-        };
-        verify(self.spki_der(), &algorithm, &context.message(body), signature)
+        key.verify(&context.message(body), signature)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{IssueRequest, PrivateKey, Profile, Subject, SystemEntropy};
+    use crate::{IssueRequest, KeyAlgorithm, PrivateKey, Profile, Subject, SystemEntropy};
     use jiff::Timestamp;
 
     const CONTEXT: StatementContext = StatementContext("test 1");

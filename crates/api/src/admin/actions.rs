@@ -23,6 +23,8 @@ pub enum Action {
     AuditVerify,
     /// Put a certificate in place that was signed elsewhere for an authority of this site.
     AuthorityInstall,
+    /// Have the keys on disk encrypted, or not any more.
+    AuthorityProtect,
     /// Make a request for an authority's certificate, to be signed elsewhere.
     AuthorityRequest,
     /// End an authority: nothing it signed is accepted any more.
@@ -104,7 +106,7 @@ impl Group {
 
 impl Action {
     /// Every action, in the order of their words.
-    pub const ALL: [Self; 30] = [
+    pub const ALL: [Self; 31] = [
         Self::ApiDescribe,
         Self::ApprovalGive,
         Self::ApprovalList,
@@ -112,6 +114,7 @@ impl Action {
         Self::AuditRead,
         Self::AuditVerify,
         Self::AuthorityInstall,
+        Self::AuthorityProtect,
         Self::AuthorityRequest,
         Self::AuthorityRevoke,
         Self::AuthorityRollback,
@@ -147,6 +150,7 @@ impl Action {
             Self::AuditRead => "audit.read",
             Self::AuditVerify => "audit.verify",
             Self::AuthorityInstall => "authority.install",
+            Self::AuthorityProtect => "authority.protect",
             Self::AuthorityRequest => "authority.request",
             Self::AuthorityRevoke => "authority.revoke",
             Self::AuthorityRollback => "authority.rollback",
@@ -181,6 +185,7 @@ impl Action {
             Self::CredentialRenew | Self::TokenIssue | Self::TokenRedeem => Group::Operate,
             Self::ApprovalGive
             | Self::AuthorityInstall
+            | Self::AuthorityProtect
             | Self::AuthorityRequest
             | Self::AuthorityRevoke
             | Self::AuthorityRollback

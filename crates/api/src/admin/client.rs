@@ -14,6 +14,10 @@ use tokio::net::UnixStream;
 use tokio::time::timeout;
 
 use super::ca::{AuthorityStatus, RollBack, Rotate, Taint};
+use super::ceremony::{
+    InstallAuthorities, InstalledAuthorities, KeysProtected, ProtectKeys, RequestAuthorities,
+    RequestedAuthorities,
+};
 use super::issue::{IssueCertificate, IssuedCertificate};
 use super::message::{
     IssueToken, IssuedToken, RedeemToken, RedeemedToken, Refusal, Renew, Renewals,
@@ -117,6 +121,27 @@ impl Client {
     /// Redeems another site's token.
     pub async fn redeem_token(&self, request: &RedeemToken) -> Result<RedeemedToken, ClientError> {
         self.act("/v1/redemptions", request).await
+    }
+
+    /// Has the keys on disk encrypted, or not any more.
+    pub async fn protect_keys(&self, request: &ProtectKeys) -> Result<KeysProtected, ClientError> {
+        self.act("/v1/authorities/protection", request).await
+    }
+
+    /// Makes requests for certificates of authorities, to be signed elsewhere.
+    pub async fn request_authorities(
+        &self,
+        request: &RequestAuthorities,
+    ) -> Result<RequestedAuthorities, ClientError> {
+        self.act("/v1/authorities/requests", request).await
+    }
+
+    /// Puts certificates of authorities to use that were signed elsewhere.
+    pub async fn install_authorities(
+        &self,
+        request: &InstallAuthorities,
+    ) -> Result<InstalledAuthorities, ClientError> {
+        self.act("/v1/authorities/certificates", request).await
     }
 
     /// Renews credentials now.

@@ -7,6 +7,10 @@ use jiff::Timestamp;
 use super::actions::Action;
 use super::approval::{Held, PendingApproval};
 use super::ca::{AuthorityStatus, RollBack, Rotate, Taint};
+use super::ceremony::{
+    InstallAuthorities, InstalledAuthorities, KeysProtected, ProtectKeys, RequestAuthorities,
+    RequestedAuthorities,
+};
 use super::issue::{IssueCertificate, IssuedCertificate};
 use super::message::{
     IssueToken, IssuedToken, RedeemToken, RedeemedToken, Refusal, Renew, Renewals,
@@ -122,6 +126,27 @@ pub trait Node: Send + Sync + 'static {
         caller: &Caller,
         request: RedeemToken,
     ) -> impl Future<Output = Result<RedeemedToken, Refusal>> + Send;
+
+    /// Has the keys on disk encrypted, or not any more.
+    fn protect_keys(
+        &self,
+        caller: &Caller,
+        request: ProtectKeys,
+    ) -> impl Future<Output = Result<KeysProtected, Refusal>> + Send;
+
+    /// Makes requests for certificates of authorities, to be signed elsewhere.
+    fn request_authorities(
+        &self,
+        caller: &Caller,
+        request: RequestAuthorities,
+    ) -> impl Future<Output = Result<RequestedAuthorities, Refusal>> + Send;
+
+    /// Puts certificates of authorities to use that were signed elsewhere.
+    fn install_authorities(
+        &self,
+        caller: &Caller,
+        request: InstallAuthorities,
+    ) -> impl Future<Output = Result<InstalledAuthorities, Refusal>> + Send;
 
     /// Renews credentials now: returns when each is proven and in use, or has failed.
     fn renew(

@@ -15,6 +15,7 @@ use hyper_util::service::TowerToHyperService;
 use super::actions::Action;
 use super::approval::{Approve, Approved, Held};
 use super::ca::{RollBack, Rotate, Taint};
+use super::ceremony::{InstallAuthorities, ProtectKeys, RequestAuthorities};
 use super::issue::IssueCertificate;
 use super::message::{IssueToken, RedeemToken, Refusal, RefusalCode, Renew};
 use super::node::{Node, Permit};
@@ -52,6 +53,27 @@ fn routes<N: Node>(node: Arc<N>, limits: Limits) -> Routes<N> {
             Action::CertificateIssue,
             async |node: Arc<N>, caller: Caller, body: IssueCertificate| {
                 node.issue_certificate(&caller, body).await
+            },
+        )
+        .post(
+            "/v1/authorities/certificates",
+            Action::AuthorityInstall,
+            async |node: Arc<N>, caller: Caller, body: InstallAuthorities| {
+                node.install_authorities(&caller, body).await
+            },
+        )
+        .post(
+            "/v1/authorities/protection",
+            Action::AuthorityProtect,
+            async |node: Arc<N>, caller: Caller, body: ProtectKeys| {
+                node.protect_keys(&caller, body).await
+            },
+        )
+        .post(
+            "/v1/authorities/requests",
+            Action::AuthorityRequest,
+            async |node: Arc<N>, caller: Caller, body: RequestAuthorities| {
+                node.request_authorities(&caller, body).await
             },
         )
         .get("/v1/connectors", Action::ConnectorList, async |node: Arc<N>| {

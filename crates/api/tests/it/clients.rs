@@ -8,10 +8,11 @@ use std::time::Duration;
 
 use handfast_api::access::{Caller, Target};
 use handfast_api::admin::{
-    Action, AdminSocket, AuthorityStatus, Held, IssueCertificate, IssueToken, IssuedCertificate,
-    IssuedToken, Node, PendingApproval, Permit, PolicyListing, PolicyVerdict, RedeemToken,
-    RedeemedToken, Refusal, RefusalCode, Renew, Renewal, RenewalOutcome, Renewals, Revoke, Revoked,
-    RevokedCertificate, RollBack, Rotate, Taint, TestPolicy,
+    Action, AdminSocket, AuthorityStatus, Held, InstallAuthorities, InstalledAuthorities,
+    IssueCertificate, IssueToken, IssuedCertificate, IssuedToken, KeysProtected, Node,
+    PendingApproval, Permit, PolicyListing, PolicyVerdict, ProtectKeys, RedeemToken, RedeemedToken,
+    Refusal, RefusalCode, Renew, Renewal, RenewalOutcome, Renewals, RequestAuthorities,
+    RequestedAuthorities, Revoke, Revoked, RevokedCertificate, RollBack, Rotate, Taint, TestPolicy,
 };
 use handfast_api::grants::{
     GrantLimits, GrantServer, Granter, LinkOffer, Problem, ProblemCode, RedemptionReply,
@@ -214,6 +215,26 @@ impl Node for FakeNode {
         _request: RedeemToken,
     ) -> Result<RedeemedToken, Refusal> {
         Err(Refusal::new(RefusalCode::RefusedByPeer, "west says: spent", "ask for a new token"))
+    }
+
+    async fn protect_keys(&self, _: &Caller, _: ProtectKeys) -> Result<KeysProtected, Refusal> {
+        Ok(KeysProtected { changed: vec!["handfast-site-ca".to_owned()], unchanged: 2 })
+    }
+
+    async fn request_authorities(
+        &self,
+        _: &Caller,
+        _: RequestAuthorities,
+    ) -> Result<RequestedAuthorities, Refusal> {
+        Ok(RequestedAuthorities::default())
+    }
+
+    async fn install_authorities(
+        &self,
+        _: &Caller,
+        _: InstallAuthorities,
+    ) -> Result<InstalledAuthorities, Refusal> {
+        Ok(InstalledAuthorities::default())
     }
 
     async fn renew(&self, _caller: &Caller, request: Renew) -> Result<Renewals, Refusal> {

@@ -1,6 +1,7 @@
 //! `handfast run`: the node of this home, in the foreground.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 use handfast_store::HomePaths;
 
@@ -19,10 +20,20 @@ pub(crate) struct Arguments {
     /// Serve /metrics and /healthz here, like 127.0.0.1:9600
     #[arg(long, value_name = "ADDRESS")]
     metrics: Option<SocketAddr>,
+    /// The file with the secret that the keys of CAs are encrypted with on disk, one a line: the first encrypts, the others still open
+    #[arg(long, value_name = "FILE", env = "HANDFAST_KEY_FILE", hide_env_values = true)]
+    key_file: Option<PathBuf>,
 }
 
 /// Runs it.
 pub(crate) async fn run(arguments: Arguments, home: HomePaths) -> anyhow::Result<()> {
-    node::run(home, RunOptions { log_format: arguments.log_format, metrics: arguments.metrics })
-        .await
+    node::run(
+        home,
+        RunOptions {
+            log_format: arguments.log_format,
+            metrics: arguments.metrics,
+            key_file: arguments.key_file,
+        },
+    )
+    .await
 }

@@ -8,10 +8,11 @@ use std::time::{Duration, Instant};
 
 use handfast_api::access::{Caller, Target};
 use handfast_api::admin::{
-    Action, AuthorityStatus, Held, IssueCertificate, IssueToken, IssuedCertificate, IssuedToken,
-    Node, PendingApproval, Permit, PolicyListing, PolicyVerdict, RedeemToken, RedeemedToken,
-    Refusal, RefusalCode, Renew, Renewal, RenewalOutcome, Renewals, Revoke, Revoked,
-    RevokedCertificate, RollBack, Rotate, Taint, TestPolicy,
+    Action, AuthorityStatus, Held, InstallAuthorities, InstalledAuthorities, IssueCertificate,
+    IssueToken, IssuedCertificate, IssuedToken, KeysProtected, Node, PendingApproval, Permit,
+    PolicyListing, PolicyVerdict, ProtectKeys, RedeemToken, RedeemedToken, Refusal, RefusalCode,
+    Renew, Renewal, RenewalOutcome, Renewals, RequestAuthorities, RequestedAuthorities, Revoke,
+    Revoked, RevokedCertificate, RollBack, Rotate, Taint, TestPolicy,
 };
 use handfast_api::status::{
     ConnectorStatus, CredentialStatus, CredentialSummary, FaultView, Faults, LinkStatus,
@@ -218,6 +219,30 @@ impl Node for Admin {
                 "redeem it again",
             ))
         })
+    }
+
+    async fn protect_keys(
+        &self,
+        caller: &Caller,
+        request: ProtectKeys,
+    ) -> Result<KeysProtected, Refusal> {
+        self.core.protect(request, caller.actor()).await
+    }
+
+    async fn request_authorities(
+        &self,
+        caller: &Caller,
+        request: RequestAuthorities,
+    ) -> Result<RequestedAuthorities, Refusal> {
+        self.core.request_authorities(request, caller.actor()).await
+    }
+
+    async fn install_authorities(
+        &self,
+        caller: &Caller,
+        request: InstallAuthorities,
+    ) -> Result<InstalledAuthorities, Refusal> {
+        self.core.install_authorities(request, caller.actor()).await
     }
 
     async fn renew(&self, _caller: &Caller, request: Renew) -> Result<Renewals, Refusal> {

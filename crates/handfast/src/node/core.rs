@@ -20,6 +20,7 @@ use super::disk::{Disk, DiskWatch};
 use super::distribution::DistributionPort;
 use super::grants::GrantPort;
 use super::issue::Issuances;
+use super::key_secret::KeySource;
 use super::notifying::{self, Notifiers};
 use super::plan::TlsCache;
 use super::redeem::Attempts;
@@ -34,6 +35,7 @@ pub(super) struct Core {
     /// What is revoked.
     pub(super) revoked: Revoked,
     pub(super) publisher: Publisher,
+    key_source: Mutex<KeySource>,
     /// Held through one turn: turns do not overlap.
     pub(super) turning: tokio::sync::Mutex<Turning>,
     state: Mutex<State>,
@@ -109,9 +111,10 @@ impl Core {
         let turning = Turning { tls, ..Turning::default() };
         Ok(Self {
             access: Mutex::new(access),
-            authority,
+            authority: with_tokens(authority),
             revoked,
             publisher: Publisher::new(Publisher::INTERVAL),
+            key_source: Mutex::new(KeySource::new(None)),
             disk: Mutex::new(DiskWatch::below(&paths.runtime)),
             paths,
             turning: tokio::sync::Mutex::new(turning),
@@ -132,6 +135,17 @@ impl Core {
     /// Who may do what. Never locked while [`state`](Self::state) is.
     pub(super) fn access(&self) -> MutexGuard<'_, Access> {
         self.access.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Where the secret for keys at rest comes from, if the command line says so.
+    pub(super) fn take_key_file(&self, file: Option<PathBuf>) {
+        *self.key_source.lock().unwrap_or_else(PoisonError::into_inner) = KeySource::new(file);
+    }
+
+    /// Reads the secret for keys at rest anew.
+    pub(super) fn refresh_key_secrets(&self) {
+        let source = self.key_source.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        self.authority.set_key_secrets(source.secrets());
     }
 
     /// Has the next turn made soon.
@@ -259,6 +273,15 @@ impl Health for Core {
     fn metrics(&self) -> String {
         super::metrics::text(self)
     }
+}
+
+/// An authority that finds keys in PKCS#11 tokens, where this build can.
+fn with_tokens(
+    authority: Authority<DirectoryStore, SqliteLedger>,
+) -> Authority<DirectoryStore, SqliteLedger> {
+    #[cfg(feature = "pkcs11")]
+    let authority = authority.with_tokens(crate::tokens::Tokens::default());
+    authority
 }
 
 /// Takes a new credential through a handshake before it goes into use.

@@ -41,6 +41,7 @@ impl Core {
         selection: Option<Selection>,
     ) -> Result<Arc<Report>, RenewNowError> {
         let mut turning = self.turning.lock().await;
+        self.refresh_key_secrets();
         let (resources, faults) = self.read_resources();
         let mut problems: Vec<ProblemView> = faults.iter().map(ProblemView::from).collect();
         let (wanted, unclear) = declared(&resources);

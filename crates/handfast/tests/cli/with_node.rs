@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use handfast_api::access::{Caller, Target};
 use handfast_api::admin::{
-    Action, AdminSocket, AuthorityStatus, Held, IssueCertificate, IssueToken, IssuedCertificate,
-    IssuedToken, Node, PendingApproval, Permit, PolicyListing, PolicyVerdict, RedeemToken,
-    RedeemedToken, Refusal, RefusalCode, Renew, Renewal, RenewalOutcome, Renewals, Revoke, Revoked,
-    RevokedCertificate, RollBack, Rotate, Taint, TestPolicy,
+    Action, AdminSocket, AuthorityStatus, Held, InstallAuthorities, InstalledAuthorities,
+    IssueCertificate, IssueToken, IssuedCertificate, IssuedToken, KeysProtected, Node,
+    PendingApproval, Permit, PolicyListing, PolicyVerdict, ProtectKeys, RedeemToken, RedeemedToken,
+    Refusal, RefusalCode, Renew, Renewal, RenewalOutcome, Renewals, RequestAuthorities,
+    RequestedAuthorities, Revoke, Revoked, RevokedCertificate, RollBack, Rotate, Taint, TestPolicy,
 };
 use handfast_api::secret::Secret;
 use handfast_api::status::{
@@ -142,6 +143,26 @@ impl Node for Stub {
         _request: RedeemToken,
     ) -> Result<RedeemedToken, Refusal> {
         self.redeemed.clone().expect("an answer is prepared")
+    }
+
+    async fn protect_keys(&self, _: &Caller, _: ProtectKeys) -> Result<KeysProtected, Refusal> {
+        Ok(KeysProtected { changed: Vec::new(), unchanged: 3 })
+    }
+
+    async fn request_authorities(
+        &self,
+        _: &Caller,
+        _: RequestAuthorities,
+    ) -> Result<RequestedAuthorities, Refusal> {
+        Ok(RequestedAuthorities::default())
+    }
+
+    async fn install_authorities(
+        &self,
+        _: &Caller,
+        _: InstallAuthorities,
+    ) -> Result<InstalledAuthorities, Refusal> {
+        Ok(InstalledAuthorities::default())
     }
 
     async fn renew(&self, _caller: &Caller, _request: Renew) -> Result<Renewals, Refusal> {

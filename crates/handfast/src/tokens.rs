@@ -1,0 +1,22 @@
+//! The keys in PKCS#11 tokens, as the authority asks for them.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use handfast_pki::{PublicKey, Signer};
+use handfast_token::TokenKeys;
+
+/// All tokens that this process uses.
+#[derive(Debug, Default)]
+pub(crate) struct Tokens(TokenKeys);
+
+impl handfast_authority::Tokens for Tokens {
+    fn signer(
+        &self,
+        uri: &str,
+        directory: &Path,
+        expected: &PublicKey,
+    ) -> Result<Arc<dyn Signer>, String> {
+        self.0.signer(uri, directory, expected).map_err(|error| error.to_string())
+    }
+}

@@ -1,0 +1,108 @@
+//! The PKCS #11 libraries that this process has loaded, each once: a library keeps state for the whole
+//! process, so that everybody who uses it shares it.
+//!
+//! Calls hold a shared lock; starting the library anew takes it alone, because a library may do anything
+//! when it is ended under a call. What was opened before is known by its generation and not touched.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, RwLockReadGuard};
+use std::time::{Duration, Instant};
+
+use cryptoki::context::{CInitializeArgs, CInitializeFlags, Pkcs11};
+use cryptoki::error::RvError;
+
+use crate::error::{TokenError, answer};
+use crate::pin::Pin;
+
+/// One library.
+pub(crate) struct Module {
+    path: PathBuf,
+    state: RwLock<State>,
+    /// One login at a time, and the PINs that were refused, by token.
+    pub(crate) logins: Mutex<BTreeMap<String, Vec<Pin>>>,
+}
+
+pub(crate) struct State {
+    library: Option<Pkcs11>,
+    /// How often it was started.
+    pub(crate) generation: u64,
+    started: Option<Instant>,
+}
+
+impl State {
+    /// The library; started by [`Module::using`].
+    pub(crate) fn library(&self) -> Option<&Pkcs11> {
+        self.library.as_ref()
+    }
+}
+
+impl Module {
+    /// The module of this path, loaded at its first use.
+    pub(crate) fn at(path: &Path) -> Arc<Self> {
+        static MODULES: OnceLock<Mutex<BTreeMap<PathBuf, Arc<Module>>>> = OnceLock::new();
+        let mut modules =
+            MODULES.get_or_init(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner);
+        let module = modules.entry(path.to_owned()).or_insert_with(|| {
+            Arc::new(Self {
+                path: path.to_owned(),
+                state: RwLock::new(State { library: None, generation: 0, started: None }),
+                logins: Mutex::default(),
+            })
+        });
+        Arc::clone(module)
+    }
+
+    /// The library, for one call or a few; it is not ended meanwhile.
+    pub(crate) fn using(&self) -> Result<RwLockReadGuard<'_, State>, TokenError> {
+        for _ in 0..2 {
+            let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
+            if state.library.is_some() {
+                return Ok(state);
+            }
+            drop(state);
+            self.start()?;
+        }
+        Err(self.fault("it does not start".to_owned()))
+    }
+
+    /// Ends the library and starts it anew, unless that was done lately or somebody is in a call: tokens
+    /// that were put back are only seen then, by some.
+    pub(crate) fn restart(&self) -> bool {
+        let Ok(mut state) = self.state.try_write() else { return false };
+        let lately = state.started.is_some_and(|started| started.elapsed() < RESTART_PAUSE);
+        if lately {
+            return false;
+        }
+        if let Some(library) = state.library.take()
+            && let Err(error) = library.finalize()
+        {
+            tracing::debug!(module = %self.path.display(), %error, "a PKCS #11 module did not end in order");
+        }
+        drop(state);
+        self.start().is_ok()
+    }
+
+    fn start(&self) -> Result<(), TokenError> {
+        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        if state.library.is_some() {
+            return Ok(());
+        }
+        let library = Pkcs11::new(&self.path).map_err(|error| self.fault(error.to_string()))?;
+        match library.initialize(CInitializeArgs::new(CInitializeFlags::OS_LOCKING_OK)) {
+            Ok(()) => {}
+            Err(error) if answer(&error) == Some(RvError::CryptokiAlreadyInitialized) => {}
+            Err(error) => return Err(self.fault(error.to_string())),
+        }
+        state.library = Some(library);
+        state.generation += 1;
+        state.started = Some(Instant::now());
+        Ok(())
+    }
+
+    fn fault(&self, why: String) -> TokenError {
+        TokenError::Module { path: self.path.clone(), why }
+    }
+}
+
+const RESTART_PAUSE: Duration = Duration::from_secs(2);
