@@ -1,13 +1,16 @@
 //! `handfast demo`: two sites on this machine, linked, proven, attacked and renewed, with nothing but the commands and
 //! files a user has.
 //!
-//! This file is the order of events and the way out. The acts are in [`linking`], [`refusals`] and [`renewal`].
+//! This file is the order of events and the way out. The acts are in [`linking`], [`refusals`], [`renewal`],
+//! [`rotation`] and [`revocation`].
 
 mod child;
 mod linking;
 mod ports;
 mod refusals;
 mod renewal;
+mod revocation;
+mod rotation;
 mod service;
 mod shell;
 mod stage;
@@ -103,7 +106,11 @@ async fn play(story: &mut Story, stage: &mut Stage) -> Result<(), Broken> {
     let _ = story.chapter("Strangers are refused, and told why");
     refusals::play(story, stage).await?;
     let _ = story.chapter("Certificates are renewed while requests run");
-    renewal::play(story, stage).await
+    renewal::play(story, stage).await?;
+    let _ = story.chapter("The root of all trust is replaced while requests run");
+    rotation::play(story, stage).await?;
+    let _ = story.chapter("One site is revoked in the middle of a conversation");
+    revocation::play(story, stage).await
 }
 
 /// The whole demo, as `-o json` has it.

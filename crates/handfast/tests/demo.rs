@@ -142,6 +142,10 @@ fn every_step_holds_and_nothing_is_left() {
             "link-certificate-as-server",
             "spent-token",
             "renewal",
+            "root-rotation",
+            "site-branch",
+            "revocation",
+            "audit",
             "cleanup"
         ]
     );
@@ -232,7 +236,7 @@ fn kept_it_goes_on_until_it_is_stopped_as_it_says() {
     let told = told(&output);
     assert_eq!(told["ok"], true, "{told:#}");
     let kept = &told["kept"];
-    assert_eq!(hall.processes().len(), 3, "two nodes and the service: {kept:#}");
+    assert_eq!(hall.processes().len(), 4, "three nodes and the service: {kept:#}");
     let answer = get(kept["url"].as_str().expect("a URL"));
     assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("payments at west"), "{answer}");
 

@@ -40,7 +40,8 @@ async fn create_east(stage: &Stage) -> anyhow::Result<Proof> {
     Ok(Proof::new("only links outwards: no open port, no trust in anybody yet"))
 }
 
-async fn start_node(stage: &mut Stage, home: &'static str) -> anyhow::Result<Proof> {
+/// Starts the node of a home, and waits until it is ready.
+pub(super) async fn start_node(stage: &mut Stage, home: &'static str) -> anyhow::Result<Proof> {
     stage.shell.note(format!("handfast --home {home} run &"));
     let pid = stage.start(home, &format!("--home {home} run"))?;
     stage.shell.typed_run(&format!("--home {home} status --wait 10s")).await?;

@@ -1,4 +1,4 @@
-//! Last act: every certificate of both sites is renewed while requests run; none may fail.
+//! An act: every certificate of both sites is renewed while requests run; none may fail.
 
 use anyhow::ensure;
 use handfast_api::admin::{Renewal, RenewalOutcome};
@@ -104,7 +104,7 @@ fn shows(list: &[CredentialStatus], new: &[New]) -> bool {
     })
 }
 
-fn judge(tally: &Tally) -> anyhow::Result<()> {
+pub(super) fn judge(tally: &Tally) -> anyhow::Result<()> {
     if tally.failed == 0 {
         return Ok(());
     }
@@ -117,7 +117,11 @@ fn judge(tally: &Tally) -> anyhow::Result<()> {
 }
 
 /// Waits until both kinds of requests have gone through a good number of times since `since`.
-async fn wait_for_requests(stage: &mut Stage, load: &Load, since: &Tally) -> anyhow::Result<()> {
+pub(super) async fn wait_for_requests(
+    stage: &mut Stage,
+    load: &Load,
+    since: &Tally,
+) -> anyhow::Result<()> {
     stage
         .until("requests go through", async |_| {
             let now = load.tally();

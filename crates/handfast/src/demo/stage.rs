@@ -34,6 +34,8 @@ pub(super) struct Ports {
     pub(super) service: u16,
     /// Where east's listener offers it.
     pub(super) listener: u16,
+    /// Where branch's listener offers it.
+    pub(super) branch: u16,
     /// Where the impostor waits.
     pub(super) impostor: u16,
 }
@@ -42,10 +44,10 @@ impl Stage {
     /// Makes a private directory and chooses ports. Nothing runs yet.
     pub(super) fn set() -> anyhow::Result<Self> {
         let directory = make_directory()?;
-        let [link, grant, service, listener, impostor] = ports::free()?;
+        let [link, grant, service, listener, branch, impostor] = ports::free()?;
         Ok(Self {
             shell: Shell::new(directory)?,
-            ports: Ports { link, grant, service, listener, impostor },
+            ports: Ports { link, grant, service, listener, branch, impostor },
             children: Vec::new(),
         })
     }
