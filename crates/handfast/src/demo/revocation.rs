@@ -79,7 +79,7 @@ async fn audit(stage: &mut Stage) -> anyhow::Result<Proof> {
     let verified: Value =
         stage.shell.run("--home west audit verify -o json").await?.succeeded()?.json()?;
     let rows = verified["rows"].as_u64().context("`audit verify` does not say how many rows")?;
-    ensure!(verified["ok"] == true && rows > 0, "`audit verify` says {verified}");
+    ensure!(verified["whole"] == true && rows > 0, "`audit verify` says {verified}");
     Ok(Proof::new(format!("{rows} entries, each where it was written, under a signed head"))
         .fact("entries", rows))
 }
