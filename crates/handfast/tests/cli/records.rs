@@ -127,3 +127,40 @@ fn a_home_is_backed_up_and_restored_and_nothing_comes_back_that_was_revoked() {
     assert_eq!(verified.code, 0, "{verified:#?}");
     assert!(verified.stdout.contains("restored by uid:"), "{verified:#?}");
 }
+
+/// The program in the book, which needs nothing of ours, agrees with us.
+#[test]
+fn python_and_openssl_verify_an_export_as_the_book_says() {
+    let book = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/book/audit.md");
+    let book = std::fs::read_to_string(book).expect("the chapter");
+    let (_, rest) = book.split_once("```python\n").expect("a program in the chapter");
+    let (program, _) = rest.split_once("```").expect("its end");
+    let desk = desk();
+    desk.write("verify.py", program);
+    desk.run("--home home audit export audit.jsonl --action certificate.issue");
+    let python = |file: &str| {
+        std::process::Command::new("python3")
+            .args(["verify.py", file])
+            .current_dir(desk.path("."))
+            .output()
+    };
+    let Ok(ran) = python("audit.jsonl") else {
+        println!("skipped: no python3 here");
+        return;
+    };
+    assert!(ran.status.success(), "{ran:?}");
+    let openssl = std::process::Command::new("openssl")
+        .args(
+            "pkeyutl -verify -pubin -inkey audit.pub -rawin -in head.txt -sigfile head.sig"
+                .split(' '),
+        )
+        .current_dir(desk.path("."))
+        .output();
+    match openssl {
+        Ok(ran) => assert!(ran.status.success(), "{ran:?}"),
+        Err(_) => println!("skipped: no openssl here"),
+    }
+    let text = desk.read("audit.jsonl");
+    desk.write("edited.jsonl", text.replace("asked by Bob", "asked by Ben"));
+    assert!(!python("edited.jsonl").expect("it ran before").status.success());
+}
