@@ -28,7 +28,7 @@ use jiff::Timestamp;
 
 use crate::schedule;
 
-pub use gate::{Consumer, Laggard, Who};
+pub use gate::{Consumer, Lack, Laggard, Who};
 
 /// Where a rotation stands, as the ledger keeps it.
 #[derive(Clone, Debug, Eq, PartialEq)]

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use handfast_api::notify::{Alert, Condition};
 use handfast_api::status::ProblemView;
-use handfast_authority::{CredentialFacts, CredentialState, Report};
+use handfast_authority::{AuthorityStanding, CredentialFacts, CredentialState, Report};
 use handfast_store::Source;
 use jiff::{SignedDuration, Timestamp};
 
@@ -21,8 +21,8 @@ pub(super) struct Sight<'a> {
     /// Handshakes refused within [`FaultRate::WINDOW`], and the most frequent fault among all.
     pub(super) refused: u64,
     pub(super) most_frequent: Option<String>,
-    /// Sites that a rotation waits for: who, and since which step.
-    pub(super) laggards: Vec<(String, String)>,
+    /// How the authorities stand, and whom their rotations wait for.
+    pub(super) authorities: &'a [AuthorityStanding],
     pub(super) now: Timestamp,
 }
 
@@ -56,14 +56,29 @@ pub(super) fn alerts(sight: &Sight<'_>) -> Vec<Alert> {
             remedy: "`handfast status` shows who was refused lately, and why".to_owned(),
         });
     }
-    alerts.extend(sight.laggards.iter().map(|(who, step)| Alert {
-        condition: Condition::RotationLaggard,
-        subject: format!("site {who}"),
-        message: format!("the rotation waits for {who}: {step}"),
-        remedy: "`handfast ca status` names what it waits for; bring that site back, or go on without it"
-            .to_owned(),
-    }));
+    alerts.extend(sight.authorities.iter().flat_map(|one| waiting(one, sight.now)));
     alerts
+}
+
+/// Whoever keeps a rotation waiting for longer than a site needs to link anew.
+fn waiting(authority: &AuthorityStanding, now: Timestamp) -> Vec<Alert> {
+    let since = authority.rotation.as_ref().filter(|one| one.is_under_way()).map(|one| one.since);
+    let Some(since) = since.filter(|since| now.duration_since(*since) >= PATIENCE) else {
+        return Vec::new();
+    };
+    let each = authority.laggards.iter().map(|laggard| Alert {
+        condition: Condition::RotationLaggard,
+        subject: format!("{} {}", authority.name, laggard.who),
+        message: format!(
+            "the rotation of {} has waited for {} since {since}: it lacks {}",
+            authority.name,
+            laggard.who,
+            laggard.lacks.as_str()
+        ),
+        remedy: "bring it back, or let the rotation go on without it: see `handfast ca status`"
+            .to_owned(),
+    });
+    each.collect()
 }
 
 fn of_problem(condition: Condition, problem: &ProblemView) -> Alert {
@@ -146,11 +161,16 @@ impl FaultRate {
 const FAILURES: u32 = 3;
 /// Refused handshakes within the window from which on somebody is told.
 const REFUSED: u64 = 10;
+/// How long a rotation may wait for somebody until somebody is told.
+const PATIENCE: SignedDuration = SignedDuration::from_mins(5);
 /// Samples are no closer than this, so that there are few.
 const STEP: Duration = Duration::from_secs(5);
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
+    use handfast_authority::rotation::{Cause, Lack, Phase, Rotation};
     use handfast_authority::{Failure, Tally};
     use handfast_store::Kind;
 
@@ -196,7 +216,7 @@ mod tests {
             time: None,
             refused: 9,
             most_frequent: None,
-            laggards: Vec::new(),
+            authorities: &[],
             now: at(hour * HOUR),
         };
         let found = alerts(&sight);
@@ -225,6 +245,57 @@ mod tests {
         check(managed(State::Expired, 0), 30, &[(CredentialExpiring, "has expired")]);
         check(supplied(State::Ready), 23, &[]);
         check(supplied(State::Expiring), 23, &[(CredentialExpiring, "in 60 min")]);
+    }
+
+    #[test]
+    fn who_keeps_a_rotation_waiting_is_an_alert_after_a_while() {
+        use handfast_authority::rotation::{Laggard, Who};
+        let rotation = |minutes: i64| {
+            let since = at(0) - SignedDuration::from_mins(minutes);
+            Rotation {
+                phase: Phase::Prepared,
+                cause: Cause::Asked,
+                by: "ann".to_owned(),
+                why: String::new(),
+                began: since,
+                since,
+                old_generation: 1,
+                generation: 2,
+                old: handfast_pki::Fingerprint::of(b"old"),
+                new: None,
+                sequence: 2,
+                cross: None,
+                waiver: None,
+                heard: BTreeMap::new(),
+            }
+        };
+        let laggard = Laggard {
+            who: Who::Site("east".parse().unwrap()),
+            reachable: false,
+            seen: None,
+            sequence: Some(1),
+            lacks: Lack::Trust,
+            expires: None,
+        };
+        for (minutes, told) in [(4, 0), (6, 1)] {
+            let standing = AuthorityStanding {
+                name: "handfast-root".parse().unwrap(),
+                signed_by: None,
+                source: Source::Managed,
+                keys: Vec::new(),
+                sequence: Some(2),
+                rotation: Some(rotation(minutes)),
+                laggards: vec![laggard.clone()],
+                next_at: None,
+                fault: None,
+            };
+            let alerts = waiting(&standing, at(0));
+            assert_eq!(alerts.len(), told, "{alerts:#?}");
+            for alert in alerts {
+                assert_eq!(alert.subject, "handfast-root site east");
+                assert!(alert.message.contains("it lacks trust"), "{alert:#?}");
+            }
+        }
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use handfast_api::health::Health;
 use handfast_api::resources::Resources;
 use handfast_api::status::{ProblemSeverity, ProblemView, RefusalView};
-use handfast_authority::{Authority, Declared, Publisher, Report};
+use handfast_authority::{Authority, AuthorityStanding, Declared, Publisher, Report};
 use handfast_network::{Network, NetworkStatus, PeerRequest};
 use handfast_pki::{Credential, Name, Purpose, TrustAnchors};
 use handfast_store::{DirectoryStore, Home, HomePaths, SqliteLedger, WatchSettings};
@@ -79,6 +79,8 @@ pub(super) struct State {
     pub(super) next_wake: Option<Timestamp>,
     pub(super) time: TimeJumps,
     pub(super) disk: Disk,
+    /// How the authorities stand, and whom their rotations wait for.
+    pub(super) authorities: Arc<Vec<AuthorityStanding>>,
     /// Rows that the newest signed head of the audit log covers.
     pub(super) audit_rows: Option<u64>,
     /// How it goes with those who are told of trouble.

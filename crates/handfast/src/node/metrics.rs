@@ -5,6 +5,7 @@ mod authority;
 mod credentials;
 mod issuances;
 mod notifications;
+mod rotation;
 mod traffic;
 mod vitals;
 
@@ -55,6 +56,8 @@ impl Snapshot {
         issuances::add(&mut snapshot, core);
         notifications::add(&mut snapshot, core);
         let network = core.network_status();
+        let authorities = core.state().authorities.clone();
+        rotation::add(&mut snapshot, &authorities);
         authority::add(&mut snapshot, core, &network);
         traffic::add(&mut snapshot, &network);
         snapshot

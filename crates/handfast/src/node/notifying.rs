@@ -71,9 +71,10 @@ impl Core {
         if resources.notifications.is_empty() && notifiers.running.is_empty() {
             return;
         }
-        let (disk, time) = {
+        let (disk, time, authorities) = {
             let state = self.state();
-            (state.disk.problem(&self.paths.root), state.time.problem())
+            let problem = state.disk.problem(&self.paths.root);
+            (problem, state.time.problem(), Arc::clone(&state.authorities))
         };
         let found = alerts(&Sight {
             report,
@@ -81,7 +82,7 @@ impl Core {
             time,
             refused: lately,
             most_frequent,
-            laggards: Vec::new(),
+            authorities: &authorities,
             now: clock::now(),
         });
         let Some(site) = self.site() else { return };

@@ -126,6 +126,9 @@ impl Core {
                 core.look_at_disk(true);
             }
             // Not asked for at a scrape, which must not wait for a disk.
+            if let Ok(authorities) = core.authority().authorities(&wanted, now) {
+                core.state().authorities = Arc::new(authorities);
+            }
             if let Ok(head) = core.authority().ledger().audit_head() {
                 core.state().audit_rows = Some(head.map_or(0, |head| head.head.size));
             }

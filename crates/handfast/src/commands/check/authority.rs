@@ -25,7 +25,49 @@ pub(super) fn checks(facts: &Facts) -> Vec<Check> {
         }
         Ok(issuers) => checks.extend(issuers.iter().map(|issuer| valid(issuer, facts))),
     }
+    checks.extend(rotations(facts));
     checks
+}
+
+/// A rotation that waits for somebody is as it should be for a while.
+fn rotations(facts: &Facts) -> Vec<Check> {
+    let id = "rotations-on-time";
+    let Some(authorities) = &facts.authorities else { return Vec::new() };
+    let under_way: Vec<_> = authorities
+        .iter()
+        .filter_map(|one| Some((one, one.rotation.as_ref().filter(|each| each.under_way)?)))
+        .collect();
+    if under_way.is_empty() {
+        return vec![Check::ok(id, GROUP, "no rotation is under way")];
+    }
+    let each = under_way.iter().map(|(one, rotation)| {
+        let names: Vec<String> =
+            rotation.waits_for.iter().map(|each| format!("{} {}", each.kind, each.name)).collect();
+        let waits = match names.as_slice() {
+            [] => String::new(),
+            names => format!(", and waits for {}", names.join(", ")),
+        };
+        let since = words::distance(rotation.since, facts.now);
+        let fact =
+            format!("the rotation of {} is {} since {since}{waits}", one.name, rotation.phase);
+        let is_late = facts.now.duration_since(rotation.since).as_secs() > WAITED;
+        match &one.fault {
+            Some(fault) => Check::failed(
+                id,
+                GROUP,
+                format!("{fact}: {fault}"),
+                "mend what is named; it goes on by itself",
+            ),
+            None if is_late && !names.is_empty() => Check::warning(
+                id,
+                GROUP,
+                fact,
+                "bring them back, or let it go on without them: see `handfast ca status`",
+            ),
+            None => Check::ok(id, GROUP, fact),
+        }
+    });
+    each.collect()
 }
 
 fn ledger(ledger: &LedgerFacts) -> Check {
@@ -104,6 +146,8 @@ fn valid(issuer: &IssuerFacts, facts: &Facts) -> Check {
     }
 }
 
+/// Seconds a rotation may wait for somebody.
+const WAITED: i64 = 900;
 /// Seconds after which a renewal is late: one day for what lives for months.
 const LATE: i64 = 86_400;
 /// Seconds before the end of a supplied one.

@@ -5,7 +5,7 @@ use std::fs;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
-use handfast_api::admin::ClientError;
+use handfast_api::admin::{AuthorityStatus, ClientError};
 use handfast_api::resources::{ResourceFault, Resources};
 use handfast_api::status::{CredentialStatus, Faults, NodeStatus};
 use handfast_authority::renew_at;
@@ -27,6 +27,8 @@ pub(super) struct Facts {
     pub(super) offline: bool,
     pub(super) home: HomeFacts,
     pub(super) node: NodeFacts,
+    /// What the node says of its authorities; nothing if it cannot be asked.
+    pub(super) authorities: Option<Vec<AuthorityStatus>>,
     pub(super) credentials: Result<Vec<CredentialStatus>, String>,
     pub(super) issuers: Result<Vec<IssuerFacts>, String>,
     pub(super) ledger: LedgerFacts,
@@ -101,9 +103,11 @@ impl Facts {
             Ok(credentials) => Ok(credentials),
             Err(_) => cert::from_files(context).map_err(|error| error.to_string()),
         };
+        let authorities = client.authorities().await.ok();
         Self {
             now: clock::now(),
             offline,
+            authorities,
             home: HomeFacts::of(&context.home),
             node,
             credentials,

@@ -64,6 +64,7 @@ pub(super) const IDS: &[&str] = &[
     "ledger-intact",
     "audit-sound",
     "authority-valid",
+    "rotations-on-time",
     "credentials-usable",
     "credentials-renewed",
     "credentials-supplied",

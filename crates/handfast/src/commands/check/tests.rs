@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use handfast_api::admin::{AuthorityStatus, LaggardStatus, RotationStatus};
 use handfast_api::status::{
     AccessStatus, CredentialSource, CredentialState, CredentialStatus, CredentialSummary,
     EdgeState, Faults, LinkDirection, LinkState, LinkStatus, NodeState, NodeStatus,
@@ -47,6 +48,41 @@ fn issuer(name: &str) -> IssuerFacts {
         renew_at: Some(hours(300)),
         has_key: true,
         is_root: false,
+    }
+}
+
+/// An authority, with a rotation that has waited for east for so many minutes.
+fn authority(minutes: Option<i64>) -> AuthorityStatus {
+    AuthorityStatus {
+        name: "handfast-root".to_owned(),
+        role: "root".to_owned(),
+        signed_by: None,
+        source: CredentialSource::Managed,
+        keys: Vec::new(),
+        bundle_sequence: Some(2),
+        rotation: minutes.map(|minutes| RotationStatus {
+            phase: "prepared".to_owned(),
+            under_way: true,
+            cause: "asked".to_owned(),
+            by: "ann".to_owned(),
+            reason: String::new(),
+            began_at: now(),
+            since: now() - SignedDuration::from_mins(minutes),
+            generation: 2,
+            old_generation: 1,
+            waits_for: vec![LaggardStatus {
+                kind: "site".to_owned(),
+                name: "east".to_owned(),
+                reachable: false,
+                last_seen: None,
+                sequence: None,
+                lacks: "trust".to_owned(),
+                expires: None,
+            }],
+            waived: None,
+        }),
+        next_step_at: None,
+        fault: None,
     }
 }
 
@@ -118,6 +154,7 @@ fn well() -> Facts {
             ..HomeFacts::default()
         },
         node: NodeFacts::Answers(Box::new(status()), Faults::default()),
+        authorities: Some(vec![authority(None)]),
         credentials: Ok(vec![credential("server"), credential("west")]),
         issuers: Ok(vec![issuer("handfast-site-ca")]),
         ledger: LedgerFacts::Good { newest: Some(hours(-10)), audit: Ok(7) },
@@ -237,6 +274,14 @@ fn the_authority_and_its_ledger() {
             ..issuer("ca")
         };
         facts.issuers = Ok(vec![supplied]);
+    });
+    one("rotations-on-time", Mark::Warning, "waits for site east", |facts| {
+        facts.authorities = Some(vec![authority(Some(16))]);
+    });
+    assert_eq!(found(|facts| facts.authorities = Some(vec![authority(Some(1))])), []);
+    one("rotations-on-time", Mark::Failed, "the disk is full", |facts| {
+        let fault = Some("the disk is full".to_owned());
+        facts.authorities = Some(vec![AuthorityStatus { fault, ..authority(Some(1)) }]);
     });
     one("authority-valid", Mark::Failed, "no PEM", |facts| {
         facts.issuers = Err("issuer `ca`: no PEM".to_owned());
