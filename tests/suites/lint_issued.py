@@ -1,4 +1,4 @@
-"""Runs pkilint over certificates and prints every error that is not waived.
+"""Runs pkilint over certificates, CRLs (.crl) and OCSP responses (.ocsp) and prints every error that is not waived.
 
 Started by pkilint.sh inside a virtual environment: `python lint_issued.py FILE...`. Exits with 1 if anything is
 left. `--severity WARNING` before the files shows milder findings too.
@@ -19,7 +19,7 @@ import re
 import sys
 
 import validators  # noqa: F401  (makes validators.url importable as a module below)
-from pkilint.bin import lint_pkix_cert
+from pkilint.bin import lint_crl, lint_ocsp_response, lint_pkix_cert
 
 SINGLE_LABEL = re.compile(r'Invalid domain name syntax: "[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"')
 
@@ -32,8 +32,14 @@ def accept_spiffe_scheme():
 
 def findings(file, severity):
     out = io.StringIO()
+    common = ["--severity", severity, "--format", "CSV", file]
     with contextlib.redirect_stdout(out):
-        lint_pkix_cert.main(["lint", "--severity", severity, "--format", "CSV", file])
+        if file.endswith(".crl"):
+            lint_crl.main(["lint", "--type", "CRL", "--profile", "PKIX", *common])
+        elif file.endswith(".ocsp"):
+            lint_ocsp_response.main(["lint", *common])
+        else:
+            lint_pkix_cert.main(["lint", *common])
     out.seek(0)
     rows = list(csv.DictReader(out))
     if out.getvalue().splitlines()[0].split(",")[0] != "node_path":

@@ -1,6 +1,6 @@
 #!/bin/sh
-# A second opinion on everything we issue: one certificate of every profile and key algorithm goes
-# through `openssl verify -x509_strict` and through pkilint (https://pypi.org/project/pkilint/), and none
+# A second opinion on everything we issue: one certificate of every profile, every kind of CRL and every kind
+# of OCSP response, of every key algorithm, goes through `openssl verify -x509_strict` and through pkilint (https://pypi.org/project/pkilint/), and none
 # may have an error. The one waiver for pkilint stands in lint_issued.py.
 #
 # Exits 0 if all is well or something needed is missing (then it says "skipped: ..." in one line), else 1.
@@ -47,6 +47,7 @@ while read -r file purpose chain anchors; do
     case $purpose in
         client) set -- "$@" -purpose sslclient ;;
         server) set -- "$@" -purpose sslserver ;;
+        ocsp) set -- "$@" -purpose ocsphelper ;;
         *) ;;
     esac
     openssl verify "$@" "$file" >"$work/answer" 2>&1 \
@@ -59,11 +60,56 @@ for request in "$work"/certificates/*.csr; do
         || fail "openssl req -verify refuses $(basename "$request")"
 done
 
-"$venv/bin/python" "$suites/lint_issued.py" "$work"/certificates/*.crt >"$work/answer" 2>&1 \
+cargo run --quiet --manifest-path "$root/Cargo.toml" -p handfast-pki --example every_list -- \
+    "$work/certificates" >"$work/lists"
+lists=0
+while read -r kind file ca anchors; do
+    lists=$((lists + 1))
+    name=$(basename "$file")
+    case $kind in
+        crl)
+            openssl crl -inform DER -in "$file" -CAfile "$ca" -noout >"$work/answer" 2>&1 || true
+            grep -q "verify OK" "$work/answer" || fail "openssl crl does not verify $name"
+            ;;
+        ocsp)
+            openssl ocsp -respin "$file" -CAfile "$anchors" -verify_other "$ca" -resp_text -no_nonce \
+                >"$work/answer" 2>&1 || true
+            grep -q "Response verify OK" "$work/answer" || fail "openssl ocsp does not verify $name"
+            ;;
+        *) fail "every_list printed a line that is not understood: $kind" ;;
+    esac
+done <"$work/lists"
+[ "$lists" -gt 0 ] || fail "no list was made"
+
+# The relying party of the delta: with the full list alone the certificate passes, with the delta it does not.
+for ca in "$work"/certificates/*-ca.pem; do
+    base=${ca%-ca.pem}
+    for list in full delta all; do
+        openssl crl -inform DER -in "$base-$list.crl" -out "$base-$list.pem"
+    done
+    # judge GOOD-OR-REVOKED LISTS...
+    judge() {
+        leaf=$1
+        shift
+        openssl verify -x509_strict -crl_check -use_deltas -CAfile "$base-root.pem" -untrusted "$ca" \
+            "$@" "$base-$leaf.crt" >"$work/answer" 2>&1
+    }
+    judge good -CRLfile "$base-full.pem" -CRLfile "$base-delta.pem" \
+        || fail "openssl refuses a good certificate with the lists of $(basename "$base")"
+    judge revoked -CRLfile "$base-full.pem" || fail "the full list alone of $(basename "$base")"
+    judge revoked -CRLfile "$base-full.pem" -CRLfile "$base-delta.pem" \
+        && fail "openssl does not honour the delta of $(basename "$base")"
+    judge revoked -CRLfile "$base-all.pem" \
+        && fail "openssl does not honour the full list of $(basename "$base")"
+    grep -q "certificate revoked" "$work/answer" || fail "another reason than revocation"
+done
+
+"$venv/bin/python" "$suites/lint_issued.py" "$work"/certificates/*.crt "$work"/certificates/*.crl \
+    "$work"/certificates/*.ocsp >"$work/answer" 2>&1 \
     || fail "pkilint finds errors"
 
 if [ "$failed" -ne 0 ]; then
-    echo "pkilint suite: $failed checks on $count certificates failed"
+    echo "pkilint suite: $failed checks on $count certificates and $lists lists failed"
     exit 1
 fi
-echo "pkilint suite: $count certificates, no error from openssl verify -x509_strict or pkilint"
+echo "pkilint suite: $count certificates and $lists CRLs and OCSP responses, no error from openssl verify -x509_strict or pkilint"

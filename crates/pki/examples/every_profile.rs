@@ -1,15 +1,15 @@
 //! Issues one certificate of every profile (and some of every key algorithm) into a directory, for a
 //! second opinion by other tools: `cargo run -p handfast-pki --example every_profile -- DIR`.
 //!
-//! Prints one line per certificate: file, purpose (`ca`, `client`, `server`), the file with the CAs between
+//! Prints one line per certificate: file, purpose (`ca`, `client`, `ocsp`, `server`), the file with the CAs between
 //! it and the root, and the root's file. `tests/suites/pkilint.sh` reads those lines.
 
 use std::error::Error;
 use std::path::Path;
 
 use handfast_pki::{
-    Certificate, Chain, Csr, IdentityKind, IssueRequest, Issuer, KeyAlgorithm, NameConstraints,
-    PrivateKey, Profile, SpiffeId, Subject, Subtrees, SystemEntropy,
+    Certificate, Chain, Csr, IssueRequest, Issuer, KeyAlgorithm, NameConstraints, PrivateKey,
+    Profile, SpiffeId, Subject, Subtrees, SystemEntropy,
 };
 use jiff::Timestamp;
 
@@ -104,6 +104,7 @@ impl Hierarchy {
             let purpose = match profile {
                 _ if profile.is_ca() => "ca",
                 _ if profile.is_server() => "server",
+                Profile::OcspSigner => "ocsp",
                 _ => "client",
             };
             println!("{} {purpose} {} {}", file.display(), between.display(), anchors.display());
@@ -114,7 +115,9 @@ impl Hierarchy {
 
 /// Names that suit the profile, of every form it allows.
 fn subject_of(profile: Profile) -> Result<Subject, Box<dyn Error>> {
-    let kind = profile.identity_kinds().first().copied().unwrap_or(IdentityKind::Site);
+    let Some(kind) = profile.identity_kinds().first().copied() else {
+        return Ok(Subject::new(format!("west {profile}")));
+    };
     let identity = SpiffeId::new("demo.example".parse()?, kind, &"west".parse()?);
     let subject = Subject::new(format!("west {profile}")).with_identity(identity);
     if !profile.is_server() {
