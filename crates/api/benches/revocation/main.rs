@@ -36,6 +36,7 @@ fn judge(what: &str, figure: &str, holds: bool) -> bool {
 }
 
 fn lists(place: &Place, count: u64) -> bool {
+    place.pass_an_hour();
     let start = Instant::now();
     place.publish();
     println!(

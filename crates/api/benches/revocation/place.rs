@@ -21,7 +21,7 @@ pub(crate) struct Place {
     publisher: Arc<Publisher>,
     _home: Home,
     revoked: Cell<u64>,
-    now: Timestamp,
+    now: Cell<Timestamp>,
     _directory: tempfile::TempDir,
 }
 
@@ -52,7 +52,7 @@ impl Place {
             publisher,
             _home: home,
             revoked: Cell::new(0),
-            now,
+            now: Cell::new(now),
             _directory: directory,
         };
         place.publish();
@@ -68,11 +68,16 @@ impl Place {
     }
 
     pub(crate) fn now(&self) -> Timestamp {
-        self.now
+        self.now.get()
+    }
+
+    /// An hour later: lists are due.
+    pub(crate) fn pass_an_hour(&self) {
+        self.now.set(self.now.get() + Publisher::INTERVAL);
     }
 
     pub(crate) fn publish(&self) {
-        let report = self.authority.publish_revocation(&self.publisher, self.now);
+        let report = self.authority.publish_revocation(&self.publisher, self.now());
         assert!(report.failed.is_empty(), "{:?}", report.failed);
     }
 
@@ -92,8 +97,8 @@ impl Place {
                     issuer_key_id,
                     serial: format!("{:032x}", spread >> 1).parse().unwrap(),
                     reason: RevocationReason::ALL[usize::try_from(number % 7).unwrap()],
-                    at: self.now,
-                    not_after: Some(self.now + std::time::Duration::from_secs(86_400)),
+                    at: self.now(),
+                    not_after: Some(self.now() + std::time::Duration::from_secs(86_400)),
                     identity: None,
                     lineage: None,
                 }
@@ -101,7 +106,7 @@ impl Place {
             .collect();
         for page in rows.chunks(10_000) {
             let audit = AuditRow {
-                at: self.now,
+                at: self.now(),
                 actor: "bench".to_owned(),
                 action: "certificate.revoke".to_owned(),
                 subject: format!("{} certificates", page.len()),
