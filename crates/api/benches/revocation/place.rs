@@ -30,7 +30,7 @@ impl Place {
         let target = Path::new(env!("CARGO_TARGET_TMPDIR"));
         std::fs::create_dir_all(target).unwrap();
         let directory = tempfile::tempdir_in(target).unwrap();
-        let home = Home::open(&directory.path().join("home")).unwrap();
+        let home = Home::open(directory.path().join("home")).unwrap();
         let store = Arc::new(DirectoryStore::open(&home, WatchSettings::default()).unwrap());
         let ledger = Arc::new(SqliteLedger::open(&home.layout().state_db).unwrap());
         let prove = |_: &Name, _: &Credential| Ok(());
