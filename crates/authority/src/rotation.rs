@@ -55,8 +55,8 @@ pub struct Rotation {
     pub new: Option<Fingerprint>,
     /// The number of the trust bundle that this phase waits for; 0 where no bundle changes.
     pub sequence: u64,
-    /// The new key certified by the old one (PEM), presented while the old one drains so that who
-    /// was away can link.
+    /// The key that came later certified by the one before it (PEM), presented while one of the two
+    /// drains so that who was away can link.
     pub cross: Option<String>,
     /// Who let this phase end without its laggards.
     pub waiver: Option<Waiver>,
@@ -229,7 +229,6 @@ impl Rotation {
                 new: Some(self.old),
                 old_generation: self.generation,
                 generation: self.old_generation,
-                cross: None,
                 ..said.entering(Phase::Draining, now)
             }),
             Phase::Revoked | Phase::RolledBack => None,

@@ -10,6 +10,7 @@ mod issuing;
 mod killed;
 mod publishing;
 mod reconciling;
+mod rotations;
 mod site;
 mod supplied;
 mod unrecorded;

@@ -172,6 +172,16 @@ impl Control {
                  `handfast token issue FILE --site {site}` at the other site, then `handfast token \
                  redeem FILE` here"
             ))
+        } else if matches!(fault.code(), FaultCode::BadSignature | FaultCode::UnknownIssuer) {
+            // Whichever side says so, and in whichever word (the CA of after a rotation bears the same
+            // name): one of the two knows only the anchors of before.
+            let site = &self.plan.site;
+            fault.remedied_by(format!(
+                "if the other site has rotated its CA while this site was away, rejoin: `handfast token \
+                 issue FILE --site {site}` at the other site, then `handfast token redeem FILE` here; \
+                 if not, compare the trust anchors of both sites (`handfast ca status` there, `handfast \
+                 cert show {name}` here)"
+            ))
         } else if fault.code() == FaultCode::Revoked && fault.side() == Side::Ours {
             let site = &self.plan.site;
             fault.remedied_by(format!(
