@@ -1,8 +1,13 @@
 //! Revocation on whole nodes: what is revoked is cut, refused, told to every site, and stays so.
 
+use std::os::unix::fs::symlink;
 use std::time::{Duration, Instant};
 
-use handfast_testkit::eventually::{eventually, until};
+use handfast_pki::{
+    Chain, Credential, Crl, CrlBuilder, IssueRequest, Issuer, KeyAlgorithm, PrivateKey, Profile,
+    RevocationReason, RevokedEntry, Serial, Subject, SystemEntropy, TrustAnchors,
+};
+use handfast_testkit::eventually::{eventually, now, until};
 use handfast_testkit::place::Place;
 use handfast_testkit::site::Site;
 use handfast_testkit::traffic::{Client, Echo, visit};
@@ -158,4 +163,171 @@ fn what_the_home_keeps_for_itself_is_made_anew_at_once() {
     drop(up);
     let nothing = west.refused("cert revoke --name nobody --reason superseded --yes", 1);
     assert!(nothing["what"].as_str().is_some_and(|m| m.contains("nobody")), "{nothing:#}");
+}
+
+/// West and the sites that redeemed a token of it, all running; with the name of each one's link.
+fn star(place: &Place, names: &[&str]) -> (Site, Vec<(Site, String)>) {
+    let mut west = place.west();
+    west.start();
+    let spokes = names
+        .iter()
+        .map(|name| {
+            let mut site = place.lone(name);
+            site.start();
+            let link = place.link(&west, &site);
+            (site, link)
+        })
+        .collect();
+    (west, spokes)
+}
+
+#[test]
+fn every_site_of_a_star_learns_it_and_the_others_go_on() {
+    let place = Place::new(env!("CARGO_BIN_EXE_handfast"));
+    let (west, spokes) = star(&place, &["east", "north", "south", "centre"]);
+    let echoes: Vec<Echo> = spokes.iter().map(|_| Echo::start("echo")).collect();
+    let mut flows: Vec<Client> = spokes
+        .iter()
+        .zip(&echoes)
+        .map(|((site, _), echo)| {
+            let port = serve(echo, site, &west, &format!("echo-{}", site.name()));
+            Client::connect(port).expect("a flow")
+        })
+        .collect();
+    let (east, link) = &spokes[0];
+    let serial = east.serial(link);
+
+    let since = Instant::now();
+    let revoked = revoke(&west, "--name east");
+    let cut = cut_after(&mut flows[0], since);
+    for (site, _) in &spokes {
+        until(&format!("{} knows", site.name()), || knows(site, &serial));
+    }
+    println!(
+        "five sites: cut after {} ms, known everywhere {} ms after the command (looked at one by one)",
+        cut.as_millis(),
+        since.elapsed().as_millis()
+    );
+    let told = revoked["sitesTold"].as_array().expect("a list").len();
+    assert!(told >= 3, "{revoked:#}");
+    faulty(east, link, "revoked");
+    for (flow, (site, link)) in flows.iter_mut().zip(&spokes).skip(1) {
+        flow.ask(5000).unwrap_or_else(|error| panic!("{}: {error}", site.name()));
+        assert_eq!(site.link(link).expect("the link")["state"], "up");
+    }
+}
+
+fn copy(from: &std::path::Path, to: &std::path::Path) {
+    let done = std::process::Command::new("cp").arg("-a").args([from, to]).status();
+    assert!(done.is_ok_and(|status| status.success()), "cp -a");
+}
+
+#[test]
+fn a_hub_that_was_put_back_to_yesterday_hears_from_its_sites_what_it_revoked() {
+    let place = Place::new(env!("CARGO_BIN_EXE_handfast"));
+    let (mut west, mut spokes) = star(&place, &["east", "north"]);
+    let (east, link) = (&spokes[0].0, spokes[0].1.clone());
+    let serial = east.serial(&link);
+
+    west.stop();
+    let yesterday = place.path("yesterday");
+    copy(west.home(), &yesterday);
+    west.start();
+    revoke(&west, &format!("--identity {EAST}"));
+    until("north knows", || knows(&spokes[1].0, &serial));
+    faulty(&spokes[0].0, &link, "revoked");
+    // North is restarted: what it was told is on its disk.
+    spokes[1].0.stop();
+    west.stop();
+
+    std::fs::remove_dir_all(west.home()).expect("removed");
+    copy(&yesterday, west.home());
+    west.start();
+    assert!(!knows(&west, &serial), "yesterday it was not revoked");
+    spokes[1].0.start();
+    until("west knows again", || knows(&west, &serial));
+    faulty(&spokes[0].0, &link, "revoked");
+    // The enrolment is ended again as well: the token of then gets nothing any more.
+    let log = west.log();
+    assert!(log.contains("revocations were heard"), "{log}");
+    let again = revoke(&west, &format!("--serial {serial}"));
+    assert_eq!(again["certificates"][0]["already"], true, "{again:#}");
+}
+
+#[test]
+fn a_list_that_somebody_else_signed_is_honoured_from_the_moment_it_is_there() {
+    let place = Place::new(env!("CARGO_BIN_EXE_handfast"));
+    let (west, east) = place.linked();
+    let link = east.json("link status")[0]["name"].as_str().expect("a link").to_owned();
+    let serial: Serial = east.serial(&link).parse().expect("a serial");
+    let ca = site_ca(&west);
+    let mut builder = CrlBuilder::new();
+    let validity = (now(), now() + Duration::from_secs(3600));
+    let list = |der: Vec<u8>| Crl::from_der(der).expect("a list").to_pem();
+    let full = list(builder.full(1, validity, &[], &ca).expect("made"));
+    builder.set_base(1);
+    let entry = RevokedEntry { serial, at: now(), reason: RevocationReason::KeyCompromise };
+    builder.push(&entry, None);
+    let delta = builder.delta(2, validity, &ca).expect("made").expect("there is a base");
+
+    // As in a mounted Secret: one rename switches all files.
+    let directory = west.path("input/certs/handfast-site-server");
+    let pem = server_credential(&west, &ca).to_pem();
+    let version = |number: u32, lists: &str| {
+        let name = format!("..version_{number}");
+        let inner = directory.join(&name);
+        std::fs::create_dir_all(&inner).expect("a directory");
+        std::fs::write(inner.join("tls.crt"), &pem.tls_crt).expect("a file");
+        std::fs::write(inner.join("tls.key"), pem.tls_key.as_bytes()).expect("a file");
+        std::fs::write(inner.join("ca.crt"), &pem.ca_crt).expect("a file");
+        std::fs::write(inner.join("crl.pem"), lists).expect("a file");
+        symlink(&name, directory.join("..data_tmp")).expect("a link");
+        std::fs::rename(directory.join("..data_tmp"), directory.join("..data")).expect("swapped");
+    };
+    version(1, &full);
+    for file in ["tls.crt", "tls.key", "ca.crt", "crl.pem"] {
+        symlink(format!("..data/{file}"), directory.join(file)).expect("a link");
+    }
+    until("the supplied certificate is in use, and its list in force", || {
+        west.log().contains("a revocation list is in force")
+    });
+    let echo = Echo::start("echo");
+    let port = serve(&echo, &east, &west, "echo");
+    let mut flow = eventually("a flow", || Client::connect(port).ok());
+
+    let since = Instant::now();
+    version(2, &format!("{full}{}", list(delta)));
+    let took = cut_after(&mut flow, since);
+    println!("cut {} ms after the list was swapped", took.as_millis());
+    faulty(&east, &link, "revoked");
+    refused(&west, "revoked");
+    // Yesterday's list, put back: the newest number counts. No problem hides behind that.
+    version(3, &full);
+    version(4, "nonsense");
+    until("a file that is no list is named", || {
+        west.status()["problems"].to_string().contains("crl.pem")
+    });
+    faulty(&east, &link, "revoked");
+}
+
+fn site_ca(site: &Site) -> Issuer {
+    let read = |name: &str| {
+        std::fs::read(site.path(&format!("runtime/issuers/handfast-site-ca/{name}")))
+            .expect("readable")
+    };
+    let anchors = TrustAnchors::from_pem(&read("ca.crt")).expect("anchors");
+    let key = PrivateKey::from_pem(&read("tls.key"), None).expect("the CA's key");
+    let chain = Chain::from_pem(&read("tls.crt")).expect("the CA's chain");
+    Issuer::from_parts(chain, key, anchors).expect("a CA")
+}
+
+fn server_credential(site: &Site, ca: &Issuer) -> Credential {
+    let key = PrivateKey::generate(KeyAlgorithm::EcdsaP256).expect("a key");
+    let identity = format!("spiffe://demo.example/site/{}", site.name());
+    let subject = Subject::new(site.name())
+        .with_identity(identity.parse().expect("an identity"))
+        .with_hosts(["127.0.0.1".parse().expect("a host")]);
+    let request = IssueRequest::new(Profile::SiteServer, subject, key.spki_der());
+    let leaf = ca.issue(&request, now(), &mut SystemEntropy).expect("a leaf");
+    Credential::new(ca.chain_for(leaf), key, ca.anchors().clone()).expect("a credential")
 }

@@ -49,6 +49,7 @@ pub use router_access::{
     AccessSettings, DistributionUrl, DistributionUrlError, Role, RoleName, RouterAccess,
 };
 pub use routing_key::{RoutingKey, RoutingKeyError};
+pub use settings::{RevocationPolicy, UnknownPolicy};
 pub use site::{AdminAccess, LinkAccess, Site, SiteSettings, TwoPerson, UnknownTwoPerson};
 pub use span::{Span, SpanError};
 

@@ -15,6 +15,7 @@ mod distribution;
 mod grants;
 mod issue;
 pub(crate) mod key_secret;
+mod lists;
 mod logging;
 mod metrics;
 mod notifying;

@@ -49,4 +49,5 @@ pub use issued::{Issued, IssuedFilter, Lineage, LineageError, RecordedIssued};
 pub use ledger::Ledger;
 pub use revocation::{RecordedRevocation, RecordedStatement, Revocation};
 pub use sqlite::{AuditLog, SqliteLedger};
+pub use supplied::revocation_lists;
 pub use watch::{ContentWatch, WatchSettings};

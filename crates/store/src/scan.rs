@@ -107,8 +107,9 @@ fn bytes_of(digest: &Digest) -> [u8; 32] {
 const DEPTH_LIMIT: usize = 3;
 /// Links to links; the kernel gives up at 40.
 const LINK_LIMIT: usize = 8;
-/// Larger files are refused by everything that reads them, and count as unreadable.
-const FILE_LIMIT: u64 = 4 << 20;
+/// Larger files are refused by everything that reads them, and count as unreadable. Revocation lists are
+/// the largest there are.
+const FILE_LIMIT: u64 = crate::supplied::LIST_LIMIT;
 
 #[cfg(test)]
 mod tests {

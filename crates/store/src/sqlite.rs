@@ -190,22 +190,7 @@ impl Ledger for SqliteLedger {
         lineages: &[Lineage],
         row: &AuditRow,
     ) -> Result<u64, StoreError> {
-        self.write(|writing| {
-            for revocation in certificates {
-                if let Some(sequence) = revocations::insert(writing, revocation)? {
-                    let revocation = revocation.clone();
-                    let recorded = RecordedRevocation { sequence, revocation };
-                    writing.facts.push(Entry::Revoked(recorded));
-                }
-            }
-            for lineage in lineages {
-                if revocations::end_lineage(writing, lineage, row.at)? {
-                    writing.facts.push(Entry::Ended(lineage.clone(), row.at));
-                }
-            }
-            audit::insert(writing, row)?;
-            revocations::newest(writing)
-        })
+        self.write(|writing| revoke(writing, certificates, lineages, row))
     }
 
     fn keep_statement(
@@ -215,16 +200,9 @@ impl Ledger for SqliteLedger {
         lineages: &[Lineage],
         row: &AuditRow,
     ) -> Result<u64, StoreError> {
-        self.write(|transaction| {
-            revocations::keep_statement(transaction, statement)?;
-            for revocation in certificates {
-                revocations::insert(transaction, revocation)?;
-            }
-            for lineage in lineages {
-                revocations::end_lineage(transaction, lineage, row.at)?;
-            }
-            audit::insert(transaction, row)?;
-            revocations::newest(transaction)
+        self.write(|writing| {
+            revocations::keep_statement(writing, statement)?;
+            revoke(writing, certificates, lineages, row)
         })
     }
 
@@ -308,6 +286,28 @@ fn bundles(connection: &Connection) -> Result<Vec<(TrustDomain, u64)>, Failure> 
 }
 
 /// SQLite would make the file with the umask's permissions; its log takes those of the file.
+/// Revokes, and leaves for the journal what was news.
+fn revoke(
+    writing: &mut Writing<'_>,
+    certificates: &[Revocation],
+    lineages: &[Lineage],
+    row: &AuditRow,
+) -> Result<u64, Failure> {
+    for revocation in certificates {
+        if let Some(sequence) = revocations::insert(writing, revocation)? {
+            let recorded = RecordedRevocation { sequence, revocation: revocation.clone() };
+            writing.facts.push(Entry::Revoked(recorded));
+        }
+    }
+    for lineage in lineages {
+        if revocations::end_lineage(writing, lineage, row.at)? {
+            writing.facts.push(Entry::Ended(lineage.clone(), row.at));
+        }
+    }
+    audit::insert(writing, row)?;
+    revocations::newest(writing)
+}
+
 fn create_private(path: &Path) -> Result<(), FileError> {
     match write_new(path, b"", FILE_MODE) {
         Ok(()) => path.parent().map_or(Ok(()), sync_directory),

@@ -2,10 +2,11 @@
 //! Never writes.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use aws_lc_rs::digest;
 
+use crate::atomic::read_bounded;
 use crate::credential::{RawPem, Revision};
 use crate::error::FileError;
 use crate::revisions::{DATA, read_files};
@@ -25,6 +26,33 @@ pub(crate) fn read(directory: &Path) -> Result<Option<RawPem>, FileError> {
                 && pem.ca_crt.is_none()
                 && pem.pkcs11_uri.is_none();
             return Ok((!empty).then_some(pem));
+        }
+    }
+    Err(FileError::new(
+        "read",
+        directory,
+        std::io::Error::other("it changed on every attempt to read it"),
+    ))
+}
+
+/// The revocation lists that lie beside the certificates of a supplied credential, in whatever form:
+/// `ca.crl` and `crl.pem`, as they are. In a mounted Secret both are of one state.
+///
+/// # Errors
+/// If one is there and cannot be read, or is larger than any list that is.
+pub fn revocation_lists(directory: &Path) -> Result<Vec<(PathBuf, Vec<u8>)>, FileError> {
+    let data = directory.join(DATA);
+    for _ in 0..ATTEMPTS {
+        let before = fs::read_link(&data).ok();
+        let mut found = Vec::new();
+        for name in LISTS {
+            let path = directory.join(name);
+            if let Some(bytes) = read_bounded(&path, LIST_LIMIT)? {
+                found.push((path, bytes));
+            }
+        }
+        if fs::read_link(&data).ok() == before {
+            return Ok(found);
         }
     }
     Err(FileError::new(
@@ -55,6 +83,10 @@ pub(crate) fn revision_of(pem: &RawPem) -> Revision {
     Revision(u64::from_be_bytes(number))
 }
 
+/// Where revocation lists are looked for.
+const LISTS: [&str; 2] = ["ca.crl", "crl.pem"];
+/// The largest list that is read.
+pub(crate) const LIST_LIMIT: u64 = 64 << 20;
 /// Switches happen a minute apart; being overtaken twice already means something is wrong.
 const ATTEMPTS: usize = 8;
 

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
-use handfast_pki::{CertificateId, RevocationReason, Serial};
+use handfast_pki::{Certificate, CertificateId, CrlView, RevocationReason, Serial};
 use jiff::Timestamp;
 
 use crate::fault::{Fault, FaultCode, Side};
@@ -113,16 +113,8 @@ impl Unknown {
 pub struct RevocationList {
     /// SHA-256 of the issuer's SubjectPublicKeyInfo.
     pub issuer_key_id: [u8; 32],
-    /// The issuer's name, for people.
-    pub issuer: String,
-    /// The CRL number (RFC 5280 section 5.2.3), in hex; empty if the list has none.
-    pub number: String,
-    /// When it was made.
-    pub this_update: Timestamp,
-    /// When a newer one is due. Without it the list never counts as fresh.
-    pub next_update: Option<Timestamp>,
-    /// What it says.
-    pub entries: HashMap<Serial, RevokedInfo>,
+    /// What it says, and until when it holds.
+    pub view: CrlView,
 }
 
 /// The view itself. Clones are the same view.
@@ -141,7 +133,8 @@ struct Inner {
 struct Snapshot {
     recorded: Vec<Arc<HashMap<CertificateId, RevokedInfo>>>,
     count: usize,
-    lists: Arc<HashMap<[u8; 32], Arc<RevocationList>>>,
+    /// An issuer may publish several, each for a part of what it signs.
+    lists: Arc<HashMap<[u8; 32], Vec<CrlView>>>,
     /// Issuers whose revocations are recorded here first: no list is needed to know them.
     own: Arc<HashSet<[u8; 32]>>,
 }
@@ -182,10 +175,13 @@ impl Revocations {
         })
     }
 
-    /// Replaces the lists that others published. Of two lists of one issuer the last one counts.
-    pub fn set_lists(&self, lists: impl IntoIterator<Item = Arc<RevocationList>>) {
-        let lists = lists.into_iter().map(|list| (list.issuer_key_id, list)).collect();
-        self.change(|snapshot| snapshot.lists = Arc::new(lists));
+    /// Replaces the lists that others published.
+    pub fn set_lists(&self, lists: impl IntoIterator<Item = RevocationList>) {
+        let mut by_issuer: HashMap<[u8; 32], Vec<CrlView>> = HashMap::new();
+        for RevocationList { issuer_key_id, view } in lists {
+            by_issuer.entry(issuer_key_id).or_default().push(view);
+        }
+        self.change(|snapshot| snapshot.lists = Arc::new(by_issuer));
     }
 
     /// Says which issuers' revocations are recorded here before anywhere else, so that what is not
@@ -213,25 +209,38 @@ impl Revocations {
     }
 
     /// The first certificate of a path of which it cannot be told whether it is revoked: whose issuer
-    /// is none of ours and has no list that is fresh at `now`.
-    pub fn find_unknown(&self, path: &[CertificateId], now: Timestamp) -> Option<Unknown> {
+    /// is none of ours and has no list for it that is fresh at `now`.
+    pub fn find_unknown(
+        &self,
+        path: &[(CertificateId, Certificate)],
+        now: Timestamp,
+    ) -> Option<Unknown> {
         let snapshot = self.0.current.load();
-        path.iter().find_map(|certificate| {
-            if snapshot.own.contains(&certificate.issuer_key_id) {
+        path.iter().find_map(|(id, certificate)| {
+            if snapshot.own.contains(&id.issuer_key_id) {
                 return None;
             }
-            let Some(list) = snapshot.lists.get(&certificate.issuer_key_id) else {
-                return Some(Unknown::Missing(certificate.clone()));
-            };
-            let next_update = list.next_update.unwrap_or(list.this_update);
-            (now > next_update)
-                .then(|| Unknown::Stale { certificate: certificate.clone(), next_update })
+            let lists = snapshot.lists.get(&id.issuer_key_id).into_iter().flatten();
+            let covering = lists.filter(|view| view.full().covers(certificate));
+            match covering.map(CrlView::next_update).max() {
+                None => Some(Unknown::Missing(id.clone())),
+                Some(next_update) => (now > next_update)
+                    .then(|| Unknown::Stale { certificate: id.clone(), next_update }),
+            }
         })
     }
 
     /// The lists at hand, in no order.
-    pub fn lists(&self) -> Vec<Arc<RevocationList>> {
-        self.0.current.load().lists.values().map(Arc::clone).collect()
+    pub fn lists(&self) -> Vec<RevocationList> {
+        let lists = Arc::clone(&self.0.current.load().lists);
+        let of = |(issuer_key_id, views): (&[u8; 32], &Vec<CrlView>)| {
+            let issuer_key_id = *issuer_key_id;
+            views
+                .iter()
+                .map(move |view| RevocationList { issuer_key_id, view: view.clone() })
+                .collect::<Vec<_>>()
+        };
+        lists.iter().flat_map(of).collect()
     }
 
     /// How many revocations are recorded; entries of lists are not counted.
@@ -259,8 +268,9 @@ impl Snapshot {
     fn find(&self, certificate: &CertificateId) -> Option<RevokedInfo> {
         let recorded = self.recorded[shard_of(&certificate.serial)].get(certificate);
         recorded.copied().or_else(|| {
-            let list = self.lists.get(&certificate.issuer_key_id)?;
-            list.entries.get(&certificate.serial).copied()
+            let mut lists = self.lists.get(&certificate.issuer_key_id)?.iter();
+            let entry = lists.find_map(|view| view.lookup(&certificate.serial))?;
+            Some(RevokedInfo { at: entry.at, reason: entry.reason })
         })
     }
 }
@@ -308,7 +318,7 @@ impl RevocationCheck {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use proptest::collection::{hash_map, vec};
+    use proptest::collection::vec;
     use proptest::prelude::*;
 
     fn id(issuer: u8, serial: u32) -> CertificateId {
@@ -323,17 +333,6 @@ mod tests {
             at: Timestamp::from_second(second).expect("a moment"),
             reason: RevocationReason::KeyCompromise,
         }
-    }
-
-    fn list(issuer: u8, serials: &[u32], next_update: Option<i64>) -> Arc<RevocationList> {
-        Arc::new(RevocationList {
-            issuer_key_id: [issuer; 32],
-            issuer: format!("CN={issuer}"),
-            number: "01".to_owned(),
-            this_update: info(0).at,
-            next_update: next_update.map(|second| info(second).at),
-            entries: serials.iter().map(|serial| (id(issuer, *serial).serial, info(7))).collect(),
-        })
     }
 
     #[test]
@@ -357,42 +356,13 @@ mod tests {
         assert_eq!(view.find_revoked(&path[..1]), None);
     }
 
-    #[test]
-    fn lists_are_replaced_and_records_are_not() {
-        let view = Revocations::new();
-        view.record([(id(1, 1), info(1))]);
-        view.set_lists([list(1, &[2], None)]);
-        assert!(view.is_revoked(&[1; 32], &id(1, 2).serial).is_some());
-        view.set_lists([]);
-        assert!(view.is_revoked(&[1; 32], &id(1, 2).serial).is_none(), "released by its issuer");
-        assert!(view.is_revoked(&[1; 32], &id(1, 1).serial).is_some());
-    }
-
-    #[test]
-    fn what_is_not_known_is_told_from_what_is_good() {
-        let view = Revocations::new();
-        let path = [id(1, 1), id(2, 1)];
-        assert_eq!(view.find_unknown(&path, info(5).at), Some(Unknown::Missing(id(1, 1))));
-        view.set_own_issuers([[1; 32]]);
-        assert_eq!(view.find_unknown(&path, info(5).at), Some(Unknown::Missing(id(2, 1))));
-        view.set_lists([list(2, &[], Some(10))]);
-        assert_eq!(view.find_unknown(&path, info(10).at), None);
-        let stale = Unknown::Stale { certificate: id(2, 1), next_update: info(10).at };
-        assert_eq!(view.find_unknown(&path, info(11).at), Some(stale));
-        view.set_lists([list(2, &[], None)]);
-        assert!(view.find_unknown(&path, info(11).at).is_some(), "says not until when it holds");
-    }
-
     proptest! {
         /// The view agrees with a plain map, whatever is recorded in whatever order.
         #[test]
         fn the_view_is_a_map_in_which_the_first_entry_stays(
             records in vec((0_u8..4, 0_u32..600, 0_i64..1000), 0..200),
-            listed in hash_map(0_u32..600, 0_i64..1, 0..20),
         ) {
             let view = Revocations::new();
-            let serials: Vec<u32> = listed.into_keys().collect();
-            view.set_lists([list(3, &serials, Some(1))]);
             let mut plain: HashMap<CertificateId, RevokedInfo> = HashMap::new();
             for batch in records.chunks(7) {
                 let batch: Vec<_> = batch.iter().map(|(i, s, t)| (id(*i, *s), info(*t))).collect();
@@ -406,8 +376,7 @@ mod tests {
             for issuer in 0..4 {
                 for serial in 0..600 {
                     let id = id(issuer, serial);
-                    let in_list = issuer == 3 && serials.contains(&serial);
-                    let expected = plain.get(&id).copied().or(in_list.then(|| info(7)));
+                    let expected = plain.get(&id).copied();
                     prop_assert_eq!(view.is_revoked(&id.issuer_key_id, &id.serial), expected);
                 }
             }

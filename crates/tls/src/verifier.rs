@@ -228,10 +228,20 @@ impl Judge {
         if let Some(revoked) = view.find_revoked(&ids) {
             return Err(Rejection::Revoked(revoked));
         }
-        match require.then(|| view.find_unknown(&ids, timestamp(now))).flatten() {
-            Some(unknown) => Err(Rejection::Unknown(unknown)),
-            None => Ok(()),
+        if !require {
+            return Ok(());
         }
+        let certificates = std::iter::once(path.end_entity().der())
+            .chain(path.intermediate_certificates().map(webpki::Cert::der))
+            .map_while(|der| Certificate::from_der(der.to_vec()).ok());
+        let whole: Vec<(CertificateId, Certificate)> =
+            ids.iter().cloned().zip(certificates).collect();
+        // What we cannot read ourselves cannot be told either.
+        let unknown = match ids.get(whole.len()) {
+            Some(unread) => Some(Unknown::Missing(unread.clone())),
+            None => view.find_unknown(&whole, timestamp(now)),
+        };
+        unknown.map_or(Ok(()), |unknown| Err(Rejection::Unknown(unknown)))
     }
 
     fn refuse_chain(

@@ -6,6 +6,7 @@ use handfast_pki::{Host, Name};
 use serde::{Deserialize, Serialize};
 
 use super::field::{parsed, parsed_option, port_text, positive};
+use super::settings::RevocationPolicy;
 use super::{Invalid, settings};
 
 /// `spec` of a Link.
@@ -20,7 +21,7 @@ pub struct Link {
     /// Dearer links are used later. At least 1, which is the default.
     #[serde(default = "one", with = "positive")]
     pub cost: u32,
-    /// `proxy-configuration` is Skupper's; read, without effect yet.
+    /// `revocation` is `warn` or `require`; `proxy-configuration` is Skupper's, read without effect yet.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub settings: BTreeMap<String, String>,
 }
@@ -38,8 +39,17 @@ impl Link {
         }
     }
 
+    /// What is done where it cannot be told whether the other side's certificate is revoked.
+    pub fn revocation(&self) -> RevocationPolicy {
+        settings::parsed(&self.settings, "revocation").ok().flatten().unwrap_or_default()
+    }
+
     pub(super) fn problems(&self) -> Vec<Invalid> {
-        let mut problems = settings::unknown(&self.settings, &["proxy-configuration"]);
+        let known = ["proxy-configuration", "revocation"];
+        let mut problems = settings::unknown(&self.settings, &known);
+        if let Err(invalid) = settings::parsed::<RevocationPolicy>(&self.settings, "revocation") {
+            problems.push(invalid);
+        }
         if self.settings.contains_key("proxy-configuration") {
             problems.push(Invalid::warning(
                 "proxy-configuration",

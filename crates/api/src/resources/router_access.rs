@@ -8,6 +8,7 @@ use handfast_pki::{Host, Name};
 use serde::{Deserialize, Serialize};
 
 use super::field::{is_false, parsed, parsed_list, parsed_option, port_option};
+use super::settings::RevocationPolicy;
 use super::{Invalid, settings};
 
 /// `spec` of a RouterAccess.
@@ -66,6 +67,7 @@ impl RouterAccess {
         };
         Ok(AccessSettings {
             grant_port: port("grant-port")?,
+            revocation: settings::parsed(&self.settings, "revocation")?.unwrap_or_default(),
             revocation_port: port("revocation-port")?,
             revocation_url: settings::parsed(&self.settings, "revocation-url")?,
         })
@@ -192,6 +194,8 @@ impl RoleName {
 pub struct AccessSettings {
     /// The port on which access tokens are redeemed.
     pub grant_port: Option<u16>,
+    /// What is done where it cannot be told whether a linking site's certificate is revoked.
+    pub revocation: RevocationPolicy,
     /// The port on which CRLs and OCSP are served; absent where they are not.
     pub revocation_port: Option<u16>,
     /// Where others reach that port, if not under this access's own first host.
@@ -224,4 +228,4 @@ impl FromStr for DistributionUrl {
 )]
 pub struct DistributionUrlError;
 
-const KNOWN_SETTINGS: [&str; 3] = ["grant-port", "revocation-port", "revocation-url"];
+const KNOWN_SETTINGS: [&str; 4] = ["grant-port", "revocation", "revocation-port", "revocation-url"];

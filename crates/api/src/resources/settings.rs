@@ -38,3 +38,31 @@ pub(super) fn unknown(settings: &BTreeMap<String, String>, known: &[&'static str
         })
         .collect()
 }
+
+/// What is done about a certificate of which it cannot be told whether it is revoked: the setting
+/// `revocation` of links and accesses.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum RevocationPolicy {
+    /// It is refused.
+    Require,
+    /// It is accepted; lists that are out of date are shown as a problem.
+    #[default]
+    Warn,
+}
+
+impl FromStr for RevocationPolicy {
+    type Err = UnknownPolicy;
+
+    fn from_str(text: &str) -> Result<Self, UnknownPolicy> {
+        match text {
+            "require" => Ok(Self::Require),
+            "warn" => Ok(Self::Warn),
+            _ => Err(UnknownPolicy),
+        }
+    }
+}
+
+/// The text is no [`RevocationPolicy`].
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("it is `require` or `warn`")]
+pub struct UnknownPolicy;

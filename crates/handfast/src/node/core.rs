@@ -21,6 +21,7 @@ use super::distribution::DistributionPort;
 use super::grants::GrantPort;
 use super::issue::Issuances;
 use super::key_secret::KeySource;
+use super::lists::Lists;
 use super::notifying::{self, Notifiers};
 use super::plan::TlsCache;
 use super::redeem::Attempts;
@@ -36,6 +37,8 @@ pub(super) struct Core {
     pub(super) revoked: Revoked,
     pub(super) publisher: Publisher,
     key_source: Mutex<KeySource>,
+    /// What of it others publish.
+    pub(super) lists: Lists,
     /// Held through one turn: turns do not overlap.
     pub(super) turning: tokio::sync::Mutex<Turning>,
     state: Mutex<State>,
@@ -117,6 +120,7 @@ impl Core {
             revoked,
             publisher: Publisher::new(Publisher::INTERVAL),
             key_source: Mutex::new(KeySource::new(None)),
+            lists: Lists::default(),
             disk: Mutex::new(DiskWatch::below(&paths.runtime)),
             paths,
             turning: tokio::sync::Mutex::new(turning),

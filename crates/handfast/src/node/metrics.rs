@@ -6,6 +6,7 @@ mod credentials;
 mod issuances;
 mod notifications;
 mod rotation;
+mod revocations;
 mod traffic;
 mod vitals;
 
@@ -60,6 +61,7 @@ impl Snapshot {
         rotation::add(&mut snapshot, &authorities);
         authority::add(&mut snapshot, core, &network);
         traffic::add(&mut snapshot, &network);
+        revocations::add(&mut snapshot, core, &network);
         snapshot
     }
 

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
 
-use handfast_api::resources::{Kind, Resource, Resources, RouterAccess};
+use handfast_api::resources::{Kind, Resource, Resources, RevocationPolicy, RouterAccess};
 use handfast_api::status::{ProblemSeverity, ProblemView};
 use handfast_authority::{Declared, Report};
 use handfast_network::{ConnectorPlan, LinkAccess, LinkPlan, ListenerPlan, Plan};
@@ -25,9 +25,9 @@ use super::rotation::bundle_plan;
 pub(super) struct TlsCache {
     /// What every verifier looks up.
     revocations: Revocations,
-    servers: BTreeMap<Name, (Arc<Credential>, Arc<ServerConfig>)>,
-    grants: BTreeMap<Name, (Arc<Credential>, Arc<ServerConfig>)>,
-    clients: BTreeMap<Name, (Arc<Credential>, Arc<ClientConfig>)>,
+    servers: BTreeMap<Key, (Arc<Credential>, Arc<ServerConfig>)>,
+    grants: BTreeMap<Key, (Arc<Credential>, Arc<ServerConfig>)>,
+    clients: BTreeMap<Key, (Arc<Credential>, Arc<ClientConfig>)>,
     staples: BTreeMap<Name, (Arc<Credential>, Staple)>,
 }
 
@@ -56,6 +56,9 @@ impl TlsCache {
         Self { revocations, ..Self::default() }
     }
 }
+
+/// A credential, and whether what cannot be told of its peers counts as revoked.
+type Key = (Name, bool);
 
 /// A plan and what could not be planned.
 pub(super) struct Planned {
@@ -94,9 +97,10 @@ pub(super) fn plan(
             planned.unready.insert(link.name.clone(), why);
             continue;
         };
-        let check = RevocationCheck::by(cache.revocations.clone());
+        let require = link.spec.revocation() == RevocationPolicy::Require;
+        let check = RevocationCheck::by(cache.revocations.clone()).required(require);
         let build = |credential: &Credential| link_client(credential, check);
-        match cached(&mut cache.clients, credential, good, build) {
+        match cached(&mut cache.clients, (credential.clone(), require), good, build) {
             Ok(tls) => planned.plan.links.push(LinkPlan {
                 name: link.name.clone(),
                 host: endpoint.host.to_string(),
@@ -178,8 +182,9 @@ fn plan_access(
     let Some(good) = report.live.get(name) else { return };
     let Some(trust_domain) = declared.effective_trust_domain() else { return };
     let staple = cache.staple(name, good);
-    let revocation = RevocationCheck::by(cache.revocations.clone());
-    let link = cached(&mut cache.servers, name, good, |credential| {
+    let require = settings.revocation == RevocationPolicy::Require;
+    let revocation = RevocationCheck::by(cache.revocations.clone()).required(require);
+    let link = cached(&mut cache.servers, (name.clone(), require), good, |credential| {
         let options = ServerOptions {
             revocation,
             staple: staple.clone(),
@@ -187,7 +192,7 @@ fn plan_access(
         };
         server_config(credential, &options)
     });
-    let grants = cached(&mut cache.grants, name, good, |credential| {
+    let grants = cached(&mut cache.grants, (name.clone(), false), good, |credential| {
         let options = ServerOptions {
             alpn: vec![b"http/1.1".to_vec()],
             client_auth: ClientAuth::None,
@@ -249,18 +254,18 @@ fn link_client(
 }
 
 fn cached<C>(
-    cache: &mut BTreeMap<Name, (Arc<Credential>, Arc<C>)>,
-    name: &Name,
+    cache: &mut BTreeMap<Key, (Arc<Credential>, Arc<C>)>,
+    key: Key,
     credential: &Arc<Credential>,
     build: impl FnOnce(&Credential) -> Result<Arc<C>, Fault>,
 ) -> Result<Arc<C>, Fault> {
-    if let Some((made_from, config)) = cache.get(name)
+    if let Some((made_from, config)) = cache.get(&key)
         && Arc::ptr_eq(made_from, credential)
     {
         return Ok(Arc::clone(config));
     }
     let config = build(credential)?;
-    cache.insert(name.clone(), (Arc::clone(credential), Arc::clone(&config)));
+    cache.insert(key, (Arc::clone(credential), Arc::clone(&config)));
     Ok(config)
 }
 

@@ -68,6 +68,7 @@ impl Core {
         let report = self.reconcile(Arc::clone(&wanted), selection).await?;
         let report = Arc::new(report);
         self.announce(&report);
+        problems.extend(self.lists_of(&report).await);
         let planned = {
             let retired = self.state().retired.clone();
             plan::plan(&resources, &wanted, &report, &retired, &mut turning.tls)
@@ -136,6 +137,15 @@ impl Core {
         });
         match work.await {
             Ok(report) => report,
+            Err(error) => std::panic::resume_unwind(error.into_panic()),
+        }
+    }
+
+    /// What others publish as revoked, before anything is opened.
+    async fn lists_of(self: &Arc<Self>, report: &Arc<Report>) -> Vec<ProblemView> {
+        let (core, report) = (Arc::clone(self), Arc::clone(report));
+        match tokio::task::spawn_blocking(move || core.take_over_lists(&report)).await {
+            Ok(problems) => problems,
             Err(error) => std::panic::resume_unwind(error.into_panic()),
         }
     }

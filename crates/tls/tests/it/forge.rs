@@ -4,12 +4,13 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use handfast_pki::{Certificate, Chain, Credential, PrivateKey, TrustAnchors};
+use handfast_pki::{Certificate, Chain, Credential, Crl, PrivateKey, TrustAnchors};
 use handfast_tls::probe::Material;
 use jiff::Timestamp;
 use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose,
-    GeneralSubtree, IsCa, Issuer, KeyPair, KeyUsagePurpose, NameConstraints, SanType, SigningKey,
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, DistinguishedName,
+    DnType, ExtendedKeyUsagePurpose, GeneralSubtree, IsCa, Issuer, KeyIdMethod, KeyPair,
+    KeyUsagePurpose, NameConstraints, RevocationReason, RevokedCertParams, SanType, SigningKey,
 };
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use time::OffsetDateTime;
@@ -48,6 +49,44 @@ impl Ca {
 
     pub(crate) fn intermediate(&self, name: &str, path_len: Option<u8>) -> Self {
         self.sign_ca(ca_params(name, path_len, -DAY, 90 * DAY))
+    }
+
+    pub(crate) fn intermediate_valid(&self, name: &str, from: i64, to: i64) -> Self {
+        self.sign_ca(ca_params(name, Some(0), from, to))
+    }
+
+    /// Another certificate for the same CA, with the same key.
+    pub(crate) fn renew(&self, ca: &Self, name: &str) -> CertificateDer<'static> {
+        let mut params = ca_params(name, Some(0), -HOUR, 90 * DAY);
+        // rcgen would make it of the key again.
+        params.serial_number = Some(77_u64.into());
+        params.signed_by(ca.issuer.key(), &self.issuer).expect("CA").der().clone()
+    }
+
+    /// A full revocation list, made a day ago and good until `until` seconds from now.
+    pub(crate) fn list(&self, number: u64, until: i64, revoked: &[&CertificateDer<'_>]) -> Crl {
+        let revoked_certs = revoked
+            .iter()
+            .map(|der| {
+                let serial = Certificate::from_der(der.to_vec()).expect("certificate");
+                RevokedCertParams {
+                    serial_number: serial.serial().as_bytes().to_vec().into(),
+                    revocation_time: at(-HOUR),
+                    reason_code: Some(RevocationReason::KeyCompromise),
+                    invalidity_date: None,
+                }
+            })
+            .collect();
+        let params = CertificateRevocationListParams {
+            this_update: at(-DAY),
+            next_update: at(until),
+            crl_number: number.into(),
+            issuing_distribution_point: None,
+            revoked_certs,
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        let der = params.signed_by(&self.issuer).expect("list").der().to_vec();
+        Crl::from_der(der).expect("list")
     }
 
     pub(crate) fn constrained(&self, name: &str, dns: &str) -> Self {
@@ -211,7 +250,7 @@ impl Leaf {
 /// A chain with the key of its leaf.
 pub(crate) struct Issued {
     pub(crate) chain: Vec<CertificateDer<'static>>,
-    key: KeyPair,
+    pub(crate) key: KeyPair,
 }
 
 impl Issued {
@@ -253,6 +292,38 @@ impl Issued {
         self
     }
 }
+
+/// The same certificate under the other signature that ECDSA allows: (r, n - s) for (r, s). Whoever
+/// has seen a certificate can make it, without any key.
+pub(crate) fn malleated(certificate: &CertificateDer<'_>) -> CertificateDer<'static> {
+    let [whole] = children(certificate)[..] else { panic!("one certificate") };
+    let parts = children(content(whole));
+    let [pair] = children(&content(parts[2])[1..])[..] else { panic!("one signature") };
+    let numbers = children(content(pair));
+    let mut s = [0_u8; 32];
+    let significant = content(numbers[1]).strip_prefix(&[0]).unwrap_or(content(numbers[1]));
+    s[32 - significant.len()..].copy_from_slice(significant);
+    let mut difference = vec![0_u8; 33];
+    let mut borrow = 0;
+    for place in (0..32).rev() {
+        let digit = i16::from(P256_ORDER[place]) - i16::from(s[place]) - borrow;
+        borrow = i16::from(digit < 0);
+        difference[place + 1] = u8::try_from(digit.rem_euclid(256)).expect("a digit");
+    }
+    while difference.len() > 1 && difference[0] == 0 && difference[1] < 0x80 {
+        difference.remove(0);
+    }
+    let signature = wrap(0x30, &[numbers[0].to_vec(), wrap(0x02, &difference)].concat());
+    let bits = [vec![0], signature].concat();
+    let body = [parts[0].to_vec(), parts[1].to_vec(), wrap(0x03, &bits)].concat();
+    CertificateDer::from(wrap(0x30, &body))
+}
+
+/// FIPS 186-5, section D.1.2.3 (SP 800-186, section 3.2.1.3).
+const P256_ORDER: [u8; 32] = [
+    0xff, 0xff, 0xff, 0xff, 0x00, 0x00, 0x00, 0x00, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff,
+    0xbc, 0xe6, 0xfa, 0xad, 0xa7, 0x17, 0x9e, 0x84, 0xf3, 0xb9, 0xca, 0xc2, 0xfc, 0x63, 0x25, 0x51,
+];
 
 /// Root `handfast-root`, below it the site CA of `west`, as a trust domain has them.
 pub(crate) struct Domain {

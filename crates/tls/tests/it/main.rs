@@ -12,5 +12,6 @@ mod meeting;
 mod names;
 mod openssl;
 mod probing;
+mod revocation;
 mod time;
 mod trust;
