@@ -4,8 +4,10 @@
 
 mod connect;
 mod impostor;
+mod judge;
 mod material;
 
 pub use self::connect::{Probe, Report, connect};
 pub use self::impostor::{Impostor, Welcome};
+pub use self::judge::Judgement;
 pub use self::material::Material;

@@ -98,7 +98,7 @@ impl Judge {
     }
 
     /// The whole judgement on a presented chain.
-    fn judge(
+    pub(crate) fn judge(
         &self,
         leaf: &CertificateDer<'_>,
         rest: &[CertificateDer<'_>],
