@@ -5,8 +5,8 @@ mod authority;
 mod credentials;
 mod issuances;
 mod notifications;
-mod rotation;
 mod revocations;
+mod rotation;
 mod traffic;
 mod vitals;
 
