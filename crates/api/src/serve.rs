@@ -59,6 +59,10 @@ impl Limits {
         drain: Duration::from_secs(5),
     };
 
+    /// For the admin port, whose callers have shown a certificate and may be far away.
+    pub const ADMIN_PORT: Self =
+        Self { connections: 128, handshake: Duration::from_secs(5), ..Self::ADMIN };
+
     /// For the grant port, whose callers are strangers.
     pub const GRANTS: Self = Self {
         connections: 128,

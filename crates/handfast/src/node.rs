@@ -7,6 +7,7 @@
 
 mod access;
 mod admin;
+mod admin_port;
 mod alerts;
 pub(crate) mod ceremony;
 mod core;

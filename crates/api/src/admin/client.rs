@@ -4,12 +4,14 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use handfast_tls::Fault;
 use http_body_util::Full;
 use hyper::body::Bytes;
-use hyper::{Method, Request, header};
+use hyper::{Method, Request, StatusCode, header};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use thiserror::Error;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::UnixStream;
 use tokio::time::timeout;
 
@@ -19,28 +21,48 @@ use super::ceremony::{
     RequestedAuthorities,
 };
 use super::issue::{IssueCertificate, IssuedCertificate};
+use super::approval::{Approve, Approved, PendingApproval};
 use super::message::{
     IssueToken, IssuedToken, RedeemToken, RedeemedToken, Refusal, Renew, Renewals,
 };
 use super::revoke::{Revoke, Revoked, RevokedCertificate};
+use super::policy::{PolicyListing, PolicyVerdict, TestPolicy};
+use super::remote::Remote;
 use super::socket::LONGEST_PATH;
-use crate::exchange::exchange;
+use crate::exchange::{ExchangeError, exchange};
 use crate::status::{
     ConnectorStatus, CredentialStatus, Faults, LinkStatus, ListenerStatus, NodeStatus,
 };
 
-/// Calls the node that serves one socket. Every call is a connection of its own.
+/// Calls one node. Every call is a connection of its own.
 #[derive(Clone, Debug)]
 pub struct Client {
-    socket: PathBuf,
+    way: Way,
+    /// The socket, or the URL: what messages name.
+    place: PathBuf,
     timeout: Duration,
+}
+
+/// How a node is reached.
+#[derive(Clone, Debug)]
+enum Way {
+    /// Over its admin port.
+    Port(Box<Remote>),
+    /// Over its admin socket.
+    Socket,
 }
 
 impl Client {
     /// A client for the node at `socket`, which need not be there yet. Reading calls may take 10 s,
     /// acting ones 120 s.
     pub fn new(socket: impl Into<PathBuf>) -> Self {
-        Self { socket: socket.into(), timeout: ACTING }
+        Self { way: Way::Socket, place: socket.into(), timeout: ACTING }
+    }
+
+    /// A client for the node at an admin port.
+    pub fn remote(remote: Remote) -> Self {
+        let place = PathBuf::from(remote.node.to_string());
+        Self { way: Way::Port(Box::new(remote)), place, timeout: ACTING }
     }
 
     /// The same with another bound for acting calls (`--timeout`).
@@ -50,9 +72,31 @@ impl Client {
         self
     }
 
-    /// Where the node is looked for.
-    pub fn socket(&self) -> &Path {
-        &self.socket
+    /// Where the node is looked for: its socket, or its URL.
+    pub fn place(&self) -> &Path {
+        &self.place
+    }
+
+    /// What waits for a second person.
+    pub async fn approvals(&self) -> Result<Vec<PendingApproval>, ClientError> {
+        self.read("/v1/approvals").await
+    }
+
+    /// Approves what somebody else asked for.
+    pub async fn approve(&self, request: &Approve) -> Result<Approved, ClientError> {
+        self.act("/v1/approvals", request).await
+    }
+
+    /// The policies in force.
+    pub async fn policies(&self) -> Result<PolicyListing, ClientError> {
+        self.read("/v1/policies").await
+    }
+
+    /// What the policies in force say of a case.
+    pub async fn test_policy(&self, case: &TestPolicy) -> Result<PolicyVerdict, ClientError> {
+        let query =
+            serde_urlencoded::to_string(case).map_err(|error| self.odd(error.to_string()))?;
+        self.read(&format!("/v1/policies/test?{query}")).await
     }
 
     /// The node at one glance.
@@ -159,13 +203,13 @@ impl Client {
         self.act("/v1/revocations", request).await
     }
 
-    async fn read<T: DeserializeOwned>(&self, path: &'static str) -> Result<T, ClientError> {
+    async fn read<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
         self.call(Method::GET, path, Bytes::new(), READING.min(self.timeout)).await
     }
 
     async fn act<B: Serialize, T: DeserializeOwned>(
         &self,
-        path: &'static str,
+        path: &str,
         body: &B,
     ) -> Result<T, ClientError> {
         let body = serde_json::to_vec(body).map_err(|error| self.odd(error.to_string()))?;
@@ -175,27 +219,34 @@ impl Client {
     async fn call<T: DeserializeOwned>(
         &self,
         method: Method,
-        path: &'static str,
+        path: &str,
         body: Bytes,
         bound: Duration,
     ) -> Result<T, ClientError> {
         let request = Request::builder()
             .method(method)
             .uri(path)
-            .header(header::HOST, "handfast")
+            .header(header::HOST, self.host())
             .header(header::CONTENT_TYPE, "application/json")
             .body(Full::new(body))
             .map_err(|error| self.odd(error.to_string()))?;
-        let answered = timeout(bound, async {
-            let stream = self.connect().await?;
-            exchange(stream, request, ANSWER_BYTES)
-                .await
-                .map_err(|error| self.odd(error.to_string()))
-        });
-        let (status, bytes) = answered.await.map_err(|_| ClientError::TimedOut {
-            socket: self.socket.clone(),
-            seconds: bound.as_secs(),
+        let exchanged = async {
+            match &self.way {
+                Way::Port(remote) => {
+                    let stream = remote.connect(bound).await?;
+                    self.exchanged(stream, request).await
+                }
+                Way::Socket => self.exchanged(self.connect().await?, request).await,
+            }
+        };
+        let (status, bytes) = timeout(bound, exchanged).await.map_err(|_| {
+            ClientError::TimedOut { socket: self.place.clone(), seconds: bound.as_secs() }
         })??;
+        if status == StatusCode::ACCEPTED {
+            let pending: PendingApproval = serde_json::from_slice(&bytes)
+                .map_err(|error| self.odd(format!("unexpected answer: {error}")))?;
+            return Err(ClientError::Pending(Box::new(pending)));
+        }
         if status.is_success() {
             return serde_json::from_slice(&bytes)
                 .map_err(|error| self.odd(format!("unexpected answer: {error}")));
@@ -206,12 +257,38 @@ impl Client {
         }
     }
 
+    async fn exchanged<S>(
+        &self,
+        stream: S,
+        request: Request<Full<Bytes>>,
+    ) -> Result<(StatusCode, Bytes), ClientError>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let failed = |error: ExchangeError| match &self.way {
+            // In TLS 1.3 a server's refusal of our certificate arrives with the first answer.
+            Way::Port(remote) => match remote.fault_of(&error) {
+                Some(fault) => ClientError::Tls(Box::new(fault)),
+                None => self.odd(error.to_string()),
+            },
+            Way::Socket => self.odd(error.to_string()),
+        };
+        exchange(stream, request, ANSWER_BYTES).await.map_err(failed)
+    }
+
+    fn host(&self) -> String {
+        match &self.way {
+            Way::Port(remote) => remote.node.authority(),
+            Way::Socket => "handfast".to_owned(),
+        }
+    }
+
     async fn connect(&self) -> Result<UnixStream, ClientError> {
-        let socket = || self.socket.clone();
-        if self.socket.as_os_str().len() > LONGEST_PATH {
+        let socket = || self.place.clone();
+        if self.place.as_os_str().len() > LONGEST_PATH {
             return Err(ClientError::PathTooLong { socket: socket() });
         }
-        UnixStream::connect(&self.socket).await.map_err(|source| match source.kind() {
+        UnixStream::connect(&self.place).await.map_err(|source| match source.kind() {
             // Missing: never started, or stopped. Refused: killed, its socket file left behind.
             io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
                 ClientError::NoNode { socket: socket() }
@@ -222,7 +299,7 @@ impl Client {
     }
 
     fn odd(&self, reason: String) -> ClientError {
-        ClientError::Odd { socket: self.socket.clone(), reason }
+        ClientError::Odd { socket: self.place.clone(), reason }
     }
 }
 
@@ -274,9 +351,18 @@ pub enum ClientError {
         /// Where.
         socket: PathBuf,
     },
+    /// It waits for a second person, as the two-person rule wants.
+    #[error(
+        "{} asked for {} and somebody else has to approve it by {}; another operator types `handfast approve {}`",
+        .0.requested_by, .0.action, .0.expires_at, .0.id
+    )]
+    Pending(Box<PendingApproval>),
     /// The node said no.
     #[error("{0}")]
     Refused(#[source] Box<Refusal>),
+    /// The node cannot be reached, or one side does not trust the other.
+    #[error("{0}")]
+    Tls(#[source] Box<Fault>),
     /// No answer in time.
     #[error(
         "the node at {socket} did not answer within {seconds} s; see its log, or allow more time"

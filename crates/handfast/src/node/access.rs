@@ -204,7 +204,7 @@ impl Core {
     ) -> Result<Permit, Refusal> {
         let targets = self.resolved(targets)?;
         let denied = |reason: String| self.deny(caller, action, &targets, reason);
-        if let Some(reason) = no_longer_valid(caller) {
+        if let Some(reason) = self.no_longer_valid(caller)? {
             return Err(denied(reason));
         }
         let (policies, second) = {
@@ -232,6 +232,32 @@ impl Core {
         Ok(Permit::Alone)
     }
 
+    /// Why the caller's certificate no longer counts, although the connection was made with it: asked
+    /// with every request, so that a connection does not outlive an end or a revocation.
+    fn no_longer_valid(&self, caller: &Caller) -> Result<Option<String>, Refusal> {
+        let Via::Port { serial, not_after } = &caller.via else { return Ok(None) };
+        if *not_after < clock::now() {
+            return Ok(Some("the operator's certificate has expired".to_owned()));
+        }
+        let ledger = self.authority().ledger();
+        let filter = IssuedFilter { serial: Some(serial.clone()), ..IssuedFilter::default() };
+        for issued in ledger.issued(&filter).map_err(|error| unreadable(&error))? {
+            let revoked = ledger
+                .revocation(&issued.issuer_key_id, &issued.serial)
+                .map_err(|error| unreadable(&error))?;
+            if let Some(recorded) = revoked {
+                let reason = recorded.revocation.reason;
+                return Ok(Some(format!("the operator's certificate is revoked ({reason})")));
+            }
+            let ended =
+                ledger.lineage_ended(&issued.lineage).map_err(|error| unreadable(&error))?;
+            if ended.is_some() {
+                return Ok(Some("the operator's enrolment has ended".to_owned()));
+            }
+        }
+        Ok(None)
+    }
+
     /// Whose a serial number is, as far as the ledger knows.
     fn resolved(&self, targets: &[Target]) -> Result<Vec<Target>, Refusal> {
         let mut resolved = Vec::new();
@@ -243,9 +269,7 @@ impl Core {
             let found = match serial.parse() {
                 Ok(serial) => {
                     let filter = IssuedFilter { serial: Some(serial), ..IssuedFilter::default() };
-                    self.authority().ledger().issued(&filter).map_err(|error| {
-                        Refusal::new(RefusalCode::Internal, error.to_string(), "see the node's log")
-                    })?
+                    self.authority().ledger().issued(&filter).map_err(|error| unreadable(&error))?
                 }
                 Err(_) => Vec::new(),
             };
@@ -419,12 +443,6 @@ impl Core {
     }
 }
 
-/// Why the caller's certificate no longer counts, although the connection was made with it.
-fn no_longer_valid(caller: &Caller) -> Option<String> {
-    let Via::Port { not_after, .. } = &caller.via else { return None };
-    (*not_after < clock::now()).then(|| "the operator's certificate has expired".to_owned())
-}
-
 /// The audit row of a call that waits, or waited.
 fn row(held: &Held, outcome: &str, detail: String) -> AuditRow {
     decided(&held.requested_by, held.action, &held.targets, outcome, detail)
@@ -483,6 +501,14 @@ fn unrecorded(error: &handfast_store::StoreError) -> Refusal {
         RefusalCode::Internal,
         format!("the audit log cannot be written, so nothing is done: {error}"),
         "make room, or mend the disk of the node's home, and try again",
+    )
+}
+
+fn unreadable(error: &handfast_store::StoreError) -> Refusal {
+    Refusal::new(
+        RefusalCode::Internal,
+        format!("the ledger cannot be read, so nothing is done: {error}"),
+        "mend the disk of the node's home, and try again",
     )
 }
 

@@ -16,6 +16,7 @@ use jiff::{SignedDuration, Timestamp};
 use tokio::sync::Notify;
 
 use super::access::Access;
+use super::admin_port::OpenAdminPort;
 use super::disk::{Disk, DiskWatch};
 use super::distribution::DistributionPort;
 use super::grants::GrantPort;
@@ -54,6 +55,7 @@ pub(super) struct Turning {
     pub(super) tls: TlsCache,
     pub(super) grant_port: Option<GrantPort>,
     pub(super) distribution_port: Option<DistributionPort>,
+    pub(super) admin_port: Option<OpenAdminPort>,
     pub(super) attempts: Attempts,
     pub(super) notifiers: Notifiers,
 }
@@ -71,6 +73,7 @@ pub(super) struct State {
     /// Why CRLs and OCSP are not served, and why a CRL could not be made.
     pub(super) distribution_fault: Option<ProblemView>,
     pub(super) lists_fault: Option<ProblemView>,
+    pub(super) admin_fault: Option<ProblemView>,
     pub(super) refusals: Vec<RefusalView>,
     pub(super) issuances: Issuances,
     /// Anchors of other sites that they gave up in order, by the link credential they go with.
@@ -214,6 +217,9 @@ impl Core {
             if let Some(port) = turning.distribution_port.take() {
                 port.close();
             }
+            if let Some(port) = turning.admin_port.take() {
+                port.close();
+            }
         }
         let network = {
             let mut state = self.state();
@@ -247,6 +253,7 @@ impl Core {
         problems.extend(state.grant_fault.clone());
         problems.extend(state.distribution_fault.clone());
         problems.extend(state.lists_fault.clone());
+        problems.extend(state.admin_fault.clone());
         problems.extend(state.disk.problem(&self.paths.root));
         problems.extend(state.time.problem());
         let told = state.deliveries.iter();

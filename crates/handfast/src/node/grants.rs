@@ -84,17 +84,25 @@ impl Granter for Answers {
 
     fn refused(&self, from: SocketAddr, fault: Fault) {
         tracing::warn!(peer = %from, fault = %fault.one_line(), "refused at the grant port");
-        let mut state = self.0.state();
-        if state.refusals.len() == REFUSALS {
-            state.refusals.remove(0);
-        }
-        state.refusals.push(RefusalView {
-            at: clock::now(),
-            peer: from.to_string(),
-            on: "grant port".to_owned(),
-            fault: FaultView::from(&fault),
-        });
+        keep_refusal(
+            &self.0,
+            RefusalView {
+                at: clock::now(),
+                peer: from.to_string(),
+                on: "grant port".to_owned(),
+                fault: FaultView::from(&fault),
+            },
+        );
     }
+}
+
+/// Keeps a refusal to be shown; the oldest goes when there are too many.
+pub(super) fn keep_refusal(core: &Core, refusal: RefusalView) {
+    let mut state = core.state();
+    if state.refusals.len() == REFUSALS {
+        state.refusals.remove(0);
+    }
+    state.refusals.push(refusal);
 }
 
 fn decide(core: &Core, request: RedemptionRequest) -> Result<RedemptionReply, Problem> {

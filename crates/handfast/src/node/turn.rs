@@ -87,12 +87,23 @@ impl Core {
         }
         self.put_in_place(planned, &mut turning).await;
         if !self.state().no_network {
+            let fault = self.place_admin_port(&resources, &wanted, &report, &mut turning).await;
+            self.note_admin_fault(fault);
             self.redeem_declared(&resources, &mut turning.attempts);
             self.ask_other_sites(&report);
             self.issue_declared(&resources).await;
             self.notify(&resources, &report, &mut turning.notifiers).await;
         }
         Ok(report)
+    }
+
+    fn note_admin_fault(&self, fault: Option<ProblemView>) {
+        let mut state = self.state();
+        if fault.is_some() {
+            let again = clock::now() + SOON;
+            state.next_wake = Some(state.next_wake.map_or(again, |wake| wake.min(again)));
+        }
+        state.admin_fault = fault;
     }
 
     fn read_resources(&self) -> (Resources, Vec<ResourceFault>) {
