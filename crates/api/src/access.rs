@@ -16,6 +16,7 @@ mod policies;
 mod principal;
 mod role;
 mod target;
+mod two_person;
 
 pub use approvals::{ApprovalError, Approvals, Waiting};
 pub use binding::{Binding, Pattern, PatternError};
@@ -26,3 +27,4 @@ pub use policies::{Policies, PolicyFault, Sources};
 pub use principal::{Caller, Principal, PrincipalError, Via};
 pub use role::{Role, UnknownRole};
 pub use target::{About, Target, TargetError};
+pub use two_person::TwoPersonRule;

@@ -7,8 +7,11 @@ use std::path::PathBuf;
 
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 
+use handfast_api::admin::NodeUrl;
+
 use crate::commands::{
     audit, backup, ca, cert, check, completion, connector, link, listener, man, run, site, status,
+    approve, cert, check, completion, connector, link, listener, man, policy, run, site, status,
     token,
 };
 use crate::demo;
@@ -24,7 +27,7 @@ use crate::output::Format;
     max_term_width = 100,
     after_help = "Two sites on this machine, linked, proven and renewed under load:\n  handfast demo\n\n\
                   Exit codes: 0 done, 1 failed, 2 wrong command line, 3 bad file, 4 no node runs, 5 refused by the \
-                  other side, 6 home unusable, 7 timed out, 8 port in use, 9 the answer is no."
+                  other side, 6 home unusable, 7 timed out, 8 port in use, 9 the answer is no, 10 waits for a second person."
 )]
 pub(crate) struct Cli {
     #[command(flatten)]
@@ -46,6 +49,26 @@ pub(crate) struct Globals {
         help_heading = "Global options"
     )]
     pub(crate) home: Option<PathBuf>,
+    /// A node elsewhere instead of the home's: its admin port, like https://west.example:8443
+    #[arg(
+        long,
+        global = true,
+        env = "HANDFAST_NODE",
+        hide_env_values = true,
+        value_name = "URL",
+        help_heading = "Global options"
+    )]
+    pub(crate) node: Option<NodeUrl>,
+    /// The operator credential to show there: a name in the home, or a directory with tls.crt, tls.key and ca.crt
+    #[arg(
+        long,
+        global = true,
+        env = "HANDFAST_CLIENT_CERT",
+        hide_env_values = true,
+        value_name = "NAME|DIR",
+        help_heading = "Global options"
+    )]
+    pub(crate) client_cert: Option<String>,
     /// How results are printed
     #[arg(short, long, global = true, value_enum, default_value_t = Format::Text, value_name = "FORMAT", help_heading = "Global options")]
     pub(crate) output: Format,
@@ -77,6 +100,11 @@ pub(crate) enum Command {
     Status(status::Arguments),
     /// Check this home and its node, one line for each fact
     Check(check::Arguments),
+    /// See what waits for a second person, and approve it
+    Approve(approve::Arguments),
+    /// Ask, list and check the policies about who may do what
+    #[command(subcommand)]
+    Policy(policy::Verb),
     /// Issue, list, verify, renew, import and export certificates
     #[command(subcommand)]
     Cert(cert::Verb),
@@ -174,6 +202,10 @@ mod tests {
             "handfast cert list",
             "handfast cert renew --all",
             "handfast demo --keep",
+            "handfast approve list",
+            "handfast approve 5f3c01ab",
+            "handfast policy test --principal alice --action certificate.issue --resource site",
+            "handfast --node https://west.example:8443 --client-cert alice status",
         ] {
             Cli::try_parse_from(line.split(' ')).expect(line);
         }

@@ -3,6 +3,7 @@
 pub(crate) mod audit;
 pub(crate) mod backup;
 pub(crate) mod ca;
+pub(crate) mod approve;
 pub(crate) mod cert;
 pub(crate) mod check;
 pub(crate) mod completion;
@@ -11,6 +12,8 @@ mod edge;
 pub(crate) mod link;
 pub(crate) mod listener;
 pub(crate) mod man;
+pub(crate) mod policy;
+mod remote;
 pub(crate) mod run;
 pub(crate) mod site;
 pub(crate) mod status;
@@ -21,7 +24,7 @@ mod words;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use handfast_api::admin::Client;
+use handfast_api::admin::{Client, Remote};
 
 use handfast_store::{Home, HomePaths};
 
@@ -38,12 +41,22 @@ pub(crate) struct Context {
     pub(crate) output: Output,
     /// The home as it was typed; absent where it is the default or comes from the environment.
     typed_home: Option<PathBuf>,
+    /// The node elsewhere that is meant instead of the home's.
+    remote: Option<Remote>,
 }
 
 impl Context {
-    /// A client for the home's node, whether it runs or not.
+    /// A client for the node that is meant, whether it runs or not: the home's, unless another is named.
     pub(crate) fn client(&self) -> Client {
-        Client::new(&self.home.admin_sock)
+        match &self.remote {
+            Some(remote) => Client::remote(remote.clone()),
+            None => Client::new(&self.home.admin_sock),
+        }
+    }
+
+    /// Whether a node elsewhere is meant.
+    pub(crate) fn is_remote(&self) -> bool {
+        self.remote.is_some()
     }
 
     /// A command to be typed next, about the same home.
@@ -65,8 +78,13 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<Exit> {
         let root = home::choose(given.clone()).ok_or_else(no_home)?;
         let from_environment = std::env::var_os("HANDFAST_HOME").map(PathBuf::from);
         let typed_home = given.filter(|given| from_environment.as_ref() != Some(given));
-        Ok::<_, anyhow::Error>(Context { home: Home::paths(root), output, typed_home })
+        let home = Home::paths(root);
+        let remote = remote::named(&cli.globals, &home)?;
+        Ok::<_, anyhow::Error>(Context { home, output, typed_home, remote })
     };
+    if cli.globals.node.is_some() {
+        remote::check(&cli.command)?;
+    }
     let done = match cli.command {
         Command::Ca(verb) => runtime.block_on(ca::run(verb, output, context)),
         Command::Audit(verb) => audit::run(&verb, &context()?),
@@ -76,6 +94,7 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<Exit> {
             runtime.shutdown_background();
             return done;
         }
+        Command::Approve(arguments) => runtime.block_on(approve::run(arguments, &context()?)),
         Command::Check(arguments) => runtime.block_on(check::run(&arguments, &context()?)),
         Command::Completion(arguments) => completion::run(&arguments),
         Command::Connector(verb) => runtime.block_on(connector::run(verb, &context()?)),
@@ -85,6 +104,7 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<Exit> {
         Command::Listener(verb) => runtime.block_on(listener::run(verb, &context()?)),
         Command::Man(arguments) => man::run(&arguments, output),
         Command::Restore(arguments) => backup::put_back(&arguments, &context()?),
+        Command::Policy(verb) => runtime.block_on(policy::run(verb, &context()?)),
         Command::Run(arguments) => runtime.block_on(run::run(arguments, context()?.home)),
         Command::Site(verb) => runtime.block_on(site::run(verb, &context()?)),
         Command::Status(arguments) => runtime.block_on(status::run(&arguments, &context()?)),

@@ -28,11 +28,13 @@ pub(crate) enum Exit {
     PortInUse = 8,
     /// A command that asks a question found that the answer is no: nothing is due, nothing expires.
     No = 9,
+    /// What was asked for waits for a second person: the two-person rule wants one.
+    Waiting = 10,
 }
 
 impl Exit {
     /// All codes, in numeric order.
-    pub(crate) const ALL: [Self; 10] = [
+    pub(crate) const ALL: [Self; 11] = [
         Self::Success,
         Self::Failed,
         Self::Usage,
@@ -43,6 +45,7 @@ impl Exit {
         Self::TimedOut,
         Self::PortInUse,
         Self::No,
+        Self::Waiting,
     ];
 
     /// The number given to the shell.
@@ -63,6 +66,7 @@ impl Exit {
             Self::Success => "ok",
             Self::TimedOut => "timed-out",
             Self::Usage => "usage",
+            Self::Waiting => "waiting",
         }
     }
 
@@ -89,6 +93,7 @@ impl Exit {
             Self::Usage => {
                 "The command line is wrong: unknown flag, missing argument, value out of range."
             }
+            Self::Waiting => "It waits for a second person, who types `handfast approve`.",
         }
     }
 }

@@ -43,6 +43,7 @@ use handfast_store::{ContentWatch, CredentialStore as _, Home, HomePaths, WatchS
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+pub(crate) use self::access::local_admins;
 use self::core::Core;
 use crate::clock;
 

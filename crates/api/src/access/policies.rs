@@ -13,12 +13,14 @@ use cedar_policy::{
     EntityUid, Policy, PolicyId, PolicySet, Request, RestrictedExpression, Schema, ValidationMode,
     Validator,
 };
+use handfast_authority::Declared;
 use handfast_pki::SpiffeId;
 use miette::Diagnostic;
 
 use super::built_in::{ROLES, schema};
 use super::{Binding, Decision, PolicyFile, Principal, Question, Role, Target};
 use crate::admin::PolicyView;
+use crate::resources::Resources;
 
 /// Everything that policies are made from.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -29,6 +31,24 @@ pub struct Sources {
     pub bindings: Vec<Binding>,
     /// The user's own policies.
     pub files: Vec<PolicyFile>,
+}
+
+impl Sources {
+    /// What is declared, with the policies of `files`. `None` while no trust domain is.
+    pub fn of(
+        resources: &Resources,
+        declared: &Declared,
+        files: Vec<PolicyFile>,
+        local_admins: BTreeSet<u32>,
+    ) -> Option<Self> {
+        let trust_domain = declared.effective_trust_domain()?;
+        let bindings = resources
+            .policies
+            .values()
+            .map(|policy| policy.spec.binding(&policy.name, &trust_domain))
+            .collect();
+        Some(Self { local_admins, bindings, files })
+    }
 }
 
 /// Policies that passed every check.

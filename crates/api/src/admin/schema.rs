@@ -36,12 +36,12 @@ mod of {
 
     impl SchemaOf {
         /// As it is written by the node.
-        pub(in crate::admin) fn answer<T: JsonSchema>() -> Self {
+        pub fn answer<T: JsonSchema>() -> Self {
             Self::made::<T>(Contract::Serialize)
         }
 
         /// As it is read by the node.
-        pub(in crate::admin) fn request<T: JsonSchema>() -> Self {
+        pub fn request<T: JsonSchema>() -> Self {
             Self::made::<T>(Contract::Deserialize)
         }
 

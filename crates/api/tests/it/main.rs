@@ -10,5 +10,6 @@ mod grants;
 mod health;
 mod hostile;
 mod notify;
+mod openapi;
 mod properties;
 mod tokens;

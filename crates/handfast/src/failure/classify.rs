@@ -113,7 +113,22 @@ fn of_client(error: &ClientError) -> Known {
             ..plain(Exit::NoNode)
         },
         ClientError::NotAllowed { .. } | ClientError::PathTooLong { .. } => plain(Exit::Home),
+        ClientError::Pending(pending) => Known {
+            explained: Some(vec![
+                format!("{} waits for a second person", pending.action),
+                format!(
+                    "{} asked for it, and the two-person rule wants somebody else too",
+                    pending.requested_by
+                ),
+            ]),
+            remedy: Some(format!(
+                "have another operator type `handfast approve {}` before {}",
+                pending.id, pending.expires_at
+            )),
+            ..plain(Exit::Waiting)
+        },
         ClientError::Refused(refusal) => of_refusal(refusal),
+        ClientError::Tls(fault) => of_fault(fault),
         ClientError::TimedOut { .. } => plain(Exit::TimedOut),
         _ => plain(Exit::NoNode),
     }

@@ -9,13 +9,13 @@ use std::sync::Arc;
 
 use handfast_api::access::{
     ApprovalError, Approvals, Caller, Policies, PolicyFault, Principal, Question, Sources, Target,
-    Via, Waiting, read_files,
+    TwoPersonRule, Via, Waiting, read_files,
 };
 use handfast_api::admin::{
     Action, Held, PendingApproval, Permit, PolicyListing, PolicyVerdict, Refusal, RefusalCode,
     TestPolicy,
 };
-use handfast_api::resources::{Kind, ResourceFault, Resources, Severity, TwoPerson};
+use handfast_api::resources::{Kind, ResourceFault, Resources, Severity};
 use handfast_api::status::{ProblemSeverity, ProblemView};
 use handfast_authority::Declared;
 use handfast_pki::{Entropy as _, Profile, SystemEntropy};
@@ -30,7 +30,7 @@ pub(super) struct Access {
     /// What `in_force` was made of; absent while it is only what is built in.
     sources: Option<Sources>,
     faults: Vec<PolicyFault>,
-    two_person: TwoPerson,
+    two_person: TwoPersonRule,
     approvals: Approvals<Kept>,
     local_admins: BTreeSet<u32>,
     /// How many calls were denied since the start, by action.
@@ -58,7 +58,7 @@ impl Access {
             in_force: Arc::new(Policies::new(&nobody)?),
             sources: None,
             faults: Vec::new(),
-            two_person: TwoPerson::default(),
+            two_person: TwoPersonRule::default(),
             approvals: Approvals::default(),
             local_admins,
             denied: BTreeMap::new(),
@@ -80,7 +80,7 @@ impl Access {
     ) {
         let settings = resources.site.as_ref().and_then(|site| site.spec.settings().ok());
         let Some((settings, declared)) = settings.zip(declared) else { return };
-        self.two_person = settings.two_person;
+        self.two_person = TwoPersonRule::of(&settings, declared);
         let broken = |fault: &&ResourceFault| {
             fault.kind == Some(Kind::Policy) && fault.severity == Severity::Error
         };
@@ -95,17 +95,12 @@ impl Access {
             }];
             return;
         }
-        let Some(trust_domain) = declared.effective_trust_domain() else { return };
         let files = match read_files(&home.input_policies) {
             Ok(files) => files,
             Err(faults) => return self.stay(faults),
         };
-        let bindings = resources
-            .policies
-            .values()
-            .map(|policy| policy.spec.binding(&policy.name, &trust_domain))
-            .collect();
-        let sources = Sources { local_admins: self.local_admins.clone(), bindings, files };
+        let admins = self.local_admins.clone();
+        let Some(sources) = Sources::of(resources, declared, files, admins) else { return };
         if self.sources.as_ref() == Some(&sources) {
             self.faults.clear();
             return;
@@ -128,33 +123,6 @@ impl Access {
             }
         }
         self.faults = faults;
-    }
-
-    /// Whether the two-person rule wants a second person for it.
-    fn wants_second(
-        &self,
-        action: Action,
-        targets: &[Target],
-        declared: Option<&Declared>,
-    ) -> bool {
-        self.two_person == TwoPerson::Root
-            && action.moves_trust()
-            && targets.iter().any(|target| is_root(target, declared))
-    }
-}
-
-/// Whether everything in the trust domain rests on it. A standalone site rests on its own CAs.
-fn is_root(target: &Target, declared: Option<&Declared>) -> bool {
-    let names = declared.map(|declared| &declared.names);
-    let standalone = declared.is_some_and(|declared| declared.trust_domain.is_none());
-    match target {
-        Target::Authority(name) => {
-            name == "root" || standalone || names.is_some_and(|names| *name == *names.root.as_str())
-        }
-        Target::Credential(name) | Target::Identity(name) => {
-            names.is_some_and(|names| *name == *names.root.as_str())
-        }
-        _ => false,
     }
 }
 
@@ -208,9 +176,8 @@ impl Core {
             return Err(denied(reason));
         }
         let (policies, second) = {
-            let declared = self.state().declared.clone();
             let access = self.access();
-            let second = access.wants_second(action, &targets, declared.as_deref());
+            let second = access.two_person.wants(action, &targets);
             (Arc::clone(&access.in_force), second && caller.approved_by.is_none())
         };
         let mut by = BTreeSet::new();
@@ -415,10 +382,9 @@ impl Core {
             None => Target::Site,
         };
         let targets = self.resolved(&[target])?;
-        let declared = self.state().declared.clone();
         let access = self.access();
         let locally = matches!(principal, Principal::Local { .. });
-        let needs_second_person = access.wants_second(action, &targets, declared.as_deref());
+        let needs_second_person = access.two_person.wants(action, &targets);
         let mut verdict = PolicyVerdict {
             allowed: true,
             policies: Vec::new(),
@@ -446,6 +412,13 @@ impl Core {
 /// The audit row of a call that waits, or waited.
 fn row(held: &Held, outcome: &str, detail: String) -> AuditRow {
     decided(&held.requested_by, held.action, &held.targets, outcome, detail)
+}
+
+/// Root, whoever runs this process, and whoever owns the home.
+pub(crate) fn local_admins(home: &HomePaths) -> BTreeSet<u32> {
+    let owner = std::fs::metadata(&home.runtime).map(|metadata| metadata.uid()).ok();
+    let own = rustix::process::geteuid().as_raw();
+    [Some(0), Some(own), owner].into_iter().flatten().collect()
 }
 
 /// The audit row of a decision.
