@@ -70,6 +70,7 @@ fn a_credential_has_exactly_the_promised_fields() {
         "state",
         "failures",
         "lastError",
+        "key",
     ];
     promised.sort_unstable();
     assert_eq!(fields, promised);
