@@ -18,7 +18,7 @@ pub(crate) enum Exit {
     BadInput = 3,
     /// No node runs on this home, or a node or host cannot be reached.
     NoNode = 4,
-    /// The other side refused: token spent, expired or unknown, or a TLS handshake that failed.
+    /// The other side refused: token spent, expired or unknown, a TLS handshake that failed, or a policy that does not allow it.
     Refused = 5,
     /// The home cannot be used: another process holds it, or its permissions forbid it.
     Home = 6,
@@ -86,7 +86,7 @@ impl Exit {
             Self::NoNode => "No node runs on this home, or a node or host cannot be reached.",
             Self::PortInUse => "A port that was asked for is taken by another program.",
             Self::Refused => {
-                "The other side refused: token spent, expired or unknown, or a TLS handshake that failed."
+                "The other side refused: token spent, expired or unknown, a TLS handshake that failed, or a policy that does not allow it."
             }
             Self::Success => "Everything that was asked for was done.",
             Self::TimedOut => "Something did not happen within the time allowed.",

@@ -20,9 +20,15 @@ pub fn schema() -> String {
     schema
 }
 
-/// What each role may do. An issuer's right to issue is bounded, so it is made for each Policy resource;
+/// What each role may do. Whoever could have an operator's certificate signed could make himself
+/// anybody, so that is for security admins. An issuer's right to issue is bounded, so it is made for each Policy resource;
 /// see `policies`.
 pub(super) const ROLES: &str = r#"
+@id("no-escalation")
+forbid(principal, action == Action::"certificate.issue", resource is Identity)
+when { resource.name like "spiffe://*/operator/*" }
+unless { principal in Role::"security-admin" };
+
 @id("role.auditor")
 permit(principal in Role::"auditor", action in [Action::"view", Action::"audit"], resource);
 

@@ -22,12 +22,13 @@ use super::ceremony::{
 };
 use super::issue::{IssueCertificate, IssuedCertificate};
 use super::approval::{Approve, Approved, PendingApproval};
+use super::issue::{IssueCertificate, IssuedCertificate};
 use super::message::{
     IssueToken, IssuedToken, RedeemToken, RedeemedToken, Refusal, Renew, Renewals,
 };
-use super::revoke::{Revoke, Revoked, RevokedCertificate};
 use super::policy::{PolicyListing, PolicyVerdict, TestPolicy};
 use super::remote::Remote;
+use super::revoke::{Revoke, Revoked, RevokedCertificate};
 use super::socket::LONGEST_PATH;
 use crate::exchange::{ExchangeError, exchange};
 use crate::status::{

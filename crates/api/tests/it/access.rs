@@ -141,6 +141,23 @@ fn roles_add_up_and_two_issuers_do_not_lend_each_other_their_bounds() {
     assert!(!ask(&policies, &operator("bob"), Action::TokenIssue, &Target::Site).allowed);
 }
 
+/// An issuer of operators could make himself a security admin.
+#[test]
+fn only_security_admins_have_operators_certified() {
+    let mut sources = sources();
+    sources.bindings =
+        vec![bound(Role::Issuer, &["ivan"], &["*"]), bound(Role::SecurityAdmin, &["sam"], &[])];
+    let policies = Policies::new(&sources).expect("good");
+    let issue = |who: &str, name: &str| {
+        let target = Target::Identity(name.to_owned());
+        ask(&policies, &operator(who), Action::CertificateIssue, &target)
+    };
+    assert!(issue("ivan", "spiffe://shop.example/component/web").allowed);
+    let refused = issue("ivan", "spiffe://shop.example/operator/ivan-2");
+    assert_eq!(refused.reason, "forbidden by no-escalation");
+    assert!(issue("sam", "spiffe://shop.example/operator/ivan-2").allowed);
+}
+
 #[test]
 fn the_users_own_policies_permit_and_forbid_and_are_named() {
     let policies = with_file(

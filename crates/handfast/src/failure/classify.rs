@@ -137,8 +137,9 @@ fn of_client(error: &ClientError) -> Known {
 fn of_refusal(refusal: &Refusal) -> Known {
     let exit = match refusal.code {
         RefusalCode::Invalid | RefusalCode::TooLarge => Exit::BadInput,
-        RefusalCode::NotAllowed => Exit::Home,
-        RefusalCode::NotGranted | RefusalCode::RefusedByPeer => Exit::Refused,
+        RefusalCode::NotAllowed | RefusalCode::NotGranted | RefusalCode::RefusedByPeer => {
+            Exit::Refused
+        }
         RefusalCode::TimedOut => Exit::TimedOut,
         RefusalCode::Unreachable => Exit::NoNode,
         _ => Exit::Failed,

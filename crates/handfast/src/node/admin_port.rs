@@ -10,7 +10,9 @@ use handfast_api::serve::Limits;
 use handfast_api::status::{FaultView, ProblemSeverity, ProblemView, RefusalView};
 use handfast_authority::{Declared, Report};
 use handfast_pki::{Credential, IdentityKind};
-use handfast_tls::{ClientAuth, Fault, IdentityRule, ServerOptions, server_config};
+use handfast_tls::{
+    ClientAuth, Fault, IdentityRule, RevocationCheck, ServerOptions, server_config,
+};
 use rustls::ServerConfig;
 use tokio_util::sync::CancellationToken;
 
@@ -78,7 +80,8 @@ impl Core {
         {
             return None;
         }
-        let tls = match configured(credential, declared) {
+        let revocation = RevocationCheck::by(self.revoked.view.clone());
+        let tls = match configured(credential, declared, revocation) {
             Ok(tls) => tls,
             Err(fault) => return Some(problem(fault.what().to_owned(), fault.remedy().to_owned())),
         };
@@ -107,7 +110,11 @@ impl Core {
 }
 
 /// TLS 1.3, and nobody but operators of the site's trust domain, under the anchors of the local CA.
-fn configured(credential: &Credential, declared: &Declared) -> Result<Arc<ServerConfig>, Fault> {
+fn configured(
+    credential: &Credential,
+    declared: &Declared,
+    revocation: RevocationCheck,
+) -> Result<Arc<ServerConfig>, Fault> {
     let Some(trust_domain) = declared.effective_trust_domain() else {
         return Err(Fault::new(
             handfast_tls::FaultCode::NoIdentity,
@@ -119,6 +126,7 @@ fn configured(credential: &Credential, declared: &Declared) -> Result<Arc<Server
         alpn: vec![ADMIN_ALPN.to_vec()],
         client_auth: ClientAuth::Required,
         identities: IdentityRule::within(trust_domain).kind(IdentityKind::Operator),
+        revocation,
         ..ServerOptions::default()
     };
     server_config(credential, &options)

@@ -1,0 +1,313 @@
+//! Who may do what, over real processes: operators at the admin port, roles and policies taken up live,
+//! denials in the audit log, and what happens when that log cannot be written.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+
+use std::fs;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use handfast_pki::{
+    Chain, IdentityKind, IssueRequest, Issuer, KeyAlgorithm, Name, Overrun, PrivateKey, Profile,
+    SpiffeId, Subject, SystemEntropy, TrustAnchors,
+};
+use handfast_testkit::authority::TestAuthority;
+use handfast_testkit::eventually::{eventually, now, until};
+use handfast_testkit::place::{Place, Ran, free_port};
+use handfast_testkit::site::Site;
+use jiff::Timestamp;
+use serde_json::Value;
+
+/// `west`, which serves operators, with a viewer (alice), an issuer (ivan), an operator (oscar) and a
+/// security admin (sam).
+struct Desk {
+    place: Place,
+    west: Site,
+    port: u16,
+}
+
+impl Desk {
+    fn new() -> Self {
+        let place = Place::new(env!("CARGO_BIN_EXE_handfast"));
+        let mut west = place.site("west");
+        let port = free_port();
+        west.declare(
+            "site.yaml",
+            &format!(
+                "apiVersion: handfast.dev/v1alpha1\nkind: Site\nmetadata: {{name: west}}\n\
+                 spec: {{settings: {{trust-domain: demo.example, admin-port: \"{port}\"}}}}\n"
+            ),
+        );
+        west.declare(
+            "roles.yaml",
+            &[
+                policy("viewers", "viewer", "alice", ""),
+                policy(
+                    "web",
+                    "issuer",
+                    "ivan",
+                    "identities: [\"spiffe://demo.example/component/web-*\"]",
+                ),
+                policy("operators", "operator", "oscar", ""),
+                policy("admins", "security-admin", "sam", ""),
+            ]
+            .concat(),
+        );
+        west.start();
+        let desk = Self { place, west, port };
+        until("the admin port is open", || {
+            std::net::TcpStream::connect(("127.0.0.1", port)).is_ok()
+        });
+        desk
+    }
+
+    /// A certificate of the site's local CA, in a directory.
+    fn certificate(&self, profile: Profile, identity: SpiffeId, at: Timestamp) -> PathBuf {
+        let read = |name: &str| {
+            fs::read(self.west.path(&format!("runtime/issuers/handfast-local-ca/{name}"))).unwrap()
+        };
+        let issuer = Issuer::from_parts(
+            Chain::from_pem(&read("tls.crt")).unwrap(),
+            PrivateKey::from_pem(&read("tls.key"), None).unwrap(),
+            TrustAnchors::from_pem(&read("ca.crt")).unwrap(),
+        )
+        .unwrap();
+        let key = PrivateKey::generate(KeyAlgorithm::EcdsaP256).unwrap();
+        let name = identity.path().replace('/', "-");
+        let subject = Subject::new(name.clone()).with_identity(identity);
+        let request = IssueRequest::new(profile, subject, key.spki_der())
+            .with_ttl(Duration::from_secs(3600))
+            .with_overrun(Overrun::Truncate);
+        let leaf = issuer.issue(&request, at, &mut SystemEntropy).unwrap();
+        let directory = format!("certificates/{name}-{}", at.as_second());
+        let file =
+            |name: &str, content: String| self.place.write(&format!("{directory}/{name}"), content);
+        file("tls.crt", issuer.chain_for(leaf).to_pem());
+        file("tls.key", key.to_pkcs8_pem().to_string());
+        file("ca.crt", issuer.anchors().to_pem()).parent().unwrap().to_owned()
+    }
+
+    fn operator(&self, name: &str) -> PathBuf {
+        self.certificate(Profile::Operator, identity(IdentityKind::Operator, name), now())
+    }
+
+    /// Types a command as the holder of a certificate, at the admin port.
+    fn remotely(&self, certificate: &std::path::Path, line: &str) -> Ran {
+        self.place.run(&format!(
+            "--node https://127.0.0.1:{} --client-cert {} {line}",
+            self.port,
+            certificate.display()
+        ))
+    }
+
+    /// Rows of the audit log with this outcome: actor, action, subject, detail.
+    #[expect(clippy::print_stdout, reason = "a part that is skipped says so")]
+    fn audit(&self, outcome: &str) -> Option<Vec<Vec<String>>> {
+        let script = "import json, sqlite3, sys\n\
+            db = sqlite3.connect('file:' + sys.argv[1] + '?mode=ro', uri=True, timeout=30)\n\
+            rows = db.execute('SELECT actor, action, subject, detail FROM audit WHERE outcome = ? ORDER BY sequence', [sys.argv[2]])\n\
+            print(json.dumps([list(row) for row in rows]))";
+        let database = self.west.path("runtime/state.db");
+        let ran = Command::new("python3").arg("-c").arg(script).arg(database).arg(outcome).output();
+        let Ok(ran) = ran else {
+            println!("skipped: no python3 to read the audit log with");
+            return None;
+        };
+        assert!(ran.status.success(), "{ran:?}");
+        Some(serde_json::from_slice(&ran.stdout).unwrap())
+    }
+
+    fn refused_at_the_port(&self, code: &str) {
+        eventually(&format!("a refusal {code} is told"), || {
+            let status = self.west.status();
+            let refusals = status["refusals"].as_array().unwrap().clone();
+            refusals
+                .iter()
+                .any(|one| one["on"] == "admin port" && one["fault"]["code"] == code)
+                .then_some(())
+        });
+    }
+}
+
+fn policy(name: &str, role: &str, operator: &str, more: &str) -> String {
+    format!(
+        "---\napiVersion: handfast.dev/v1alpha1\nkind: Policy\nmetadata: {{name: {name}}}\n\
+         spec:\n  role: {role}\n  operators: [{operator}]\n  {more}\n"
+    )
+}
+
+fn identity(kind: IdentityKind, name: &str) -> SpiffeId {
+    let name: Name = name.parse().unwrap();
+    SpiffeId::new("demo.example".parse().unwrap(), kind, &name)
+}
+
+#[test]
+fn operators_elsewhere_do_what_their_roles_allow_and_denials_are_recorded() {
+    let desk = Desk::new();
+    let alice = desk.operator("alice");
+    let status: Value = desk.remotely(&alice, "status -o json").ok().json();
+    assert_eq!(status["site"], "west");
+    let denied = desk.remotely(&alice, "cert renew --all -o json").exits(5).error();
+    let why = denied["what"].as_str().unwrap();
+    assert!(
+        why.contains("spiffe://demo.example/operator/alice may not do credential.renew")
+            && why.contains("no policy permits it"),
+        "{denied:#}"
+    );
+    let oscar = desk.operator("oscar");
+    desk.remotely(&oscar, "cert renew handfast-local-client").ok();
+    let stranger = desk.operator("mallory");
+    desk.remotely(&stranger, "status").exits(5);
+
+    if let Some(rows) = desk.audit("denied") {
+        let alice = ["spiffe://demo.example/operator/alice", "credential.renew", "site"];
+        assert!(
+            rows.iter().any(|row| row[..3] == alice && row[3].contains("no policy permits it")),
+            "{rows:?}"
+        );
+        assert!(
+            rows.iter().any(|row| row[0].ends_with("/mallory") && row[1] == "status.read"),
+            "{rows:?}"
+        );
+    }
+    if let Some(rows) = desk.audit("allowed") {
+        let row = rows.iter().find(|row| row[0].ends_with("/oscar")).expect("recorded");
+        assert_eq!(
+            (row[1].as_str(), row[2].as_str()),
+            ("credential.renew", "credential/handfast-local-client")
+        );
+        assert!(row[3].contains("permitted by role.operator"), "{row:?}");
+    }
+}
+
+#[test]
+fn nobody_without_a_good_operator_certificate_gets_as_far_as_a_request() {
+    let desk = Desk::new();
+    // Of the site's own CA, and not an operator's.
+    let agent = desk.certificate(Profile::Agent, identity(IdentityKind::Agent, "alice"), now());
+    let ran = desk.remotely(&agent, "status -o json").exits(5).error();
+    assert!(ran["fault"].is_string(), "the reason is told to the caller too: {ran:#}");
+    desk.refused_at_the_port("wrong-identity");
+
+    let past = now() - Duration::from_secs(2 * 86_400);
+    let expired =
+        desk.certificate(Profile::Operator, identity(IdentityKind::Operator, "alice"), past);
+    desk.remotely(&expired, "status").exits(5);
+    desk.refused_at_the_port("expired");
+
+    // The same name, from a CA that this site does not know; it trusts the site's all the same.
+    let other = TestAuthority::new("demo.example", now());
+    let subject = Subject::new("alice").with_identity(identity(IdentityKind::Operator, "alice"));
+    let forged = other.issue(Profile::Operator, subject);
+    let pem = forged.to_pem();
+    let anchors = fs::read_to_string(agent.join("ca.crt")).unwrap();
+    desk.place.write("certificates/forged/tls.crt", pem.tls_crt);
+    desk.place.write("certificates/forged/tls.key", pem.tls_key.as_bytes());
+    let forged = desk.place.write("certificates/forged/ca.crt", anchors);
+    desk.remotely(forged.parent().unwrap(), "status").exits(5);
+    desk.refused_at_the_port("unknown-issuer");
+
+    // And a node whose CA the caller does not know is not told anything.
+    let alice = desk.operator("alice");
+    fs::write(alice.join("ca.crt"), other.anchors().to_pem()).unwrap();
+    let ran = desk.remotely(&alice, "status -o json").exits(5).error();
+    assert_eq!(ran["fault"], "unknown-issuer", "{ran:#}");
+}
+
+#[test]
+fn commands_about_files_are_not_mistaken_for_commands_about_the_other_node() {
+    let desk = Desk::new();
+    let sam = desk.operator("sam");
+    for line in ["site create north", "listener create a 1", "connector delete a", "run"] {
+        let ran = desk.remotely(&sam, &format!("{line} -o json")).exits(2).error();
+        assert!(ran["what"].as_str().unwrap().contains("a home of this machine"), "{ran:#}");
+    }
+    let nobody = desk.place.run(&format!("--node https://127.0.0.1:{} status -o json", desk.port));
+    assert!(nobody.exits(2).error()["remedy"].as_str().unwrap().contains("--client-cert"));
+}
+
+#[test]
+fn policies_are_taken_up_live_and_broken_ones_leave_the_good_ones_in_force() {
+    let mut desk = Desk::new();
+    let oscar = desk.operator("oscar");
+    let renew = "cert renew handfast-local-client";
+    desk.remotely(&oscar, renew).ok();
+
+    desk.west.write(
+        "input/policies/freeze.cedar",
+        "@id(\"freeze\") forbid(principal is Operator, action == Action::\"credential.renew\", resource);",
+    );
+    eventually("the freeze is in force", || (desk.remotely(&oscar, renew).code == 5).then_some(()));
+    let verdict = desk
+        .west
+        .run("policy test --principal oscar --action credential.renew -o json")
+        .exits(9)
+        .json();
+    assert_eq!(verdict["policies"][0], "freeze.cedar:freeze", "{verdict:#}");
+
+    desk.west.write("input/policies/freeze.cedar", "forbid(principal, action");
+    let problem = eventually("the fault is shown", || {
+        let status = desk.west.status();
+        let problems = status["problems"].as_array().unwrap().clone();
+        problems.into_iter().find(|one| one["subject"] == "policies")
+    });
+    assert!(problem["file"].as_str().unwrap().contains("freeze.cedar"), "{problem:#}");
+    desk.remotely(&oscar, renew).exits(5);
+    desk.west.run("policy validate").exits(3);
+
+    // Nothing good was ever read by this process: only the machine's own users may do anything.
+    desk.west.stop();
+    desk.west.start();
+    until("the admin port is open again", || {
+        std::net::TcpStream::connect(("127.0.0.1", desk.port)).is_ok()
+    });
+    desk.remotely(&oscar, "status").exits(5);
+    desk.west.run(renew).ok();
+
+    fs::remove_file(desk.west.path("input/policies/freeze.cedar")).unwrap();
+    eventually("the roles are in force again", || {
+        (desk.remotely(&oscar, renew).code == 0).then_some(())
+    });
+}
+
+/// If the audit record cannot be written, the action does not happen.
+#[test]
+fn what_cannot_be_recorded_is_not_done() {
+    let desk = Desk::new();
+    let before = desk.west.serial("handfast-local-client");
+    // Another process holds the only right to write.
+    let script = "import sqlite3, sys\n\
+        db = sqlite3.connect(sys.argv[1], isolation_level=None, timeout=30)\n\
+        db.execute('BEGIN IMMEDIATE')\n\
+        print('held', flush=True)\n\
+        sys.stdin.read()\n\
+        db.execute('ROLLBACK')\n";
+    let holder = Command::new("python3")
+        .arg("-c")
+        .arg(script)
+        .arg(desk.west.path("runtime/state.db"))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn();
+    let Ok(mut holder) = holder else {
+        println!("skipped: no python3 to hold the ledger with");
+        return;
+    };
+    let mut line = String::new();
+    BufReader::new(holder.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+    assert_eq!(line, "held\n");
+    let ran = desk.west.run("cert renew handfast-local-client -o json").exits(1).error();
+    let what = ran["what"].as_str().unwrap();
+    assert!(what.contains("audit log cannot be written, so nothing is done"), "{ran:#}");
+    let mallory = desk.operator("mallory");
+    let ran = desk.remotely(&mallory, "status -o json").exits(1).error();
+    assert!(ran["what"].as_str().unwrap().contains("audit log"), "{ran:#}");
+    let mut input = holder.stdin.take().unwrap();
+    input.flush().unwrap();
+    drop(input);
+    holder.wait().unwrap();
+    assert_eq!(desk.west.serial("handfast-local-client"), before);
+    desk.west.run("cert renew handfast-local-client").ok();
+    assert_ne!(desk.west.serial("handfast-local-client"), before);
+}
