@@ -317,4 +317,106 @@ fn what_cannot_be_recorded_is_not_done() {
     assert_ne!(desk.west.serial("handfast-local-client"), before);
 }
 
+/// The handshake refuses a revoked certificate; so does every request that got in before.
+#[test]
+fn a_revoked_operator_is_shut_out() {
+    let desk = Desk::new();
+    let directory = desk.place.path("oscar");
+    let issued = desk
+        .west
+        .json(&format!("cert issue --profile operator --name oscar --out {}", directory.display()));
+    desk.remotely(&directory, "status").ok();
+    let serial = issued["serial"].as_str().expect("a serial");
+    desk.west.json(&format!("cert revoke --serial {serial} --reason key-compromise --yes"));
+    let denied = desk.remotely(&directory, "status -o json").exits(5).error();
+    assert!(
+        denied["fault"].is_string() || denied["what"].as_str().unwrap().contains("revoked"),
+        "{denied:#}"
+    );
+    desk.refused_at_the_port("revoked");
+    // Somebody else of the same role goes on.
+    desk.remotely(&desk.operator("oscar"), "status").ok();
+}
+
+/// Only a security admin has an operator certified; whoever may issue something else may not.
+#[test]
+fn issuers_issue_within_their_bounds_over_the_admin_port() {
+    let desk = Desk::new();
+    let ivan = desk.operator("ivan");
+    let issue = |line: &str, out: &str| {
+        desk.remotely(
+            &ivan,
+            &format!("cert issue {line} --out {} -o json", desk.place.path(out).display()),
+        )
+    };
+    let within = "--profile component --identity spiffe://demo.example/component/web-1";
+    assert_eq!(
+        issue(within, "web").ok().json()["identity"],
+        "spiffe://demo.example/component/web-1"
+    );
+    let beyond = "--profile component --identity spiffe://demo.example/component/db";
+    let denied = issue(beyond, "db").exits(5).error();
+    assert!(
+        denied["what"].as_str().unwrap().contains("may not do certificate.issue"),
+        "{denied:#}"
+    );
+    let admin = "--profile operator --identity spiffe://demo.example/operator/sam";
+    let denied = issue(admin, "sam").exits(5).error();
+    assert!(denied["what"].as_str().unwrap().contains("no-escalation"), "{denied:#}");
+    if let Some(rows) = desk.audit("denied") {
+        assert!(
+            rows.iter().any(|row| row[2] == "identity/spiffe://demo.example/component/db"),
+            "{rows:?}"
+        );
+    }
+}
+
+/// One asks, another approves, and both are in the audit log.
+#[test]
+fn two_persons_move_the_root() {
+    let desk = Desk::new();
+    let site = fs::read_to_string(desk.west.path("input/resources/site.yaml")).unwrap();
+    desk.west
+        .declare("site.yaml", &site.replace("{trust-domain", "{two-person: root, trust-domain"));
+    let sam = desk.operator("sam");
+    let asked = "cert revoke --name handfast-root --reason superseded --yes -o json";
+    let waits = eventually("the rule is in force", || {
+        let test = "policy test --principal uid:0 --action certificate.revoke --resource credential/handfast-root -o json";
+        let verdict = desk.remotely(&sam, test).json();
+        (verdict["needsSecondPerson"] == true).then(|| desk.remotely(&sam, asked))
+    });
+    let waits = waits.exits(10).error();
+    assert!(waits["what"].as_str().unwrap().contains("waits for a second person"), "{waits:#}");
+    let again = desk.remotely(&sam, asked).exits(10);
+    drop(again);
+    let list = desk.west.json("approve list");
+    assert_eq!(list.as_array().unwrap().len(), 1, "the same wish is one: {list:#}");
+    let id = list[0]["id"].as_str().unwrap().to_owned();
+    assert_eq!(list[0]["requestedBy"], "spiffe://demo.example/operator/sam");
+
+    let own = desk.remotely(&sam, &format!("approve {id} -o json")).exits(5).error();
+    assert!(own["what"].as_str().unwrap().contains("somebody else"), "{own:#}");
+    // Who could not do it himself cannot approve it either.
+    desk.remotely(&desk.operator("oscar"), &format!("approve {id}")).exits(5);
+    assert_eq!(desk.west.json("approve list").as_array().unwrap().len(), 1, "it waits still");
+
+    // Whatever becomes of it, it is tried once, in both names.
+    let done = desk.west.run(&format!("approve {id} -o json"));
+    assert!(desk.west.json("approve list").as_array().unwrap().is_empty(), "{done:?}");
+    desk.west.run(&format!("approve {id}")).exits(1);
+    if let Some(rows) = desk.audit("approved") {
+        assert_eq!(rows[0][0], "spiffe://demo.example/operator/sam, approved by uid:0", "{rows:?}");
+        assert_eq!(rows[0][1], "certificate.revoke");
+    }
+    if let Some(rows) = desk.audit("pending") {
+        assert_eq!(rows[0][0], "spiffe://demo.example/operator/sam", "{rows:?}");
+    }
+    if let Some(rows) = desk.audit("denied") {
+        assert!(
+            rows.iter().any(|row| row[0].ends_with("/sam") && row[1] == "approval.give"),
+            "{rows:?}"
+        );
+    }
+}
+
 const HOUR: Duration = Duration::from_secs(3600);

@@ -232,7 +232,9 @@ impl RefusalCode {
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::NotGranted => StatusCode::UNPROCESSABLE_ENTITY,
             Self::NotReady => StatusCode::SERVICE_UNAVAILABLE,
-            Self::RefusedByPeer | Self::Unreachable => StatusCode::BAD_GATEWAY,
+            // Nothing failed on the way: 502 would say so.
+            Self::RefusedByPeer => StatusCode::FAILED_DEPENDENCY,
+            Self::Unreachable => StatusCode::BAD_GATEWAY,
             Self::TimedOut => StatusCode::GATEWAY_TIMEOUT,
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
         }

@@ -136,7 +136,7 @@ impl<N: Node> Routes<N> {
     }
 
     /// A route that is served by other means; it has to ask the node itself.
-    pub(super) fn special<T, B>(
+    pub(super) fn special<B, T>(
         self,
         method: Method,
         path: &'static str,
