@@ -10,9 +10,8 @@ use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use handfast_api::admin::NodeUrl;
 
 use crate::commands::{
-    audit, backup, ca, cert, check, completion, connector, link, listener, man, run, site, status,
-    approve, cert, check, completion, connector, link, listener, man, policy, run, site, status,
-    token,
+    approve, audit, backup, ca, cert, check, completion, connector, link, listener, man, policy,
+    run, site, status, token,
 };
 use crate::demo;
 use crate::exit::Exit;

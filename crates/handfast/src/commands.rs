@@ -1,9 +1,9 @@
 //! One file per command. This one is the dispatch, and what several commands share.
 
+pub(crate) mod approve;
 pub(crate) mod audit;
 pub(crate) mod backup;
 pub(crate) mod ca;
-pub(crate) mod approve;
 pub(crate) mod cert;
 pub(crate) mod check;
 pub(crate) mod completion;

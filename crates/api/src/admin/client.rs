@@ -22,6 +22,7 @@ use super::ceremony::{
 };
 use super::issue::{IssueCertificate, IssuedCertificate};
 use super::approval::{Approve, Approved, PendingApproval};
+use super::ca::{AuthorityStatus, RollBack, Rotate, Taint};
 use super::issue::{IssueCertificate, IssuedCertificate};
 use super::message::{
     IssueToken, IssuedToken, RedeemToken, RedeemedToken, Refusal, Renew, Renewals,
