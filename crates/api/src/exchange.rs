@@ -34,12 +34,16 @@ where
             })?;
         Ok((status, body.to_bytes()))
     });
-    // The connection may end before its last bytes have been looked at, so its end is no verdict.
-    tokio::select! {
+    // The connection may end before its last bytes have been looked at, so its end is no verdict; but
+    // where there is no answer, its error is the reason.
+    let ended = tokio::select! {
         answer = &mut answer => return answer,
-        _ended = &mut connection => {}
+        ended = &mut connection => ended,
+    };
+    match (answer.await, ended) {
+        (Err(_), Err(reason)) => Err(reason.into()),
+        (answer, _) => answer,
     }
-    answer.await
 }
 
 /// Why there was no whole answer.
