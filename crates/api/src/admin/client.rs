@@ -15,14 +15,12 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::UnixStream;
 use tokio::time::timeout;
 
+use super::approval::{Approve, Approved, PendingApproval};
 use super::ca::{AuthorityStatus, RollBack, Rotate, Taint};
 use super::ceremony::{
     InstallAuthorities, InstalledAuthorities, KeysProtected, ProtectKeys, RequestAuthorities,
     RequestedAuthorities,
 };
-use super::issue::{IssueCertificate, IssuedCertificate};
-use super::approval::{Approve, Approved, PendingApproval};
-use super::ca::{AuthorityStatus, RollBack, Rotate, Taint};
 use super::issue::{IssueCertificate, IssuedCertificate};
 use super::message::{
     IssueToken, IssuedToken, RedeemToken, RedeemedToken, Refusal, Renew, Renewals,
