@@ -7,8 +7,10 @@ mod consumers;
 mod order;
 mod standing;
 
-use handfast_pki::{Certificate, Chain, Fingerprint, Name, TrustAnchors};
-use handfast_store::{AuditRow, CredentialStore, Kind, Ledger, Source, StoreError, Stored};
+use handfast_pki::{Certificate, Chain, Fingerprint, Name, RevocationReason, TrustAnchors};
+use handfast_store::{
+    AuditRow, CredentialStore, Kind, Ledger, Revocation, Source, StoreError, Stored,
+};
 use jiff::Timestamp;
 
 use crate::authority::{Authority, own_audit};
@@ -239,6 +241,11 @@ impl<S: CredentialStore, L: Ledger> Authority<S, L> {
                     .flatten()
                     .filter_map(certificate)
                     .find(|found| found.fingerprint() == record.old);
+                if record.cause == Cause::Forced
+                    && let Some(old) = &old
+                {
+                    self.revoke_tainted(issuer, old, record, now)?;
+                }
                 self.retire(issuer, old, record.cause);
             }
             Phase::RolledBack if record.phase == Phase::Prepared => {
@@ -248,6 +255,32 @@ impl<S: CredentialStore, L: Ledger> Authority<S, L> {
         }
         self.keep(&issuer.name, &entering, now)?;
         tracing::info!(authority = %issuer.name, %phase, "the rotation went on");
+        Ok(())
+    }
+
+    /// Below an anchor, leaving the bundle does not shut a key out: its certificate is revoked, and with
+    /// it everything that it signed, or that a thief signs with it.
+    fn revoke_tainted(
+        &self,
+        issuer: &DesiredCredential,
+        old: &Certificate,
+        record: &Rotation,
+        now: Timestamp,
+    ) -> Result<(), MakingError> {
+        let SignedBy::Issuer(signer) = &issuer.signed_by else { return Ok(()) };
+        let above = self.issuer(signer)?;
+        let revocation = Revocation {
+            issuer_key_id: key_digest(above.certificate().spki_der()),
+            serial: old.serial().clone(),
+            reason: RevocationReason::CaCompromise,
+            at: now,
+            not_after: Some(old.not_after()),
+            identity: None,
+            lineage: None,
+        };
+        let mut audit = transition(&issuer.name, record, now);
+        "certificate.revoke".clone_into(&mut audit.action);
+        self.ledger.revoke(&[revocation], &[], &audit)?;
         Ok(())
     }
 

@@ -393,6 +393,28 @@ fn by_force_nobody_waits_for_the_away_and_nothing_of_the_old_key_may_finish() {
 }
 
 #[test]
+fn a_tainted_ca_below_the_root_is_revoked() {
+    let west = Site::new("west");
+    west.settled();
+    order(&west, "handfast-site-ca", false, false);
+    west.settled();
+    let ledger = west.authority.ledger();
+    assert!(ledger.revocations_after(0, 10).unwrap().is_empty(), "not in peace");
+    let stored = |west: &Site| {
+        let ca = west.authority.store().load(Kind::Issuer, &name("handfast-site-ca"));
+        ca.unwrap().unwrap().credential(None).unwrap().leaf().clone()
+    };
+    let tainted = stored(&west);
+    order(&west, "handfast-site-ca", true, false);
+    let report = west.settled();
+    let revoked = ledger.revocations_after(0, 10).unwrap();
+    assert_eq!(revoked.len(), 1, "{revoked:?}");
+    assert_eq!(revoked[0].revocation.serial, *tainted.serial());
+    assert_ne!(stored(&west).serial(), tainted.serial());
+    assert_live_are_valid(&report, west.now);
+}
+
+#[test]
 fn orders_that_cannot_be_taken_say_why() {
     let west = Site::new("west");
     west.settled();
