@@ -88,6 +88,7 @@ fn take_over(connection: &Connection, old: bool, journal: &Path) -> Result<Kept,
         }
         kept.revocations += count(connection, TAKE_REVOCATIONS)?;
         kept.lineages += count(connection, TAKE_LINEAGES)?;
+        connection.execute_batch(TAKE_STATEMENTS)?;
         connection.execute_batch(TAKE_NUMBERS)?;
     }
     let mut failed = None;
@@ -236,6 +237,12 @@ ORDER BY sequence";
 const TAKE_LINEAGES: &str = "
 INSERT INTO ended_lineage (lineage, at) SELECT lineage, at FROM old.ended_lineage
 WHERE true ON CONFLICT DO NOTHING";
+
+const TAKE_STATEMENTS: &str = "
+INSERT INTO revocation_statement (digest, statement)
+SELECT digest, statement FROM old.revocation_statement AS theirs
+WHERE NOT EXISTS (SELECT 1 FROM main.revocation_statement AS mine
+                  WHERE mine.digest = theirs.digest) ORDER BY number";
 
 const TAKE_NUMBERS: &str = "
 INSERT INTO bundle (trust_domain, sequence) SELECT trust_domain, sequence FROM old.bundle

@@ -112,6 +112,7 @@ impl Site {
     fn live_on(&self) {
         let ledger = self.ledger();
         ledger.revoke(&[revocation(1)], &[lineage()], &row("revoke")).unwrap();
+        ledger.keep_statement(b"signed elsewhere", &[revocation(9)], &[], &row("heard")).unwrap();
         assert!(matches!(redeem(&ledger, "g", 1, 3), RedeemOutcome::Redeemed(_)));
         ledger.withdraw_grant(&name("h"), at(150), &row("withdraw")).unwrap();
         for _ in 0..3 {
@@ -220,10 +221,11 @@ fn restoring_yesterdays_backup_does_not_bring_back_what_was_revoked_today() {
     let today = AuditLog::open(site.paths().state_db).unwrap().head().unwrap().unwrap();
 
     let restored = site.restore(&file, Some("pass"));
-    assert_eq!((restored.revocations_kept, restored.lineages_kept), (1, 1));
+    assert_eq!((restored.revocations_kept, restored.lineages_kept), (2, 1));
     assert_eq!(restored.rows_kept, today.head.size - made.audit_rows);
     assert_eq!(restored.left_behind, None, "the audit log went on");
     assert_eq!(site.number(), Some(1), "the credentials are yesterday's");
+    assert_eq!(site.ledger().statements_after(0, 9).unwrap().len(), 1);
     // An auditor who kept today's head finds it in the log.
     site.is_whole_against(vec![("the auditor's head".to_owned(), today)]);
     site.has_forgotten_nothing();
@@ -258,7 +260,7 @@ fn with_the_ledger_destroyed_the_journal_remembers() {
         }
 
         let restored = site.restore(&file, None);
-        assert_eq!((restored.revocations_kept, restored.lineages_kept), (1, 1), "{damage}");
+        assert_eq!((restored.revocations_kept, restored.lineages_kept), (2, 1), "{damage}");
         assert_eq!(restored.left_behind, Some(today.clone()), "{damage}");
         assert_eq!(site.number(), Some(1), "keys that are still there are still used");
         site.has_forgotten_nothing();
@@ -278,7 +280,7 @@ fn an_older_copy_of_the_ledger_is_taken_in_by_restoring_it() {
     assert!(matches!(error, StoreError::RolledBack { .. }), "{error}");
 
     let restored = site.restore(&ledger, None);
-    assert_eq!(restored.revocations_kept, 1);
+    assert_eq!(restored.revocations_kept, 2);
     assert_eq!(restored.before.len(), 1, "only what the node keeps was replaced");
     assert_eq!(site.number(), Some(1));
     site.has_forgotten_nothing();
@@ -318,7 +320,7 @@ fn a_backup_of_another_history_takes_nothing_back_either() {
     other.live_on();
     let today = AuditLog::open(other.paths().state_db).unwrap().head().unwrap().unwrap();
     let restored = other.restore(&file, None);
-    assert_eq!((restored.revocations_kept, restored.lineages_kept), (1, 1));
+    assert_eq!((restored.revocations_kept, restored.lineages_kept), (2, 1));
     assert_eq!(restored.rows_kept, 0);
     assert_eq!(restored.left_behind, Some(today.clone()));
     other.has_forgotten_nothing();
