@@ -234,6 +234,52 @@ else
     skipped "no JDK is installed, so Java is not asked (package default-jdk-headless)"
 fi
 
+# ---- revocation, as OpenSSL publishes it: a CRL in a file, a responder, a stapled answer ----
+mkdir revoked
+openssl_ca revoked "a CA that revokes"
+responder=$(free_port)
+openssl_leaf revoked good "${common}extendedKeyUsage=serverAuth\nsubjectAltName=IP:127.0.0.1\nauthorityInfoAccess=OCSP;URI:http://127.0.0.1:$responder/\n" -CAcreateserial
+openssl_leaf revoked bad "${common}extendedKeyUsage=serverAuth\nsubjectAltName=IP:127.0.0.1\nauthorityInfoAccess=OCSP;URI:http://127.0.0.1:$responder/\n"
+(
+    cd revoked
+    : >index.txt
+    echo 01 >crlnumber
+    printf '[ca]\ndefault_ca=it\n[it]\ndatabase=index.txt\ncrlnumber=crlnumber\ndefault_md=sha256\ndefault_crl_days=7\ncertificate=ca.crt\nprivate_key=ca.key\nnew_certs_dir=.\npolicy=any\n[any]\ncommonName=supplied\n' >ca.cnf
+    openssl ca -config ca.cnf -valid good.crt
+    openssl ca -config ca.cnf -valid bad.crt
+    openssl ca -config ca.cnf -revoke bad.crt -crl_reason keyCompromise
+    openssl ca -config ca.cnf -gencrl -out ca.crl
+) >revoked.log 2>&1 || fail "OpenSSL's own CA"
+r=revoked
+expect 0 "a good certificate and a CRL" "$HF" cert verify $r/good.crt --ca $r/ca.crt --crl $r/ca.crl
+says "a good certificate and a CRL" "not in CRL number 1"
+expect 1 "a revoked certificate and a CRL" "$HF" cert verify $r/bad.crt --ca $r/ca.crt --crl $r/ca.crl
+says "a revoked certificate and a CRL" "key-compromise"
+expect 1 "the CRL of another CA" "$HF" cert verify openssl/server.crt --ca openssl/ca.crt --crl $r/ca.crl
+says "the CRL of another CA" "revocation-unknown"
+openssl ocsp -index $r/index.txt -port "$responder" -rsigner $r/ca.crt -rkey $r/ca.key -CA $r/ca.crt -ndays 1 >ocsp.log 2>&1 &
+pids="$pids $!"
+asked_good() { "$HF" cert verify $r/good.crt --ca $r/ca.crt --online; }
+eventually "an answer of OpenSSL's responder" asked_good
+says "an answer of OpenSSL's responder" "by ocsp: good"
+expect 1 "a revoked certificate and a responder" "$HF" cert verify $r/bad.crt --ca $r/ca.crt --online
+says "a revoked certificate and a responder" "by ocsp: revoked"
+for part in good bad; do
+    openssl ocsp -index $r/index.txt -rsigner $r/ca.crt -rkey $r/ca.key -CA $r/ca.crt -ndays 1 -issuer $r/ca.crt -cert $r/$part.crt \
+        -reqout $r/$part.req >/dev/null 2>&1 || true
+    openssl ocsp -index $r/index.txt -rsigner $r/ca.crt -rkey $r/ca.key -CA $r/ca.crt -ndays 1 -reqin $r/$part.req -respout $r/$part.ocsp >/dev/null 2>&1
+    port=$(free_port)
+    openssl s_server -accept "127.0.0.1:$port" -cert $r/$part.crt -key $r/$part.key -status_file $r/$part.ocsp -quiet >s_server.log 2>&1 &
+    pids="$pids $!"
+    answers() { "$HF" cert needs-renewal "127.0.0.1:$port" --expires-in 1d; [ $? -eq 9 ]; }
+    eventually "a server that staples" answers
+    code=0
+    [ $part = good ] || code=5
+    expect $code "a stapled answer: $part" "$HF" cert verify "127.0.0.1:$port" --ca $r/ca.crt
+    says "a stapled answer: $part" "by stapled: "
+    says "the negotiated version" "TLSv1.3"
+done
+
 # ---- flaws: each is named ----
 flawed() { # CODE WHAT FILES...: import must fail and name the code
     code_wanted=$1 what=$2

@@ -12,6 +12,7 @@ mod exchange;
 mod gate;
 pub mod grants;
 pub mod health;
+pub mod lookup;
 pub mod notify;
 pub mod resources;
 pub mod secret;

@@ -12,5 +12,6 @@ mod publishing;
 mod reconciling;
 mod rotations;
 mod site;
+mod storm;
 mod supplied;
 mod unrecorded;

@@ -81,6 +81,8 @@ pub struct Report {
     pub peer: Option<Peer>,
     /// What was negotiated, if the handshake completed.
     pub session: Option<Session>,
+    /// The OCSP response that the server stapled, unchecked; empty if there was none, at most 64 KiB of it.
+    pub stapled: Vec<u8>,
     /// From the first packet to the end of the handshake.
     pub took: Duration,
 }
@@ -109,6 +111,7 @@ pub async fn connect(probe: &Probe<'_>, now: Timestamp) -> Report {
         fault: None,
         peer: None,
         session: None,
+        stapled: Vec::new(),
         took: Duration::ZERO,
     };
     let attempt = Attempt {
@@ -118,6 +121,7 @@ pub async fn connect(probe: &Probe<'_>, now: Timestamp) -> Report {
     };
     report.fault = attempt_once(probe, attempt, &witness, started, &mut report).await.err();
     report.chain = witness.chain();
+    report.stapled = witness.stapled();
     report
 }
 
@@ -191,12 +195,24 @@ async fn dial(probe: &Probe<'_>, attempt: &mut Attempt) -> std::io::Result<TcpSt
 
 /// Keeps the chain that was presented.
 #[derive(Debug, Default)]
-struct Witness(Mutex<Vec<CertificateDer<'static>>>);
+struct Witness(Mutex<Presented>);
+
+/// What a server shows of itself.
+#[derive(Debug, Default)]
+struct Presented {
+    chain: Vec<CertificateDer<'static>>,
+    stapled: Vec<u8>,
+}
 
 impl Witness {
     fn chain(&self) -> Vec<Certificate> {
-        let chain = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        chain.iter().map_while(|der| Certificate::from_der(der.to_vec()).ok()).collect()
+        let presented = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let chain = presented.chain.iter();
+        chain.map_while(|der| Certificate::from_der(der.to_vec()).ok()).collect()
+    }
+
+    fn stapled(&self) -> Vec<u8> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).stapled.clone()
     }
 }
 
@@ -215,12 +231,14 @@ impl ServerCertVerifier for WitnessedVerifier {
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        *self.witness.0.lock().unwrap_or_else(PoisonError::into_inner) =
-            std::iter::once(end_entity)
+        *self.witness.0.lock().unwrap_or_else(PoisonError::into_inner) = Presented {
+            chain: std::iter::once(end_entity)
                 .chain(intermediates)
                 .take(MAX_PRESENTED)
                 .map(|der| der.clone().into_owned())
-                .collect();
+                .collect(),
+            stapled: ocsp_response.iter().copied().take(MAX_STAPLED).collect(),
+        };
         self.inner.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
     }
 
@@ -246,6 +264,9 @@ impl ServerCertVerifier for WitnessedVerifier {
         self.inner.supported_verify_schemes()
     }
 }
+
+/// How much of a stapled response is kept.
+const MAX_STAPLED: usize = 64 * 1024;
 
 /// How many of a host's addresses are tried.
 const MAX_ADDRESSES: usize = 8;

@@ -3,6 +3,7 @@
 //! Three kinds of targets: a PEM file, a credential of this home by name, and a live TLS server as HOST:PORT.
 
 mod file;
+mod revocation;
 mod server;
 
 use std::path::PathBuf;
@@ -26,6 +27,12 @@ pub(crate) struct Arguments {
     /// For HOST:PORT: the client certificate to present
     #[arg(long, value_name = "FILE", requires = "key")]
     cert: Option<PathBuf>,
+    /// A CRL to look the certificates up in; may be given several times
+    #[arg(long, value_name = "FILE")]
+    crl: Vec<PathBuf>,
+    /// Ask the OCSP responders and fetch the CRLs that the certificates name, over HTTP
+    #[arg(long)]
+    online: bool,
     /// The private key of the certificate
     #[arg(long, value_name = "FILE")]
     key: Option<PathBuf>,
@@ -41,7 +48,7 @@ pub(crate) struct Arguments {
     /// For HOST:PORT: the application protocol to ask for, like handfast-link/1 or h2
     #[arg(long, value_name = "PROTOCOL")]
     alpn: Option<String>,
-    /// For HOST:PORT: how long it may take
+    /// For HOST:PORT and --online: how long it may take
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = crate::commands::duration)]
     timeout: Duration,
 }
@@ -49,8 +56,10 @@ pub(crate) struct Arguments {
 /// Finds out.
 pub(super) async fn run(arguments: Arguments, context: &Context) -> anyhow::Result<()> {
     match Target::of(&arguments.target) {
-        Target::File(_) => file::of_file(&arguments, context),
-        Target::Name(name) => file::of_stored(&arguments, &show::load(&name, context)?, context),
+        Target::File(_) => file::of_file(&arguments, context).await,
+        Target::Name(name) => {
+            file::of_stored(&arguments, &show::load(&name, context)?, context).await
+        }
         Target::Server { host, port } => server::run(&arguments, &host, port, context).await,
     }
 }

@@ -13,6 +13,7 @@ use serde::Serialize;
 use super::super::view::CertificateView;
 use super::super::{intended, show};
 use super::Arguments;
+use super::revocation::{self, Finding, Path};
 use crate::clock;
 use crate::commands::Context;
 use crate::exit::Exit;
@@ -20,7 +21,7 @@ use crate::failure::Failure;
 use crate::output::{Page, Tone};
 
 /// Verifies a PEM file.
-pub(super) fn of_file(arguments: &Arguments, context: &Context) -> anyhow::Result<()> {
+pub(super) async fn of_file(arguments: &Arguments, context: &Context) -> anyhow::Result<()> {
     let path = std::path::Path::new(&arguments.target);
     let chain = show::read_chain(path)?;
     let anchors = anchors(arguments)?;
@@ -32,6 +33,7 @@ pub(super) fn of_file(arguments: &Arguments, context: &Context) -> anyhow::Resul
     verdict.lint(&chain);
     verdict.chain(&chain, anchors.as_ref());
     verdict.name(&chain, arguments.name.as_deref());
+    verdict.revocation(&chain, anchors.as_ref(), arguments).await?;
     if let Some((path, pem)) = key {
         // Without anchors the key is still compared; the chain's own top stands in for them.
         let top = anchors.unwrap_or_else(|| {
@@ -50,7 +52,7 @@ pub(super) fn of_file(arguments: &Arguments, context: &Context) -> anyhow::Resul
 }
 
 /// Verifies a credential of this home.
-pub(super) fn of_stored(
+pub(super) async fn of_stored(
     arguments: &Arguments,
     stored: &Stored,
     context: &Context,
@@ -73,6 +75,7 @@ pub(super) fn of_stored(
     verdict.lint(&chain);
     verdict.chain(&chain, anchors.as_ref());
     verdict.name(&chain, arguments.name.as_deref());
+    verdict.revocation(&chain, anchors.as_ref(), arguments).await?;
     match stored.credential(arguments.passphrase()?.as_ref()) {
         Ok(credential) => verdict.key(Ok(credential), arguments.name.as_deref(), true),
         Err(error) => {
@@ -94,6 +97,8 @@ struct Verdict {
     /// Whether a handshake with the key succeeded.
     handshake: Option<bool>,
     problems: Vec<Problem>,
+    /// Whether the certificates are revoked, where it was asked for.
+    revocation: Vec<Finding>,
     fault: Option<FaultView>,
     certificates: Vec<CertificateView>,
     #[serde(skip)]
@@ -128,6 +133,7 @@ impl Verdict {
             chain_checked: false,
             handshake: None,
             problems: Vec::new(),
+            revocation: Vec::new(),
             fault: None,
             certificates: chain.iter().map(CertificateView::of).collect(),
             uses,
@@ -156,6 +162,28 @@ impl Verdict {
         if let Err(error) = verify_chain(chain, anchors, self.uses, clock::now()) {
             self.problems.push(Problem::error("chain", error.to_string(), String::new()));
         }
+    }
+
+    /// By the CRLs that were given and, if that was asked for, by what the certificates name.
+    async fn revocation(
+        &mut self,
+        chain: &Chain,
+        anchors: Option<&TrustAnchors>,
+        arguments: &Arguments,
+    ) -> anyhow::Result<()> {
+        let presented: Vec<Certificate> = chain.iter().cloned().collect();
+        let anchors: Vec<Certificate> =
+            anchors.iter().flat_map(|anchors| anchors.iter()).cloned().collect();
+        let path = Path::of(&presented, &anchors);
+        self.revocation = path.by_crls(&arguments.crl, clock::now())?;
+        if arguments.online {
+            self.revocation.extend(path.online(arguments.timeout, clock::now()).await);
+        }
+        let asked = arguments.online || !arguments.crl.is_empty();
+        if let Some((code, what)) = revocation::problem(&self.revocation, asked) {
+            self.problems.push(Problem::error(code, what, revocation::remedy(code).to_owned()));
+        }
+        Ok(())
     }
 
     /// Names are matched as clients match them: SANs only, never the common name (RFC 9525 section 6.3).
@@ -241,6 +269,9 @@ impl Verdict {
             if !problem.remedy.is_empty() {
                 page.line(format!("  what to do: {}", problem.remedy));
             }
+        }
+        for finding in &self.revocation {
+            page.line(finding.to_string());
         }
         if let Some(fault) = &self.fault {
             page.line(format!("{} in a handshake: {fault}", Tone::Bad.paint("error")));

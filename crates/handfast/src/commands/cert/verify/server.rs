@@ -1,7 +1,7 @@
 //! A live TLS server: one connection, and everything that can be learnt from it.
 
 use handfast_api::status::{FaultView, PeerView, SessionView};
-use handfast_pki::{Chain, PrivateKey, TrustAnchors};
+use handfast_pki::{Certificate, Chain, PrivateKey, TrustAnchors};
 use handfast_tls::probe::{Material, Probe, Report, connect};
 use handfast_tls::{Peer, Session};
 use serde::Serialize;
@@ -10,6 +10,7 @@ use super::super::show;
 use super::super::view::CertificateView;
 use super::Arguments;
 use super::file::read_anchors;
+use super::revocation::{self, Finding, Path, Status};
 use crate::clock;
 use crate::commands::Context;
 use crate::exit::Exit;
@@ -34,13 +35,47 @@ pub(super) async fn run(
     probe.options.alpn =
         arguments.alpn.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
     let report = connect(&probe, clock::now()).await;
+    let revocation = revocation(arguments, &report, anchors.as_ref()).await?;
 
-    let found = Found::of(&arguments.target, &report, anchors.as_ref());
+    let found = Found::of(&arguments.target, &report, anchors.as_ref(), revocation);
     context.output.show(&found, |page| found.draw(page))?;
-    match report.fault {
-        None => Ok(()),
-        Some(fault) => Err(fault.into()),
+    if let Some(fault) = report.fault {
+        return Err(fault.into());
     }
+    let asked = arguments.online || !arguments.crl.is_empty();
+    match revocation::problem(&found.revocation, asked) {
+        None => Ok(()),
+        Some((code, what)) => {
+            let summary = match code {
+                "revoked" => "the server's certificate is revoked",
+                _ => "it is not known whether the server's certificate is revoked",
+            };
+            Err(Failure::new(Exit::Refused, summary)
+                .at(&arguments.target)
+                .because(what)
+                .remedy(revocation::remedy(code))
+                .into())
+        }
+    }
+}
+
+/// By the answer that the server stapled, by CRLs that were given, and by what its certificates name if that
+/// was asked for.
+async fn revocation(
+    arguments: &Arguments,
+    report: &Report,
+    anchors: Option<&TrustAnchors>,
+) -> anyhow::Result<Vec<Finding>> {
+    let anchors: Vec<Certificate> =
+        anchors.iter().flat_map(|anchors| anchors.iter()).cloned().collect();
+    let path = Path::of(&report.chain, &anchors);
+    let now = clock::now();
+    let mut findings = path.by_crls(&arguments.crl, now)?;
+    findings.extend(path.by_staple(&report.stapled, now));
+    if arguments.online {
+        findings.extend(path.online(arguments.timeout, now).await);
+    }
+    Ok(findings)
 }
 
 /// What was found, for programs.
@@ -56,20 +91,29 @@ struct Found {
     session: Option<SessionView>,
     peer: Option<PeerView>,
     milliseconds: u64,
+    /// Whether the certificates are revoked, as far as anything was stapled or asked for.
+    revocation: Vec<Finding>,
     fault: Option<FaultView>,
     certificates: Vec<CertificateView>,
 }
 
 impl Found {
-    fn of(target: &str, report: &Report, anchors: Option<&TrustAnchors>) -> Self {
+    fn of(
+        target: &str,
+        report: &Report,
+        anchors: Option<&TrustAnchors>,
+        revocation: Vec<Finding>,
+    ) -> Self {
         Self {
             target: target.to_owned(),
-            ok: report.fault.is_none(),
+            ok: report.fault.is_none()
+                && !revocation.iter().any(|finding| finding.status == Status::Revoked),
             address: report.addr.map(|address| address.to_string()),
             chain_checked: anchors.is_some(),
             session: report.session.as_ref().map(session),
             peer: report.peer.as_ref().map(peer),
             milliseconds: u64::try_from(report.took.as_millis()).unwrap_or(u64::MAX),
+            revocation,
             fault: report.fault.as_ref().map(FaultView::from),
             certificates: report.chain.iter().map(CertificateView::of).collect(),
         }
@@ -97,6 +141,9 @@ impl Found {
             certificate.draw(page, clock::now());
         }
         page.gap();
+        for finding in &self.revocation {
+            page.line(finding.to_string());
+        }
         if !self.chain_checked {
             page.line("The server's chain was not checked: name the CA with --ca FILE.");
         }
