@@ -22,6 +22,7 @@ use jiff::Timestamp;
 use crate::authority::Authority;
 use crate::declared::Declared;
 use crate::making::{MakingError, key_digest, record, with_cross};
+use crate::publish::pointers;
 use crate::redeem::read_request;
 
 /// A certificate that somebody asks for.
@@ -84,6 +85,12 @@ pub enum IssueRefusal {
         /// What is wrong with it.
         source: NameError,
     },
+    /// What was issued for the key was revoked as a whole.
+    #[error("what was issued for this key was revoked at {at}: make a new key")]
+    KeyRevoked {
+        /// When.
+        at: Timestamp,
+    },
     /// The authority cannot sign at the moment.
     #[error("the site cannot sign at the moment: {0}")]
     NotReady(#[from] MakingError),
@@ -109,6 +116,7 @@ impl IssueRefusal {
             Self::Issue(IssueError::Wildcard { .. }) => "wildcard",
             Self::Issue(IssueError::IdentityKind { .. }) => "wrong-identity",
             Self::Issue(_) => "not-allowed",
+            Self::KeyRevoked { .. } => "key-revoked",
             Self::Name { .. } => "bad-name",
             Self::NotReady(_) => "not-ready",
             Self::Policy(violation) => violation.code(),
@@ -151,6 +159,13 @@ impl<S: CredentialStore, L: Ledger> Authority<S, L> {
         csr.check(&subject)?;
         policy::subject(&subject, &declared)?;
 
+        let lineage = lineage(request.profile, csr.spki_der());
+        if let Some(at) =
+            lineage.parse().ok().map(|it| self.ledger.lineage_ended(&it)).transpose()?.flatten()
+        {
+            return Err(IssueRefusal::KeyRevoked { at });
+        }
+
         let name = match &request.issuer {
             Some(name) => name.clone(),
             None => default_issuer(request.profile, &declared),
@@ -161,13 +176,14 @@ impl<S: CredentialStore, L: Ledger> Authority<S, L> {
             Some(ttl) => policy::ttl(ttl)?,
             None => declared.settings.leaf().min(issuer.max_leaf_ttl()),
         };
-        let asked =
-            IssueRequest::new(request.profile, subject.clone(), csr.spki_der()).with_ttl(ttl);
+        let key_id = key_digest(issuer.certificate().spki_der());
+        let distribution = declared.distribution.as_deref().map(|base| pointers(base, &key_id));
+        let asked = IssueRequest::new(request.profile, subject.clone(), csr.spki_der())
+            .with_ttl(ttl)
+            .with_distribution(distribution.unwrap_or_default());
         let leaf = issuer.issue(&asked, now, &mut Shared(&self.entropy))?;
-        let key = issuer.certificate().spki_der();
         let chain = with_cross(issuer.chain_for(leaf), ready.cross.as_ref());
-        let lineage = lineage(request.profile, csr.spki_der());
-        let issued = record(&chain, request.profile, &subject, &lineage, key_digest(key));
+        let issued = record(&chain, request.profile, &subject, &lineage, key_id);
         self.ledger.record_issued(&issued, &granted(request, &issued, &name, now))?;
         Ok(IssuedFor {
             chain,

@@ -71,6 +71,7 @@ impl Fleet {
             not_before: second(issued, -60),
             not_after: second(issued, DAY),
             signer: Some(fingerprint),
+            signer_key: None,
             anchors: [fingerprint].into(),
             id: None,
             revoked: None,
@@ -98,6 +99,9 @@ impl Fleet {
             desired: &self.desired,
             observed: &[observed],
             failures: &failures,
+            held: &BTreeSet::new(),
+            trust: &BTreeMap::new(),
+            signers: &BTreeMap::new(),
             asked: &BTreeSet::new(),
             skew: None,
             now,
@@ -146,7 +150,9 @@ impl Fleet {
         }
         outcome.busiest_second = per_second.values().copied().max().unwrap_or(0);
         let mut per_minute: BTreeMap<i64, u32> = BTreeMap::new();
-        per_second.iter().for_each(|(at, n)| *per_minute.entry(at / 60).or_default() += n);
+        for (at, n) in &per_second {
+            *per_minute.entry(at / 60).or_default() += n;
+        }
         outcome.busiest_minute = per_minute.values().copied().max().unwrap_or(0);
         outcome
     }
