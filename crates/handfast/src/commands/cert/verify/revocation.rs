@@ -238,7 +238,9 @@ impl Link<'_> {
             match fetched {
                 Ok(crls) => {
                     let mut lists = CrlSet::default();
-                    crls.into_iter().for_each(|crl| path.take(&mut lists, crl));
+                    for crl in crls {
+                        path.take(&mut lists, crl);
+                    }
                     let finding = self.listed("crl", &lists, now);
                     if finding.status != Status::Unknown {
                         return finding;
