@@ -127,6 +127,7 @@ fn command_by_command_two_sites_are_linked_and_carry_traffic() {
             "state",
             "failures",
             "lastError",
+            "key",
         ]);
         for credential in list.as_array().expect("a list") {
             assert_eq!(keys(credential), fields, "{credential:#}");
