@@ -219,9 +219,9 @@ fn to_time(at: Timestamp) -> OffsetDateTime {
 }
 
 /// A signing key as rcgen wants it.
-pub(crate) struct RcgenKey<'a>(pub(crate) &'a dyn Signer);
+pub(crate) struct RcgenKey<S>(pub(crate) S);
 
-impl rcgen::PublicKeyData for RcgenKey<'_> {
+impl<S: Signer> rcgen::PublicKeyData for RcgenKey<S> {
     fn der_bytes(&self) -> &[u8] {
         self.0.public_key().raw()
     }
@@ -231,7 +231,7 @@ impl rcgen::PublicKeyData for RcgenKey<'_> {
     }
 }
 
-impl rcgen::SigningKey for RcgenKey<'_> {
+impl<S: Signer> rcgen::SigningKey for RcgenKey<S> {
     fn sign(&self, message: &[u8]) -> Result<Vec<u8>, rcgen::Error> {
         // The only variant that could carry what the signer said; `reason_of` takes it out again.
         self.0.sign(message).map_err(|error| rcgen::Error::RingKeyRejected(error.what))

@@ -1,6 +1,7 @@
 //! A CA that signs: its chain, its key, and the rules it keeps when issuing.
 
 use std::fmt;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -21,6 +22,8 @@ pub struct Issuer {
     chain: Chain,
     key: SigningKey,
     anchors: TrustAnchors,
+    /// The CA as rcgen wants it, parsed once; made when something is issued first.
+    parsed: OnceLock<Arc<rcgen::Issuer<'static, RcgenKey<SigningKey>>>>,
 }
 
 impl Issuer {
@@ -45,7 +48,7 @@ impl Issuer {
         let made = params.self_signed(&RcgenKey(&key)).map_err(signing)?;
         let certificate = proven(made.der(), None, &public)?;
         let anchors = TrustAnchors::new(certificate.clone());
-        Ok(Self { chain: certificate.into(), key, anchors })
+        Ok(Self { chain: certificate.into(), key, anchors, parsed: OnceLock::new() })
     }
 
     /// Takes over a CA: its certificate (with intermediates above it), its key, and the anchors it
@@ -73,7 +76,7 @@ impl Issuer {
         Path::find(&chain, &anchors)
             .and_then(|path| path.check_structure())
             .map_err(|source| IssuerError::Chain { source: Box::new(source) })?;
-        Ok(Self { chain, key, anchors })
+        Ok(Self { chain, key, anchors, parsed: OnceLock::new() })
     }
 
     /// The CA certificate.
@@ -126,10 +129,18 @@ impl Issuer {
         }
         let params = request.params(&public, &Serial::random(entropy), validity)?;
         let ca = self.certificate();
-        let issuer = rcgen::Issuer::from_ca_cert_der(&ca.to_pki_types(), RcgenKey(&self.key))
-            .map_err(signing)?;
-        let made = params.signed_by(&Encoded(&public), &issuer).map_err(signing)?;
+        let made = params.signed_by(&Encoded(&public), self.parsed()?).map_err(signing)?;
         proven(made.der(), Some(ca), &public)
+    }
+
+    fn parsed(&self) -> Result<&rcgen::Issuer<'static, RcgenKey<SigningKey>>, IssueError> {
+        if let Some(parsed) = self.parsed.get() {
+            return Ok(parsed);
+        }
+        let der = self.certificate().to_pki_types();
+        let parsed = rcgen::Issuer::from_ca_cert_der(&der, RcgenKey(self.key.clone()));
+        let parsed = parsed.map_err(signing)?;
+        Ok(self.parsed.get_or_init(|| Arc::new(parsed)))
     }
 
     fn check_profile(&self, request: &IssueRequest) -> Result<(), IssueError> {

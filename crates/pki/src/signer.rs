@@ -97,6 +97,16 @@ impl Signer for SigningKey {
     }
 }
 
+impl<S: Signer + ?Sized> Signer for &S {
+    fn public_key(&self) -> &PublicKey {
+        (**self).public_key()
+    }
+
+    fn sign(&self, message: &[u8]) -> Result<Vec<u8>, SignError> {
+        (**self).sign(message)
+    }
+}
+
 impl Signer for PrivateKey {
     fn public_key(&self) -> &PublicKey {
         self.public_key()
