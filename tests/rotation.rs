@@ -138,7 +138,7 @@ fn every_authority_of_a_site_can_be_rotated_and_rotated_by_force() {
     let place = Place::new(env!("CARGO_BIN_EXE_handfast"));
     let (west, east) = place.linked();
     let link = east.json("link status")[0]["name"].as_str().expect("a link").to_owned();
-    for role in ["site", "local"] {
+    for role in ["site", "local", "service"] {
         let before = active(&west, role);
         rotated(&west, role, &format!("ca rotate {role}"));
         assert_ne!(active(&west, role), before, "{role}");
