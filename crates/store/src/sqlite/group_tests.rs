@@ -34,6 +34,8 @@ fn who_comes_while_another_writes_shares_its_commit_and_no_failure() {
             });
             assert_eq!(outcome.unwrap(), RedeemOutcome::Redeemed(bundle(1)));
         });
+        // Whoever came before it would be gone before the line is complete.
+        wait_until_busy(&ledger);
         for number in 2..=9 {
             let ledger = &ledger;
             scope.spawn(move || {
