@@ -48,9 +48,10 @@ pub(crate) struct Globals {
         help_heading = "Global options"
     )]
     pub(crate) home: Option<PathBuf>,
-    /// A node elsewhere instead of the home's: its admin port, like https://west.example:8443
+    /// A node elsewhere instead of the home's, by the URL of its admin port.
     #[arg(
         long,
+        help = "A node elsewhere instead of the home's: its admin port, like https://west.example:8443",
         global = true,
         env = "HANDFAST_NODE",
         hide_env_values = true,
