@@ -1,0 +1,2 @@
+//! Where accepted records lie until nobody needs them: appended, flushed together, repaired after a
+//! crash.

@@ -1,0 +1,1 @@
+//! What agents say: methods, messages, and who a message claims to come from. Pure: no sockets.
