@@ -14,10 +14,12 @@
 //! ```
 //!
 //! - [`protocol`] is what agents say: methods, messages, who a message claims to come from. Pure.
+//! - [`grpc`] is how it travels: messages and statuses over HTTP/2.
 //! - [`journal`] is where accepted records lie: appended, flushed together, repaired after a crash.
 //!
 //! It never decides about certificates: configurations of TLS come from the caller.
 
+pub mod grpc;
 pub mod journal;
 pub mod protocol;
 mod record;

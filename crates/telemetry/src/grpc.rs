@@ -1,0 +1,14 @@
+//! gRPC over HTTP/2, as much of it as telemetry needs: messages in and out of a body, a status in
+//! the trailers. Messages stay bytes: who relays what a newer agent says must not need to know it.
+//!
+//! HTTP/2 itself is hyper's. The framing is ours because a relay hands on calls of methods it does
+//! not know, and because every limit on what a stranger may send is to stand in one place.
+//! (gRPC over HTTP2, the protocol's `PROTOCOL-HTTP2.md`.)
+
+mod messages;
+mod reply;
+mod status;
+
+pub use self::messages::{Coding, MESSAGE_LIMIT, Messages, encode};
+pub use self::reply::{Body, BodyError, failed, is_grpc, message, no_body, stream};
+pub use self::status::{Code, Status};

@@ -1,0 +1,337 @@
+//! Messages in and out of a body: a flag, a length, the bytes. Whole messages that lie within one
+//! chunk are slices of it; nothing is copied.
+
+use std::io::Read as _;
+use std::time::Duration;
+
+use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
+use http_body_util::BodyExt as _;
+use hyper::body::Body;
+use tokio::time::timeout;
+
+use super::status::{Code, Status};
+
+/// Largest message that is taken, compressed or not, in bytes: what agents and OAP agree on.
+pub const MESSAGE_LIMIT: usize = 50 * 1024 * 1024;
+
+/// How the messages of a body are compressed (`grpc-encoding`).
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Coding {
+    /// gzip (RFC 1952).
+    Gzip,
+    /// Not at all.
+    #[default]
+    Identity,
+}
+
+impl Coding {
+    /// The coding of a request or answer.
+    ///
+    /// # Errors
+    /// `UNIMPLEMENTED` if it is one that we do not read.
+    pub fn of(headers: &http::HeaderMap) -> Result<Self, Status> {
+        match headers.get("grpc-encoding").map(http::HeaderValue::as_bytes) {
+            None | Some(b"identity") => Ok(Self::Identity),
+            Some(b"gzip") => Ok(Self::Gzip),
+            Some(other) => Err(Status::new(
+                Code::Unimplemented,
+                format!(
+                    "messages compressed by {} cannot be read; use gzip or none",
+                    other.escape_ascii()
+                ),
+            )),
+        }
+    }
+}
+
+/// Takes the messages out of a body.
+#[derive(Debug)]
+pub struct Messages<B> {
+    body: B,
+    coding: Coding,
+    limit: usize,
+    patience: Duration,
+    /// The beginning of a message that has not all come.
+    part: BytesMut,
+    /// What came with it after the end of the body.
+    trailers: Option<http::HeaderMap>,
+}
+
+impl<B> Messages<B>
+where
+    B: Body<Data = Bytes> + Unpin,
+    B::Error: std::fmt::Display,
+{
+    /// Messages of at most `limit` bytes. A message that has begun to come must be there after
+    /// `patience`; between messages a stream may be silent for as long as it likes.
+    pub fn new(body: B, coding: Coding, limit: usize, patience: Duration) -> Self {
+        Self { body, coding, limit, patience, part: BytesMut::new(), trailers: None }
+    }
+
+    /// Adds the messages that the next chunk completes to `into`; false at the end of the body.
+    ///
+    /// # Errors
+    /// What the sender is told: too large, cut off, too slow, not to be unpacked.
+    pub async fn next(&mut self, into: &mut Vec<Bytes>) -> Result<bool, Status> {
+        loop {
+            let before = into.len();
+            let frame = if self.part.is_empty() {
+                self.body.frame().await
+            } else {
+                timeout(self.patience, self.body.frame()).await.map_err(|_| {
+                    Status::new(
+                        Code::DeadlineExceeded,
+                        format!(
+                            "the rest of a message did not come within {} s",
+                            self.patience.as_secs()
+                        ),
+                    )
+                })?
+            };
+            match frame {
+                None if self.part.is_empty() => return Ok(false),
+                None => {
+                    return Err(Status::new(Code::Internal, "the stream ended within a message"));
+                }
+                Some(Err(error)) => {
+                    return Err(Status::new(
+                        Code::Cancelled,
+                        format!("the stream broke off: {error}"),
+                    ));
+                }
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(chunk) => self.take(chunk, into)?,
+                    Err(frame) => self.trailers = frame.into_trailers().ok(),
+                },
+            }
+            if into.len() > before {
+                return Ok(true);
+            }
+        }
+    }
+
+    /// The one message of a unary call.
+    ///
+    /// # Errors
+    /// As for [`next`](Self::next); also if there is none, or more than one.
+    pub async fn only(&mut self) -> Result<Bytes, Status> {
+        let mut messages = Vec::with_capacity(1);
+        while self.next(&mut messages).await? {
+            if messages.len() > 1 {
+                break;
+            }
+        }
+        match messages.pop() {
+            Some(message) if messages.is_empty() => Ok(message),
+            Some(_) => Err(Status::new(Code::Internal, "the call takes one message, and got more")),
+            None => Err(Status::new(Code::Internal, "the call takes one message, and got none")),
+        }
+    }
+
+    /// What came after the last message, once the body has ended.
+    pub fn trailers(&self) -> Option<&http::HeaderMap> {
+        self.trailers.as_ref()
+    }
+
+    fn take(&mut self, mut chunk: Bytes, into: &mut Vec<Bytes>) -> Result<(), Status> {
+        if !self.part.is_empty() {
+            self.fill(&mut chunk, HEAD);
+            if self.part.len() < HEAD {
+                return Ok(());
+            }
+            let whole = HEAD + self.length(&self.part[..HEAD])?;
+            self.fill(&mut chunk, whole);
+            if self.part.len() < whole {
+                return Ok(());
+            }
+            let mut message = self.part.split().freeze();
+            self.part = BytesMut::new();
+            let packed = message.first() == Some(&1);
+            message.advance(HEAD);
+            into.push(self.unpack(message, packed)?);
+        }
+        while chunk.len() >= HEAD {
+            let length = self.length(&chunk[..HEAD])?;
+            if chunk.len() - HEAD < length {
+                break;
+            }
+            let packed = chunk[0] == 1;
+            chunk.advance(HEAD);
+            let message = chunk.split_to(length);
+            into.push(self.unpack(message, packed)?);
+        }
+        self.part.extend_from_slice(&chunk);
+        Ok(())
+    }
+
+    /// Moves bytes of the chunk to the part until it has `wanted`. Room grows with what has come, not
+    /// with what a stranger says will come.
+    fn fill(&mut self, chunk: &mut Bytes, wanted: usize) {
+        let missing = wanted.saturating_sub(self.part.len()).min(chunk.len());
+        self.part.extend_from_slice(&chunk.split_to(missing));
+    }
+
+    fn length(&self, head: &[u8]) -> Result<usize, Status> {
+        let length = u32::from_be_bytes([head[1], head[2], head[3], head[4]]) as usize;
+        if head[0] > 1 {
+            return Err(Status::new(Code::Internal, "the stream is not one of gRPC messages"));
+        }
+        if length > self.limit {
+            return Err(too_large(length, self.limit));
+        }
+        Ok(length)
+    }
+
+    fn unpack(&self, message: Bytes, packed: bool) -> Result<Bytes, Status> {
+        match (packed, self.coding) {
+            (false, _) => Ok(message),
+            (true, Coding::Gzip) => gunzip(&message, self.limit),
+            (true, Coding::Identity) => Err(Status::new(
+                Code::Internal,
+                "a message is compressed, and the call does not say how (`grpc-encoding`)",
+            )),
+        }
+    }
+}
+
+/// Appends a message to a body.
+pub fn encode(message: &[u8], into: &mut BytesMut) {
+    into.reserve(HEAD + message.len());
+    into.put_u8(0);
+    // Nothing is made here that a message cannot be.
+    into.put_u32(u32::try_from(message.len()).unwrap_or(u32::MAX));
+    into.put_slice(message);
+}
+
+/// Unpacks at most `limit` bytes: a bomb goes off in its box.
+///
+/// # Errors
+/// `INVALID_ARGUMENT` if it is no gzip, `RESOURCE_EXHAUSTED` if more would come out.
+pub(crate) fn gunzip(packed: &[u8], limit: usize) -> Result<Bytes, Status> {
+    let mut plain = Vec::new();
+    let mut reader = flate2::read::MultiGzDecoder::new(packed).take(limit as u64 + 1);
+    reader.read_to_end(&mut plain).map_err(|error| {
+        Status::new(Code::InvalidArgument, format!("what came is no gzip: {error}"))
+    })?;
+    if plain.len() > limit {
+        return Err(too_large(plain.len(), limit));
+    }
+    Ok(plain.into())
+}
+
+fn too_large(length: usize, limit: usize) -> Status {
+    Status::new(
+        Code::ResourceExhausted,
+        format!("a message of {length} bytes or more is not taken; the limit is {limit}"),
+    )
+}
+
+/// Flag and length before each message.
+const HEAD: usize = 5;
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+    use std::io::Write as _;
+
+    use hyper::body::Frame;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_secs(30);
+
+    /// A body of chunks that are all there.
+    struct Chunks(std::vec::IntoIter<Bytes>);
+
+    impl Body for Chunks {
+        type Data = Bytes;
+        type Error = Infallible;
+
+        fn poll_frame(
+            mut self: std::pin::Pin<&mut Self>,
+            _: &mut std::task::Context<'_>,
+        ) -> std::task::Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+            std::task::Poll::Ready(self.0.next().map(|chunk| Ok(Frame::data(chunk))))
+        }
+    }
+
+    fn read(chunks: Vec<Bytes>, coding: Coding, limit: usize) -> Result<Vec<Bytes>, Status> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
+        runtime.expect("a runtime").block_on(async {
+            let mut messages = Messages::new(Chunks(chunks.into_iter()), coding, limit, PATIENCE);
+            let mut all = Vec::new();
+            while messages.next(&mut all).await? {}
+            Ok(all)
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn messages_come_out_as_they_went_in_however_they_are_cut(
+            messages in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..200), 0..20),
+            cuts in proptest::collection::vec(1_usize..64, 1..40),
+        ) {
+            let mut body = BytesMut::new();
+            for message in &messages {
+                encode(message, &mut body);
+            }
+            let mut rest = body.freeze();
+            let mut chunks = Vec::new();
+            let mut cuts = cuts.iter().cycle();
+            while !rest.is_empty() {
+                let cut = *cuts.next().expect("endless");
+                chunks.push(rest.split_to(cut.min(rest.len())));
+            }
+            let read = read(chunks, Coding::Identity, 1000).expect("whole messages");
+            let expected: Vec<Bytes> = messages.into_iter().map(Bytes::from).collect();
+            prop_assert_eq!(read, expected);
+        }
+
+        #[test]
+        fn any_bytes_end_in_messages_or_a_status(
+            chunks in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..50), 0..10),
+        ) {
+            let chunks = chunks.into_iter().map(Bytes::from).collect();
+            if let Ok(messages) = read(chunks, Coding::Gzip, 100) {
+                prop_assert!(messages.iter().all(|message| message.len() <= 100));
+            }
+        }
+    }
+
+    #[test]
+    fn a_bomb_goes_off_in_its_box() {
+        let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+        packed.write_all(&vec![0; 10_000_000]).expect("memory");
+        let packed = packed.finish().expect("memory");
+        assert!(packed.len() < 20_000);
+        let status = gunzip(&packed, 1_000_000).expect_err("too large");
+        assert_eq!(status.code, Code::ResourceExhausted);
+        assert_eq!(gunzip(&packed, 10_000_000).map(|plain| plain.len()), Ok(10_000_000));
+    }
+
+    #[test]
+    fn a_length_alone_costs_no_memory_and_too_much_is_refused() {
+        let mut head = BytesMut::new();
+        head.put_u8(0);
+        head.put_u32(1001);
+        let status = read(vec![head.freeze()], Coding::Identity, 1000).expect_err("too large");
+        assert_eq!(status.code, Code::ResourceExhausted);
+    }
+
+    #[test]
+    fn a_message_that_stops_half_way_is_not_waited_for() {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .start_paused(true)
+            .build()
+            .expect("a runtime");
+        runtime.block_on(async {
+            let (sender, body) = crate::grpc::stream(2);
+            let mut messages = Messages::new(body, Coding::Identity, 1000, PATIENCE);
+            sender.send(Frame::data(Bytes::from_static(&[0, 0, 0]))).await.expect("room");
+            let status = messages.next(&mut Vec::new()).await.expect_err("too slow");
+            assert_eq!(status.code, Code::DeadlineExceeded);
+        });
+    }
+}

@@ -1,0 +1,125 @@
+//! Bodies and answers: one kind of body for everything that is sent, whether it is one message with a
+//! status behind it, the bytes of somebody else's answer, or a stream that is filled as it goes.
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, HeaderValue, Request, Response, header};
+use hyper::body::{Frame, Incoming, SizeHint};
+use tokio::sync::mpsc;
+
+use super::messages::encode;
+use super::status::{Code, Status};
+
+/// Why a body that is passed on broke off.
+pub type BodyError = hyper::Error;
+
+/// What is sent as a body.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Body {
+    /// Nothing.
+    Empty,
+    /// Bytes, then trailers if there are any.
+    Whole(Option<Bytes>, Option<HeaderMap>),
+    /// Another's body, as it comes.
+    Passed(Incoming),
+    /// What is sent to the other end of the channel; it ends when that is dropped.
+    Stream(mpsc::Receiver<Frame<Bytes>>),
+}
+
+impl hyper::body::Body for Body {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match &mut *self {
+            Self::Empty => Poll::Ready(None),
+            Self::Whole(bytes, trailers) => {
+                let data = bytes.take().map(Frame::data);
+                Poll::Ready(data.or_else(|| trailers.take().map(Frame::trailers)).map(Ok))
+            }
+            Self::Passed(body) => Pin::new(body).poll_frame(context),
+            Self::Stream(frames) => frames.poll_recv(context).map(|frame| frame.map(Ok)),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Empty | Self::Whole(None, None) => true,
+            Self::Whole(..) | Self::Stream(_) => false,
+            Self::Passed(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Empty => SizeHint::with_exact(0),
+            Self::Whole(bytes, _) => {
+                SizeHint::with_exact(bytes.as_ref().map_or(0, Bytes::len) as u64)
+            }
+            Self::Passed(body) => body.size_hint(),
+            Self::Stream(_) => SizeHint::default(),
+        }
+    }
+}
+
+impl From<Bytes> for Body {
+    fn from(bytes: Bytes) -> Self {
+        if bytes.is_empty() { Self::Empty } else { Self::Whole(Some(bytes), None) }
+    }
+}
+
+impl From<Infallible> for Body {
+    fn from(never: Infallible) -> Self {
+        match never {}
+    }
+}
+
+/// A body that is filled through a channel with room for `frames`.
+pub fn stream(frames: usize) -> (mpsc::Sender<Frame<Bytes>>, Body) {
+    let (sender, receiver) = mpsc::channel(frames);
+    (sender, Body::Stream(receiver))
+}
+
+/// The body of a call without messages.
+pub fn no_body() -> Body {
+    Body::Empty
+}
+
+/// True if the request is a call of gRPC (`application/grpc`, with or without a suffix).
+pub fn is_grpc<B>(request: &Request<B>) -> bool {
+    request
+        .headers()
+        .get(header::CONTENT_TYPE)
+        .is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
+}
+
+/// The answer of a call that went well, with its one message.
+pub fn message(message: &[u8]) -> Response<Body> {
+    let mut body = BytesMut::new();
+    encode(message, &mut body);
+    let mut trailers = HeaderMap::with_capacity(1);
+    Status::new(Code::Ok, "").write(&mut trailers);
+    answer(Body::Whole(Some(body.freeze()), Some(trailers)))
+}
+
+/// The answer of a call that did not: headers only.
+pub fn failed(status: &Status) -> Response<Body> {
+    let mut response = answer(Body::Empty);
+    status.write(response.headers_mut());
+    response
+}
+
+fn answer(body: Body) -> Response<Body> {
+    let mut response = Response::new(body);
+    response
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+    response
+}
