@@ -8,20 +8,33 @@
 //! One flow runs through both:
 //!
 //! ```text
-//! port -> call -> claim judged against the peer -> record -> journal (durable, then answered)
-//!                                                              |-> index -> query
-//!                                                              '-> forwarder -> upstream
+//! port -> call -> claim judged against the caller -> record -> journal (durable, then answered)
+//!                                                                |-> index -> query
+//!                                                                '-> forwarder -> upstream
 //! ```
 //!
-//! - [`protocol`] is what agents say: methods, messages, who a message claims to come from. Pure.
-//! - [`grpc`] is how it travels: messages and statuses over HTTP/2.
+//! - [`station`] puts a relay or a collector together: a plan in, a status out.
+//! - [`port`] lets connections in, [`caller`] is who they are, [`rules`] and [`quota`] what they may report.
+//! - [`desk`] answers their calls; [`protocol`] is what agents say, [`grpc`] how it travels.
 //! - [`journal`] is where accepted records lie: appended, flushed together, repaired after a crash.
+//! - [`keep`] is the embedded store over it, [`forward`] the way to an [`upstream`].
 //!
 //! It never decides about certificates: configurations of TLS come from the caller.
 
+pub mod caller;
+pub mod census;
+pub mod counts;
+pub mod desk;
+pub mod forward;
 pub mod grpc;
 pub mod journal;
+pub mod port;
 pub mod protocol;
+pub mod quota;
 mod record;
+pub mod rules;
+pub mod sink;
+pub mod station;
+pub mod upstream;
 
 pub use crate::record::{Record, RecordKind, UnknownRecordKind};

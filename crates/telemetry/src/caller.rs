@@ -1,0 +1,137 @@
+//! Who is at the other end of a connection to a port: the transport it came by, and the identity that
+//! its certificate proves. An identity of our own trust domain counts only if the chain leads to
+//! our own anchors: another CA that is trusted too cannot speak for our agents.
+
+use std::fmt;
+use std::net::SocketAddr;
+
+use bytes::Bytes;
+use handfast_pki::{Chain, Purpose, SpiffeId, TrustAnchors, TrustDomain, verify_chain};
+use handfast_tls::Peer;
+use jiff::Timestamp;
+
+/// How a connection is protected.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub enum Transport {
+    /// Not at all.
+    Plaintext,
+    /// TLS, the caller without a certificate.
+    Tls,
+    /// TLS, both with certificates.
+    Mtls,
+}
+
+impl Transport {
+    /// Its name in tables and metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Plaintext => "plaintext",
+            Self::Tls => "tls",
+            Self::Mtls => "mtls",
+        }
+    }
+}
+
+impl fmt::Display for Transport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Our trust domain, and what its certificates lead to.
+#[derive(Clone, Debug, PartialEq)]
+pub struct OwnDomain {
+    /// Its name.
+    pub trust_domain: TrustDomain,
+    /// Its roots.
+    pub anchors: TrustAnchors,
+}
+
+/// What a caller's certificate proves.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Identity {
+    /// Nothing: it has none, or was not asked for one.
+    Anonymous,
+    /// A certificate of another CA that is trusted here, with the names it carries.
+    Foreign(ForeignIdentity),
+    /// An identity of our own trust domain.
+    Own(SpiffeId),
+}
+
+/// The names in a certificate of another CA.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct ForeignIdentity {
+    /// Common name, which may authorise a client (and never names a server).
+    pub common_name: Option<String>,
+    /// DNS names in the SAN.
+    pub dns: Vec<String>,
+    /// The SPIFFE ID, of another trust domain.
+    pub spiffe: Option<SpiffeId>,
+    /// The subject, for people.
+    pub subject: String,
+}
+
+/// Who calls.
+#[derive(Clone, Debug)]
+pub struct Caller {
+    /// Where from; `None` over a Unix socket.
+    pub address: Option<SocketAddr>,
+    /// What its certificate proves.
+    pub identity: Identity,
+    /// How the connection is protected.
+    pub transport: Transport,
+    label: Bytes,
+}
+
+impl Caller {
+    /// A caller without a certificate.
+    pub fn anonymous(address: Option<SocketAddr>, transport: Transport) -> Self {
+        Self { address, identity: Identity::Anonymous, transport, label: Bytes::new() }
+    }
+
+    /// The holder of a certificate that a handshake has proven, and the chain it sent.
+    pub fn proven(
+        address: Option<SocketAddr>,
+        peer: &Peer,
+        chain: &Chain,
+        own: Option<&OwnDomain>,
+        now: Timestamp,
+    ) -> Self {
+        let is_own = |id: &SpiffeId| {
+            own.is_some_and(|own| {
+                own.trust_domain == *id.trust_domain()
+                    && verify_chain(chain, &own.anchors, Purpose::Client, now).is_ok()
+            })
+        };
+        let claims_own = |id: &SpiffeId| own.is_some_and(|o| o.trust_domain == *id.trust_domain());
+        let (identity, label) = match &peer.identity {
+            Some(id) if is_own(id) => (Identity::Own(id.clone()), id.to_string()),
+            id => {
+                let spiffe = id.clone().filter(|id| !claims_own(id));
+                let label = spiffe.as_ref().map_or_else(|| peer.subject.clone(), ToString::to_string);
+                let foreign = ForeignIdentity {
+                    common_name: peer.common_name.clone(),
+                    dns: peer.dns.clone(),
+                    spiffe,
+                    subject: peer.subject.clone(),
+                };
+                (Identity::Foreign(foreign), label)
+            }
+        };
+        Self { address, identity, transport: Transport::Mtls, label: Bytes::from(label) }
+    }
+
+    /// The identity as it stands in records: a SPIFFE ID or a subject, empty for the anonymous.
+    pub fn label(&self) -> &Bytes {
+        &self.label
+    }
+
+    /// What to call it in a sentence, and the key of its quota: the identity, or where it comes from.
+    pub fn name(&self) -> String {
+        match (&self.identity, self.address) {
+            (Identity::Anonymous, Some(address)) => address.ip().to_string(),
+            (Identity::Anonymous, None) => "unix".to_owned(),
+            _ => String::from_utf8_lossy(&self.label).into_owned(),
+        }
+    }
+}

@@ -1,0 +1,204 @@
+//! Who reports, and how: every service and instance with its transport, its agent and when it was last
+//! heard; and who was refused. What a rollout is steered by.
+
+use std::collections::{HashMap, VecDeque};
+use std::net::SocketAddr;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use handfast_tls::Fault;
+use jiff::Timestamp;
+
+use crate::caller::{Caller, Transport};
+use crate::port::Mode;
+use crate::rules::Claimed;
+
+/// Everybody who was heard since the start.
+#[derive(Debug, Default)]
+pub struct Census {
+    reporters: Mutex<HashMap<(String, String), Reporter>>,
+    refusals: Mutex<VecDeque<Refusal>>,
+}
+
+/// One instance of a service, as it was heard last.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Reporter {
+    /// Where from; `None` over a Unix socket.
+    pub address: Option<SocketAddr>,
+    /// What its certificate proved; empty without one.
+    pub identity: String,
+    /// The instance; empty where its messages name none.
+    pub instance: String,
+    /// When it was heard last.
+    pub last_seen: Timestamp,
+    /// The service.
+    pub service: String,
+    /// How its connection is protected.
+    pub transport: Transport,
+    /// What its agent says it is: `agent-version`, else `user-agent`.
+    pub version: String,
+}
+
+/// A connection or a report that was refused.
+#[derive(Clone, Debug)]
+pub struct Refusal {
+    /// When.
+    pub at: Timestamp,
+    /// Why.
+    pub fault: Fault,
+    /// By whom it was tried: an address or an identity.
+    pub from: String,
+    /// At which port, or which method.
+    pub on: String,
+}
+
+/// What would become of a reporter if a port changed its mode.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Outlook {
+    /// What it needs, in a sentence; `None` if it would go on as it is.
+    pub needs: Option<&'static str>,
+    /// Who.
+    pub reporter: Reporter,
+}
+
+impl Census {
+    /// Somebody was heard.
+    pub(crate) fn heard(
+        &self,
+        caller: &Caller,
+        claim: Claimed<'_>,
+        version: &str,
+        now: Timestamp,
+    ) {
+        let mut reporters = lock(&self.reporters);
+        // Looked up without making strings: an agent is heard a thousand times for each time that it is new.
+        let key = (claim.service.to_owned(), claim.instance.to_owned());
+        if let Some(known) = reporters.get_mut(&key) {
+            known.last_seen = now;
+            known.transport = caller.transport;
+            known.address = caller.address;
+            if known.identity.as_bytes() != &caller.label()[..] {
+                known.identity = String::from_utf8_lossy(caller.label()).into_owned();
+            }
+            if known.version != version && !version.is_empty() {
+                version.clone_into(&mut known.version);
+            }
+            return;
+        }
+        if reporters.len() >= REPORTERS {
+            // The one that was silent for longest makes room: nothing grows with what strangers claim.
+            let oldest = reporters.iter().min_by_key(|(_, r)| r.last_seen).map(|(k, _)| k.clone());
+            if let Some(oldest) = oldest {
+                reporters.remove(&oldest);
+            }
+        }
+        let reporter = Reporter {
+            address: caller.address,
+            identity: String::from_utf8_lossy(caller.label()).into_owned(),
+            instance: claim.instance.to_owned(),
+            last_seen: now,
+            service: claim.service.to_owned(),
+            transport: caller.transport,
+            version: version.to_owned(),
+        };
+        reporters.insert(key, reporter);
+    }
+
+    /// Somebody was refused; the newest refusals are kept.
+    pub(crate) fn refused(&self, refusal: Refusal) {
+        let mut refusals = lock(&self.refusals);
+        if refusals.len() >= REFUSALS {
+            refusals.pop_front();
+        }
+        refusals.push_back(refusal);
+    }
+
+    /// Everybody, by service and instance.
+    pub fn reporters(&self) -> Vec<Reporter> {
+        let mut reporters: Vec<Reporter> = lock(&self.reporters).values().cloned().collect();
+        reporters.sort_by(|a, b| (&a.service, &a.instance).cmp(&(&b.service, &b.instance)));
+        reporters
+    }
+
+    /// The newest refusals, oldest first.
+    pub fn refusals(&self) -> Vec<Refusal> {
+        lock(&self.refusals).iter().cloned().collect()
+    }
+
+    /// Who would be shut out by `mode`, and what each needs.
+    pub fn outlook(&self, mode: Mode) -> Vec<Outlook> {
+        let outlook = |reporter: Reporter| Outlook { needs: needs(reporter.transport, mode), reporter };
+        self.reporters().into_iter().map(outlook).collect()
+    }
+}
+
+/// What a reporter of this transport needs before a port may change to `mode`.
+pub fn needs(transport: Transport, mode: Mode) -> Option<&'static str> {
+    match (mode, transport) {
+        (Mode::Permissive, _)
+        | (Mode::Plaintext, Transport::Plaintext)
+        | (Mode::Tls, Transport::Tls | Transport::Mtls)
+        | (Mode::Mtls, Transport::Mtls) => None,
+        (Mode::Tls, Transport::Plaintext) => {
+            Some("ca.crt at the agent (SW_AGENT_SSL_TRUSTED_CA_PATH), or a relay beside it")
+        }
+        (Mode::Mtls, Transport::Tls) => Some(
+            "a client certificate (client.crt and client.pem of `handfast agent-certs`), or a relay beside it",
+        ),
+        (Mode::Mtls, Transport::Plaintext) => Some(
+            "a relay beside the agent, or ca.crt, client.crt and client.pem of `handfast agent-certs`",
+        ),
+        (Mode::Plaintext, _) => Some("TLS turned off at the agent"),
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Instances that are remembered.
+const REPORTERS: usize = 50_000;
+
+/// Refusals that are remembered.
+const REFUSALS: usize = 256;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_word_on_each_instance_counts_and_the_dry_run_names_who_is_not_ready() {
+        let census = Census::default();
+        let at = |second| Timestamp::from_second(second).expect("a moment");
+        let claim = Claimed { service: "shop", instance: "shop-1" };
+        let plain = Caller::anonymous(None, Transport::Plaintext);
+        census.heard(&plain, claim, "9.1", at(1));
+        census.heard(&Caller::anonymous(None, Transport::Tls), claim, "", at(2));
+        census.heard(&plain, Claimed { service: "bank", instance: "bank-1" }, "8.0", at(2));
+        let reporters = census.reporters();
+        assert_eq!(reporters.len(), 2);
+        assert_eq!((reporters[1].transport, &*reporters[1].version), (Transport::Tls, "9.1"));
+        let broken = |mode| census.outlook(mode).iter().filter(|o| o.needs.is_some()).count();
+        assert_eq!(broken(Mode::Permissive), 0);
+        assert_eq!(broken(Mode::Tls), 1);
+        assert_eq!(broken(Mode::Mtls), 2);
+    }
+
+    #[test]
+    fn neither_reporters_nor_refusals_grow_without_end() {
+        let census = Census::default();
+        let caller = Caller::anonymous(None, Transport::Plaintext);
+        for refusal in 0..REFUSALS + 10 {
+            census.refused(Refusal {
+                at: Timestamp::UNIX_EPOCH,
+                fault: Fault::new(handfast_tls::FaultCode::Expired, handfast_tls::Side::Peer, "x"),
+                from: refusal.to_string(),
+                on: "port".to_owned(),
+            });
+        }
+        assert_eq!(census.refusals().len(), REFUSALS);
+        assert_eq!(census.refusals()[0].from, "10");
+        let claim = Claimed { service: "a", instance: "" };
+        census.heard(&caller, claim, "", Timestamp::UNIX_EPOCH);
+        assert_eq!(census.reporters().len(), 1);
+    }
+}

@@ -1,0 +1,185 @@
+//! A call that reports: each message is judged as it comes, and the call is answered when all of them
+//! are durable. A stream may last for hours; what it has brought is taken as it goes.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use http::{HeaderMap, Request};
+use hyper::body::Incoming;
+
+use super::Desk;
+use super::stream_quota::StreamQuota;
+use crate::caller::Caller;
+use crate::grpc::{Code, Coding, MESSAGE_LIMIT, Messages, Status};
+use crate::protocol::claim::{self, Carry};
+use crate::protocol::method::{Handling, Method, Reported};
+use crate::quota;
+use crate::record::{Record, RecordKind};
+use crate::rules::Claimed;
+use crate::sink::{Later, Untaken};
+
+pub(super) async fn report(
+    desk: &Desk,
+    method: &Method,
+    request: Request<Incoming>,
+    caller: &Caller,
+) -> Result<Bytes, Status> {
+    let Handling::Report(reported) = method.handling else {
+        return Err(Status::new(Code::Internal, "this method does not report"));
+    };
+    let (parts, body) = request.into_parts();
+    let coding = Coding::of(&parts.headers)?;
+    let quota = StreamQuota::open(desk, caller.name())?;
+    let mut messages = Messages::new(body, coding, MESSAGE_LIMIT, quota::PATIENCE * 15);
+    let mut intake = Intake::new(desk, caller, &parts.headers, quota);
+    let mut arrived = Vec::new();
+    while messages.next(&mut arrived).await? {
+        for message in arrived.drain(..) {
+            intake.add(reported, message)?;
+        }
+        intake.hand_over().await?;
+    }
+    intake.finish().await?;
+    Ok(method.reply.message())
+}
+
+/// What one call has brought.
+pub(super) struct Intake<'a> {
+    desk: &'a Desk,
+    caller: &'a Caller,
+    quota: StreamQuota<'a>,
+    version: String,
+    carry: Carry,
+    /// Whom the last message claimed to come from: most streams have one claim, which is judged once.
+    judged: Option<(String, String)>,
+    batch: Vec<Record>,
+    bytes: u64,
+    /// What was handed over and is not durable yet.
+    flying: VecDeque<Later<Result<(), Untaken>>>,
+}
+
+impl<'a> Intake<'a> {
+    pub(super) fn new(
+        desk: &'a Desk,
+        caller: &'a Caller,
+        headers: &HeaderMap,
+        quota: StreamQuota<'a>,
+    ) -> Self {
+        Self {
+            desk,
+            caller,
+            quota,
+            version: version(headers),
+            carry: Carry::default(),
+            judged: None,
+            batch: Vec::new(),
+            bytes: 0,
+            flying: VecDeque::new(),
+        }
+    }
+
+    /// Judges a message and makes records of it.
+    pub(super) fn add(&mut self, reported: Reported, message: Bytes) -> Result<(), Status> {
+        if let Reported::One(kind) = reported {
+            return self.add_one(kind, message);
+        }
+        let mut parts = Vec::new();
+        claim::split(reported, &message, &mut parts).map_err(|error| malformed(&error))?;
+        parts.into_iter().try_for_each(|(kind, part)| self.add_one(kind, part))
+    }
+
+    pub(super) fn add_one(&mut self, kind: RecordKind, message: Bytes) -> Result<(), Status> {
+        let body = self.carry.apply(kind, message).map_err(|error| malformed(&error))?;
+        let mut refusal = None;
+        let Self { desk, caller, judged, version, .. } = self;
+        claim::each(kind, &body, |service, instance| {
+            let known = judged.as_ref().is_some_and(|(s, i)| s == service && i == instance);
+            if known || refusal.is_some() {
+                return;
+            }
+            let claimed = Claimed { service, instance };
+            match desk.judge(caller, kind, claimed) {
+                Ok(()) => {
+                    desk.census.heard(caller, claimed, version, desk.now());
+                    *judged = Some((service.to_owned(), instance.to_owned()));
+                }
+                Err(status) => refusal = Some(status),
+            }
+        })
+        .map_err(|error| malformed(&error))?;
+        if let Some(status) = refusal {
+            return Err(status);
+        }
+        self.bytes += body.len() as u64;
+        self.batch.push(Record {
+            body,
+            kind,
+            received: self.desk.now(),
+            reporter: self.caller.label().clone(),
+        });
+        Ok(())
+    }
+
+    /// Hands what has come so far to the sink. The next messages may come while it is written.
+    pub(super) async fn hand_over(&mut self) -> Result<(), Status> {
+        if self.batch.is_empty() {
+            return Ok(());
+        }
+        self.quota.pay(self.batch.len() as u64, self.bytes).await?;
+        let records = std::mem::take(&mut self.batch);
+        self.count(&records);
+        self.bytes = 0;
+        self.flying.push_back(self.desk.sink.take(records).await?);
+        while self.flying.len() > FLYING {
+            self.land().await?;
+        }
+        Ok(())
+    }
+
+    /// Resolves when everything is durable.
+    pub(super) async fn finish(mut self) -> Result<(), Status> {
+        self.hand_over().await?;
+        while !self.flying.is_empty() {
+            self.land().await?;
+        }
+        if let Some((service, instance)) = &self.judged {
+            let claimed = Claimed { service, instance };
+            self.desk.census.heard(self.caller, claimed, &self.version, self.desk.now());
+        }
+        Ok(())
+    }
+
+    async fn land(&mut self) -> Result<(), Status> {
+        match self.flying.pop_front() {
+            Some(landing) => Ok(landing.await?),
+            None => Ok(()),
+        }
+    }
+
+    fn count(&self, records: &[Record]) {
+        let mut rest = records;
+        while let Some(first) = rest.first() {
+            let same = rest.iter().take_while(|record| record.kind == first.kind).count();
+            let (run, after) = rest.split_at(same);
+            let bytes = run.iter().map(|record| record.body.len() as u64).sum();
+            self.desk.counts.accepted(first.kind, run.len() as u64, bytes);
+            rest = after;
+        }
+    }
+}
+
+/// What the agent says it is.
+fn version(headers: &HeaderMap) -> String {
+    let said = |name| headers.get(name).and_then(|value| value.to_str().ok());
+    let text = said("agent-version").or_else(|| said("user-agent")).unwrap_or_default();
+    text.chars().take(VERSION_CHARS).collect()
+}
+
+pub(super) fn malformed(error: &dyn std::fmt::Display) -> Status {
+    Status::new(Code::InvalidArgument, format!("a message cannot be read: {error}"))
+}
+
+/// Batches of one call that may be on their way to the disk.
+const FLYING: usize = 4;
+
+const VERSION_CHARS: usize = 100;

@@ -1,0 +1,341 @@
+//! A port: an address, how connections to it are protected, and what serves the calls that come in.
+//!
+//! Everything that a stranger can do before it is known who it is happens here, and is bounded here:
+//! connections, handshakes, headers, the time that each step may take.
+
+mod connection;
+mod handshake;
+mod paced;
+mod register;
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use handfast_pki::TrustAnchors;
+use handfast_tls::Revocations;
+use jiff::Timestamp;
+use rustls::ServerConfig;
+use tokio::net::{TcpListener, TcpSocket, UnixListener};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use self::connection::serve_tcp;
+pub use self::register::{Connections, Open};
+use crate::caller::{OwnDomain, Transport};
+use crate::desk::Desk;
+
+/// How connections to a port are protected.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum Mode {
+    /// TLS, and a certificate of the caller.
+    Mtls,
+    /// Whatever comes: plaintext, TLS, TLS with a certificate. For the time of a rollout.
+    Permissive,
+    /// No TLS.
+    Plaintext,
+    /// TLS; a certificate of the caller is verified if there is one.
+    Tls,
+}
+
+impl Mode {
+    /// The spelling in resources and tables.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Mtls => "mtls",
+            Self::Permissive => "permissive",
+            Self::Plaintext => "plaintext",
+            Self::Tls => "tls",
+        }
+    }
+
+    /// Whether a connection that is protected so may come in.
+    pub fn admits(self, transport: Transport) -> bool {
+        match self {
+            Self::Mtls => transport == Transport::Mtls,
+            Self::Permissive => true,
+            Self::Plaintext => transport == Transport::Plaintext,
+            Self::Tls => transport != Transport::Plaintext,
+        }
+    }
+
+    /// Whether TLS is spoken at all.
+    pub fn speaks_tls(self) -> bool {
+        self != Self::Plaintext
+    }
+}
+
+impl std::fmt::Display for Mode {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// What is spoken where ALPN does not say.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Protocol {
+    /// HTTP/2, for gRPC.
+    Grpc,
+    /// HTTP/1.1 or HTTP/2.
+    Http,
+}
+
+/// Where a port is.
+#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub enum Place {
+    /// A TCP address; port 0 lets the system choose.
+    Tcp(SocketAddr),
+    /// A Unix socket, always without TLS: file permissions say who may connect.
+    Unix(PathBuf),
+}
+
+impl std::fmt::Display for Place {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Tcp(address) => write!(f, "{address}"),
+            Self::Unix(path) => write!(f, "{}", path.display()),
+        }
+    }
+}
+
+/// What TLS needs at a port.
+#[derive(Clone, Debug)]
+pub struct PortTls {
+    /// The configuration, made by `handfast-tls`: it asks for client certificates as the mode wants.
+    pub config: Arc<ServerConfig>,
+    /// Everything that callers' chains may lead to, to judge open connections again when it changes.
+    pub anchors: TrustAnchors,
+    /// Our trust domain, whose identities count as our own.
+    pub own: Option<OwnDomain>,
+}
+
+/// How a port is to be protected from now on.
+#[derive(Clone, Debug)]
+pub struct Protection {
+    /// The mode.
+    pub mode: Mode,
+    /// `None` keeps a port that speaks TLS closed to it: nothing fails open.
+    pub tls: Option<PortTls>,
+}
+
+/// An open port.
+#[derive(Debug)]
+pub struct Port {
+    address: Option<SocketAddr>,
+    protection: Arc<ArcSwap<Protection>>,
+    connections: Connections,
+    closing: CancellationToken,
+    tasks: TaskTracker,
+}
+
+/// What every connection of a port shares.
+#[derive(Clone)]
+struct Shared {
+    name: Arc<str>,
+    protocol: Protocol,
+    protection: Arc<ArcSwap<Protection>>,
+    connections: Connections,
+    desk: Arc<Desk>,
+    revocations: Revocations,
+    /// How many handshakes may compute at the same moment.
+    pace: Arc<Semaphore>,
+    closing: CancellationToken,
+    tasks: TaskTracker,
+}
+
+/// Why a port cannot be opened.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot listen on {place}: {source}; free the address, or choose another for {name}")]
+pub struct PortError {
+    /// Which port.
+    pub name: String,
+    /// Where.
+    pub place: Place,
+    /// Why.
+    pub source: io::Error,
+}
+
+impl Port {
+    /// Opens a port in front of `desk`. Connections whose certificates `revocations` names are cut
+    /// within [`LOOK`].
+    ///
+    /// # Errors
+    /// The address is taken, or not to be had.
+    pub fn open(
+        name: &str,
+        place: &Place,
+        protocol: Protocol,
+        protection: Protection,
+        desk: Arc<Desk>,
+        revocations: Revocations,
+    ) -> Result<Self, PortError> {
+        let fail = |source| PortError { name: name.to_owned(), place: place.clone(), source };
+        let shared = Shared {
+            name: name.into(),
+            protocol,
+            protection: Arc::new(ArcSwap::from_pointee(protection)),
+            connections: Connections::default(),
+            desk,
+            revocations,
+            pace: Arc::new(Semaphore::new(PACE)),
+            closing: CancellationToken::new(),
+            tasks: TaskTracker::new(),
+        };
+        let address = match place {
+            Place::Tcp(address) => {
+                let listener = listen(*address).map_err(fail)?;
+                let address = listener.local_addr().ok();
+                shared.tasks.spawn(shared.clone().accept_tcp(listener));
+                address
+            }
+            Place::Unix(path) => {
+                let listener = UnixListener::bind(path).map_err(fail)?;
+                shared.tasks.spawn(shared.clone().accept_unix(listener));
+                None
+            }
+        };
+        shared.tasks.spawn(shared.clone().watch_revocations());
+        Ok(Self {
+            address,
+            protection: shared.protection,
+            connections: shared.connections,
+            closing: shared.closing,
+            tasks: shared.tasks,
+        })
+    }
+
+    /// Where it listens, over TCP.
+    pub fn address(&self) -> Option<SocketAddr> {
+        self.address
+    }
+
+    /// What is open.
+    pub fn connections(&self) -> &Connections {
+        &self.connections
+    }
+
+    /// The mode at the moment.
+    pub fn mode(&self) -> Mode {
+        self.protection.load().mode
+    }
+
+    /// Protects the port so from now on. Open connections that would not be let in any more are ended:
+    /// those whose chain is not trusted any more at once, those of another transport by an orderly
+    /// end.
+    pub fn protect(&self, protection: Protection) {
+        let mode = protection.mode;
+        if let Some(tls) = &protection.tls {
+            self.connections.cut_untrusted(&tls.anchors);
+        }
+        self.protection.store(Arc::new(protection));
+        self.connections.end_unadmitted(mode);
+    }
+
+    /// Takes nothing new, lets calls under way finish within `grace`, then cuts.
+    pub async fn close(self, grace: Duration) {
+        self.closing.cancel();
+        self.connections.end_all();
+        self.tasks.close();
+        if tokio::time::timeout(grace, self.tasks.wait()).await.is_err() {
+            self.connections.cut_all();
+            self.tasks.wait().await;
+        }
+    }
+}
+
+impl Drop for Port {
+    fn drop(&mut self) {
+        self.closing.cancel();
+        self.connections.cut_all();
+    }
+}
+
+impl Shared {
+    async fn accept_tcp(self, listener: TcpListener) {
+        loop {
+            let accepted = tokio::select! {
+                () = self.closing.cancelled() => return,
+                accepted = listener.accept() => accepted,
+            };
+            match accepted {
+                Ok((socket, address)) => {
+                    if self.connections.len() >= CONNECTIONS {
+                        self.desk.counts().connection_refused();
+                        continue;
+                    }
+                    self.tasks.spawn(serve_tcp(self.clone(), socket, address));
+                }
+                Err(error) => self.accept_failed(&error).await,
+            }
+        }
+    }
+
+    async fn accept_unix(self, listener: UnixListener) {
+        loop {
+            let accepted = tokio::select! {
+                () = self.closing.cancelled() => return,
+                accepted = listener.accept() => accepted,
+            };
+            match accepted {
+                Ok((socket, _)) if self.connections.len() < CONNECTIONS => {
+                    self.tasks.spawn(connection::serve_unix(self.clone(), socket));
+                }
+                Ok(_) => self.desk.counts().connection_refused(),
+                Err(error) => self.accept_failed(&error).await,
+            }
+        }
+    }
+
+    /// Out of descriptors, most often: trying again at once would turn a shortage into a busy loop.
+    async fn accept_failed(&self, error: &io::Error) {
+        tracing::warn!(port = %self.name, %error, "a connection cannot be accepted");
+        tokio::time::sleep(ACCEPT_AGAIN).await;
+    }
+
+    async fn watch_revocations(self) {
+        let mut seen = self.revocations.generation();
+        let mut look = tokio::time::interval(LOOK);
+        loop {
+            tokio::select! {
+                () = self.closing.cancelled() => return,
+                _ = look.tick() => {}
+            }
+            let now = self.revocations.generation();
+            if now != seen {
+                seen = now;
+                let cut = self.connections.cut_revoked(&self.revocations, &self.name);
+                self.desk.counts().cut(cut);
+            }
+        }
+    }
+
+    fn now(&self) -> Timestamp {
+        self.desk.now()
+    }
+}
+
+/// Binds with room for many to come at once: all agents reconnect in the same second.
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
+/// Most connections of one port.
+pub const CONNECTIONS: usize = 20_000;
+
+/// So often it is looked whether something was revoked.
+pub const LOOK: Duration = Duration::from_millis(100);
+
+/// Handshakes that compute at the same moment.
+const PACE: usize = 2;
+
+/// Connections that wait to be accepted.
+const BACKLOG: u32 = 4096;
+
+const ACCEPT_AGAIN: Duration = Duration::from_millis(50);

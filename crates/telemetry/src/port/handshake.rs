@@ -1,0 +1,111 @@
+//! From a socket to a caller: what comes first decides between plaintext and TLS, the mode decides what
+//! may come in, and TLS proves who it is. Ends in a stream and a caller, or in a fault that is kept.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use handfast_pki::{Certificate, Chain};
+use handfast_tls::{Attempt, Fault, FaultCode, FirstBytes, Peer, Side, sniff};
+use rustls::ServerConnection;
+use tokio::net::TcpStream;
+use tokio_rustls::server::TlsStream;
+
+use super::paced::Paced;
+use super::register::Proof;
+use super::{Mode, PortTls, Shared};
+use crate::caller::{Caller, Transport};
+
+/// A connection that was let in.
+pub(super) enum Admitted {
+    Plain(TcpStream, FirstBytes, Caller),
+    Tls(Box<TlsStream<TcpStream>>, Caller, Option<Proof>),
+}
+
+/// Lets a connection in, or says why not.
+pub(super) async fn admit(
+    shared: &Shared,
+    socket: TcpStream,
+    address: SocketAddr,
+) -> Result<Admitted, Fault> {
+    let attempt =
+        Attempt::server(shared.now()).with_peer_addr(address).with_subject(&*shared.name);
+    let protection = shared.protection.load_full();
+    let first = tokio::time::timeout(HANDSHAKE, first_bytes(&socket))
+        .await
+        .map_err(|_| handfast_tls::timed_out(HANDSHAKE, &attempt))?
+        .map_err(|error| handfast_tls::fault_of_io(&error, &attempt))?;
+    let tls_comes = matches!(first, FirstBytes::TlsHandshake | FirstBytes::TlsAlert);
+    if !tls_comes && protection.mode.admits(Transport::Plaintext) {
+        let caller = Caller::anonymous(Some(address), Transport::Plaintext);
+        return Ok(Admitted::Plain(socket, first, caller));
+    }
+    if tls_comes && protection.mode == Mode::Plaintext {
+        return Err(Fault::new(FaultCode::TlsToPlaintext, Side::Peer, attempt_place(&attempt))
+            .saying("the caller speaks TLS, and this port does not")
+            .remedied_by("turn TLS off at the caller, or set the port's `mode` to `permissive`"));
+    }
+    let Some(tls) = &protection.tls else {
+        return Err(Fault::new(FaultCode::NoCertificate, Side::Ours, attempt_place(&attempt))
+            .saying("this port has no credential yet, so it lets nobody in"));
+    };
+    let accepting =
+        handfast_tls::accept(socket, Arc::clone(&tls.config), attempt, HANDSHAKE);
+    let stream = Paced::new(accepting, Arc::clone(&shared.pace)).await?;
+    let (caller, proof) = who(stream.get_ref().1, tls, address, shared)?;
+    if !protection.mode.admits(caller.transport) {
+        return Err(Fault::new(FaultCode::NoCertificate, Side::Peer, address.to_string()));
+    }
+    Ok(Admitted::Tls(Box::new(stream), caller, proof))
+}
+
+/// Who holds the key of the certificate that was presented.
+fn who(
+    session: &ServerConnection,
+    tls: &PortTls,
+    address: SocketAddr,
+    shared: &Shared,
+) -> Result<(Caller, Option<Proof>), Fault> {
+    let Some(peer) = Peer::of(session) else {
+        return Ok((Caller::anonymous(Some(address), Transport::Tls), None));
+    };
+    let unreadable = |what: String| {
+        Fault::new(FaultCode::MalformedCertificate, Side::Peer, address.to_string()).saying(what)
+    };
+    let mut presented = Vec::new();
+    for der in session.peer_certificates().unwrap_or_default().iter().take(Chain::MAX_LEN) {
+        let certificate = Certificate::from_der(der.to_vec());
+        presented.push(certificate.map_err(|error| unreadable(error.to_string()))?);
+    }
+    let mut presented = presented.into_iter();
+    let Some(leaf) = presented.next() else {
+        return Err(unreadable("the caller's certificate is gone".to_owned()));
+    };
+    let chain = Chain::new(leaf, presented.collect());
+    let path =
+        chain.certificate_ids(&tls.anchors).map_err(|error| unreadable(error.to_string()))?;
+    // Between the handshake and now it may have been revoked.
+    if let Some(revoked) = shared.revocations.find_revoked(&path) {
+        return Err(revoked.fault(address.to_string()));
+    }
+    let caller =
+        Caller::proven(Some(address), &peer, &chain, tls.own.as_ref(), shared.now());
+    Ok((caller, Some(Proof { chain, path })))
+}
+
+async fn first_bytes(socket: &TcpStream) -> std::io::Result<FirstBytes> {
+    let mut space = [0; handfast_tls::SNIFF_LIMIT];
+    let count = socket.peek(&mut space).await?;
+    Ok(sniff(&space[..count]))
+}
+
+fn attempt_place(attempt: &Attempt) -> String {
+    let subject = attempt.subject.as_deref().unwrap_or("a port");
+    match attempt.peer_addr {
+        Some(address) => format!("{subject}, from {address}"),
+        None => subject.to_owned(),
+    }
+}
+
+/// A caller has so long until it is known who it is.
+pub(super) const HANDSHAKE: Duration = Duration::from_secs(10);

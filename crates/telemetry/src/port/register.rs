@@ -1,0 +1,182 @@
+//! The open connections of a port: who they are, and the means to end them. A connection that was
+//! proven is judged again when something is revoked and when trust changes.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use handfast_pki::{CertificateId, Chain, Purpose, TrustAnchors, verify_chain};
+use handfast_tls::{Fault, Revocations};
+use jiff::Timestamp;
+use tokio_util::sync::CancellationToken;
+
+use super::Mode;
+use crate::caller::{Caller, Transport};
+
+/// The connections of one port. Clones are the same register.
+#[derive(Clone, Default)]
+pub struct Connections(Arc<Inner>);
+
+#[derive(Default)]
+struct Inner {
+    open: Mutex<HashMap<u64, Entry>>,
+    next: AtomicU64,
+}
+
+struct Entry {
+    caller: Arc<Caller>,
+    proof: Option<Proof>,
+    since: Timestamp,
+    ending: Ending,
+}
+
+/// How a connection is told to end.
+#[derive(Clone, Default)]
+pub(super) struct Ending {
+    /// At once.
+    pub(super) cut: CancellationToken,
+    /// When the calls under way are done.
+    pub(super) finish: CancellationToken,
+}
+
+/// What a caller proved itself with.
+pub(super) struct Proof {
+    pub(super) chain: Chain,
+    /// Its path up to an anchor.
+    pub(super) path: Vec<CertificateId>,
+}
+
+/// One open connection, for tables.
+#[derive(Clone, Debug)]
+pub struct Open {
+    /// Who is at the other end.
+    pub caller: Arc<Caller>,
+    /// Since when.
+    pub since: Timestamp,
+}
+
+/// The place in the register; the connection leaves it when this is dropped.
+pub(super) struct Registered {
+    register: Connections,
+    id: u64,
+    pub(super) ending: Ending,
+}
+
+impl Connections {
+    pub(super) fn enter(
+        &self,
+        caller: Arc<Caller>,
+        proof: Option<Proof>,
+        since: Timestamp,
+    ) -> Registered {
+        let id = self.0.next.fetch_add(1, Ordering::Relaxed);
+        let ending = Ending::default();
+        let entry = Entry { caller, proof, since, ending: ending.clone() };
+        self.open_ones().insert(id, entry);
+        Registered { register: self.clone(), id, ending }
+    }
+
+    /// How many are open.
+    pub fn len(&self) -> usize {
+        self.open_ones().len()
+    }
+
+    /// True if none is.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// All that are open.
+    pub fn list(&self) -> Vec<Open> {
+        let entries = self.open_ones();
+        let open = |e: &Entry| Open { caller: Arc::clone(&e.caller), since: e.since };
+        entries.values().map(open).collect()
+    }
+
+    /// How many are open by transport.
+    pub fn by_transport(&self) -> Vec<(Transport, usize)> {
+        let mut counts: HashMap<Transport, usize> = HashMap::new();
+        for entry in self.open_ones().values() {
+            *counts.entry(entry.caller.transport).or_default() += 1;
+        }
+        let mut counts: Vec<_> = counts.into_iter().collect();
+        counts.sort_unstable();
+        counts
+    }
+
+    /// Cuts every connection whose path holds a revoked certificate; says how many.
+    pub(super) fn cut_revoked(&self, revocations: &Revocations, port: &str) -> u64 {
+        self.cut(|entry| {
+            let revoked = revocations.find_revoked(&entry.proof.as_ref()?.path)?;
+            Some(revoked.fault(format!("port {port}")))
+        })
+    }
+
+    /// Cuts every connection whose chain does not lead to any of these anchors. It is judged as of the
+    /// moment it was made: that a certificate has expired since is no reason to cut.
+    pub(super) fn cut_untrusted(&self, anchors: &TrustAnchors) -> u64 {
+        self.cut(|entry| {
+            let proof = entry.proof.as_ref()?;
+            let error = verify_chain(&proof.chain, anchors, Purpose::Client, entry.since).err()?;
+            let fault = Fault::new(
+                handfast_tls::FaultCode::UnknownIssuer,
+                handfast_tls::Side::Peer,
+                "an open connection",
+            );
+            Some(fault.saying(format!("the caller is not trusted any more: {error}")))
+        })
+    }
+
+    /// Lets every connection end that the mode would not admit now.
+    pub(super) fn end_unadmitted(&self, mode: Mode) {
+        for entry in self.open_ones().values() {
+            if !mode.admits(entry.caller.transport) {
+                entry.ending.finish.cancel();
+            }
+        }
+    }
+
+    pub(super) fn end_all(&self) {
+        for entry in self.open_ones().values() {
+            entry.ending.finish.cancel();
+        }
+    }
+
+    pub(super) fn cut_all(&self) {
+        for entry in self.open_ones().values() {
+            entry.ending.cut.cancel();
+        }
+    }
+
+    fn cut(&self, why: impl Fn(&Entry) -> Option<Fault>) -> u64 {
+        let mut cut = 0;
+        for entry in self.open_ones().values() {
+            if entry.ending.cut.is_cancelled() {
+                continue;
+            }
+            if let Some(fault) = why(entry) {
+                tracing::warn!(caller = %entry.caller.name(), fault = %fault.one_line(), "cut");
+                entry.ending.cut.cancel();
+                cut += 1;
+            }
+        }
+        cut
+    }
+
+    fn open_ones(&self) -> MutexGuard<'_, HashMap<u64, Entry>> {
+        self.0.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Connections {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connections").field("open", &self.len()).finish_non_exhaustive()
+    }
+}
+
+impl Drop for Registered {
+    fn drop(&mut self) {
+        self.register.open_ones().remove(&self.id);
+    }
+}

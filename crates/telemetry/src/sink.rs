@@ -1,0 +1,77 @@
+//! Where accepted records go: kept in the embedded store, or spooled on their way to somebody else. The
+//! desk knows only this trait; PostgreSQL or Kafka would be further kinds of it.
+
+use std::future::Future;
+use std::pin::Pin;
+
+use bytes::Bytes;
+use http::{HeaderMap, Request, Response};
+use hyper::body::Incoming;
+
+use crate::grpc::{Body, Code, Status};
+use crate::record::Record;
+
+/// A future that outlives its maker.
+pub type Later<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
+/// A future that borrows what made it.
+pub type Now<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// What takes records, and answers what cannot be queued.
+pub trait Sink: Send + Sync + 'static {
+    /// Takes records, in order. Resolves as soon as there was room for them; the future that comes out
+    /// resolves when they are durable, and only then may their sender be told that they were accepted.
+    fn take(&self, records: Vec<Record>) -> Now<'_, Result<Later<Result<(), Untaken>>, Untaken>>;
+
+    /// Asks a question of an agent (its profile tasks, its configuration): passed on, or answered by
+    /// nothing, which every agent understands.
+    fn ask(&self, question: Question) -> Now<'_, Result<Bytes, Status>>;
+
+    /// Passes on a call of a method that nobody here knows, byte for byte.
+    fn pass(&self, request: Request<Incoming>) -> Now<'_, Response<Body>>;
+
+    /// What whoever is behind this sink said of a service that it will not take anything from; the
+    /// agent is told at once, instead of after its reports were spooled in vain.
+    fn refuses(&self, service: &str) -> Option<Status> {
+        let _ = service;
+        None
+    }
+}
+
+/// A unary call that is passed through.
+#[derive(Clone, Debug)]
+pub struct Question {
+    /// The method: `/skywalking.v3.ProfileTask/getProfileTaskCommands`.
+    pub path: String,
+    /// What came with it, without what belongs to the connection.
+    pub headers: HeaderMap,
+    /// The message.
+    pub message: Bytes,
+}
+
+/// Why records were not taken. None of them is kept.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Untaken {
+    /// The process is stopping.
+    #[error("the collector is stopping; send again to another, or to this one in a moment")]
+    Ending,
+    /// There is no room, and the oldest is not to be given up for it.
+    #[error("the spool is full ({used} of {limit} bytes), because what is behind it takes nothing; send again later")]
+    Full {
+        /// Bytes in use.
+        used: u64,
+        /// Bytes allowed.
+        limit: u64,
+    },
+    /// The disk refused.
+    #[error("it cannot be written to disk: {0}; nothing was accepted, send again later")]
+    Unwritten(String),
+}
+
+impl From<Untaken> for Status {
+    fn from(untaken: Untaken) -> Self {
+        // UNAVAILABLE, whatever the cause: agents keep what they have, and come again.
+        Self::new(Code::Unavailable, untaken.to_string())
+    }
+}

@@ -1,0 +1,299 @@
+//! A relay or a collector, put together: ports, a desk behind them, and a sink behind that. A plan goes
+//! in, a status comes out; only what differs from the plan before is touched.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use handfast_tls::Revocations;
+use http::{Request, Response};
+use hyper::body::Incoming;
+
+use crate::census::Census;
+use crate::caller::Transport;
+use crate::counts::Counted;
+use crate::desk::{Desk, DeskPlan, Witness};
+use crate::forward::{Forwarder, ForwarderStatus};
+use crate::grpc::{Body, Code, Status, failed};
+use crate::journal::{JournalError, JournalSettings};
+use crate::keep::{Keep, KeepError, KeepSettings, KeepStatus};
+use crate::port::{Mode, Place, Port, PortError, Protection, Protocol};
+use crate::record::Record;
+use crate::sink::{Later, Now, Question, Sink, Untaken};
+use crate::upstream::{Clock, Upstream, UpstreamPlan};
+
+/// What a relay or collector is to be.
+#[derive(Clone, Debug)]
+pub struct StationPlan {
+    /// Who may report what.
+    pub desk: DeskPlan,
+    /// Its name.
+    pub name: String,
+    /// Where the records go.
+    pub output: Output,
+    /// Its ports by name.
+    pub ports: BTreeMap<String, PortPlan>,
+}
+
+/// One port of it.
+#[derive(Clone, Debug)]
+pub struct PortPlan {
+    /// Where.
+    pub place: Place,
+    /// How it is protected.
+    pub protection: Protection,
+    /// What is spoken.
+    pub protocol: Protocol,
+}
+
+/// Where records go.
+#[derive(Clone, Debug)]
+pub enum Output {
+    /// To backends, through a spool.
+    Forward {
+        /// Where the spool lies.
+        directory: PathBuf,
+        /// How much may lie in it.
+        spool: JournalSettings,
+        /// The backends. They may change while it runs.
+        upstream: UpstreamPlan,
+    },
+    /// Into the embedded store.
+    Keep {
+        /// Where it lies.
+        directory: PathBuf,
+        /// How long and how much.
+        settings: KeepSettings,
+    },
+}
+
+/// Why a relay or collector does not run as planned.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StationError {
+    /// The spool cannot be used.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// The store cannot be used.
+    #[error(transparent)]
+    Keep(#[from] KeepError),
+    /// A port cannot be opened; the others are.
+    #[error(transparent)]
+    Port(#[from] PortError),
+}
+
+/// A running relay or collector.
+#[derive(Debug)]
+pub struct Station {
+    name: String,
+    desk: Arc<Desk>,
+    output: Running,
+    ports: BTreeMap<String, (Place, Protocol, Port)>,
+    revocations: Revocations,
+}
+
+#[derive(Clone, Debug)]
+enum Running {
+    Forward(Arc<Forwarder>),
+    Keep(Arc<Kept>),
+}
+
+/// What a station is up to.
+#[derive(Clone, Debug)]
+pub struct StationStatus {
+    /// What was counted.
+    pub counted: Counted,
+    /// The forwarder, where there is one.
+    pub forward: Option<ForwarderStatus>,
+    /// The store, where there is one.
+    pub keep: Option<KeepStatus>,
+    /// Its name.
+    pub name: String,
+    /// Its ports.
+    pub ports: Vec<PortStatus>,
+}
+
+/// What a port is up to.
+#[derive(Clone, Debug)]
+pub struct PortStatus {
+    /// Where it listens over TCP.
+    pub address: Option<SocketAddr>,
+    /// Open connections by transport.
+    pub connections: Vec<(Transport, usize)>,
+    /// Its mode.
+    pub mode: Mode,
+    /// Its name.
+    pub name: String,
+}
+
+impl Station {
+    /// Starts it. A port that cannot be opened does not keep the others closed: it is in the list.
+    ///
+    /// Blocks while a spool or store is repaired: not for a thread that serves.
+    ///
+    /// # Errors
+    /// What makes all of it impossible.
+    pub fn start(
+        plan: StationPlan,
+        revocations: Revocations,
+        clock: Clock,
+        witness: Witness,
+    ) -> Result<(Self, Vec<PortError>), StationError> {
+        let StationPlan { desk, name, output, ports } = plan;
+        let output = match output {
+            Output::Forward { directory, spool, upstream } => {
+                let upstream = Arc::new(Upstream::new(upstream, Arc::clone(&clock)));
+                let (forwarder, repair) = Forwarder::start(&directory, spool, upstream)?;
+                if !repair.is_clean() {
+                    tracing::warn!(%name, ?repair, "the spool was repaired");
+                }
+                Running::Forward(Arc::new(forwarder))
+            }
+            Output::Keep { directory, settings } => {
+                let keep = Keep::open(&directory, settings, clock())?;
+                Running::Keep(Arc::new(Kept(keep)))
+            }
+        };
+        let sink: Arc<dyn Sink> = match &output {
+            Running::Forward(forwarder) => Arc::clone(forwarder) as _,
+            Running::Keep(kept) => Arc::clone(kept) as _,
+        };
+        let desk = Arc::new(Desk::new(&name, desk, sink, clock, witness));
+        let mut station = Self { name, desk, output, ports: BTreeMap::new(), revocations };
+        let faults = station.place(ports);
+        Ok((station, faults))
+    }
+
+    /// Changes what differs: rules and quotas at once, protection without closing a port, ports that
+    /// are gone or new. Where the records go stays as it was, but for the backends; says what could
+    /// not be opened.
+    pub fn apply(&mut self, plan: StationPlan) -> Vec<PortError> {
+        self.desk.set(plan.desk);
+        if let (Running::Forward(forwarder), Output::Forward { upstream, .. }) =
+            (&self.output, plan.output)
+        {
+            forwarder.upstream().set(upstream);
+        }
+        self.place(plan.ports)
+    }
+
+    fn place(&mut self, plans: BTreeMap<String, PortPlan>) -> Vec<PortError> {
+        let gone = |name: &String, (place, protocol, _): &(Place, Protocol, Port)| {
+            plans.get(name).is_none_or(|plan| plan.place != *place || plan.protocol != *protocol)
+        };
+        let closing: Vec<String> =
+            self.ports.iter().filter(|(n, p)| gone(n, p)).map(|(n, _)| n.clone()).collect();
+        for name in closing {
+            if let Some((.., port)) = self.ports.remove(&name) {
+                drop(port);
+            }
+        }
+        let mut faults = Vec::new();
+        for (name, plan) in plans {
+            if let Some((.., port)) = self.ports.get(&name) {
+                port.protect(plan.protection);
+                continue;
+            }
+            let called = format!("{} {name}", self.name);
+            let desk = Arc::clone(&self.desk);
+            let (place, protocol) = (plan.place, plan.protocol);
+            match Port::open(&called, &place, protocol, plan.protection, desk, self.revocations.clone())
+            {
+                Ok(port) => {
+                    self.ports.insert(name, (place, protocol, port));
+                }
+                Err(fault) => faults.push(fault),
+            }
+        }
+        faults
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Where a port listens.
+    pub fn address(&self, port: &str) -> Option<SocketAddr> {
+        self.ports.get(port)?.2.address()
+    }
+
+    /// Who was heard, and who refused.
+    pub fn census(&self) -> &Census {
+        self.desk.census()
+    }
+
+    /// The store, where there is one.
+    pub fn keep(&self) -> Option<&Keep> {
+        match &self.output {
+            Running::Forward(_) => None,
+            Running::Keep(kept) => Some(&kept.0),
+        }
+    }
+
+    /// What it is up to.
+    pub fn status(&self) -> StationStatus {
+        let (forward, keep) = match &self.output {
+            Running::Forward(forwarder) => (Some(forwarder.status()), None),
+            Running::Keep(kept) => (None, Some(kept.0.status())),
+        };
+        let ports = self.ports.iter().map(|(name, (_, _, port))| PortStatus {
+            address: port.address(),
+            connections: port.connections().by_transport(),
+            mode: port.mode(),
+            name: name.clone(),
+        });
+        StationStatus {
+            counted: self.desk.counts().read(),
+            forward,
+            keep,
+            name: self.name.clone(),
+            ports: ports.collect(),
+        }
+    }
+
+    /// Takes nothing new, lets calls end, sends what can be sent; all within `grace`.
+    pub async fn stop(self, grace: Duration) {
+        let Self { output, ports, .. } = self;
+        let closing = ports.into_values().map(|(.., port)| port.close(grace));
+        for port in closing {
+            port.await;
+        }
+        if let Running::Forward(forwarder) = output {
+            forwarder.stop(grace).await;
+        }
+    }
+}
+
+/// The embedded store as a sink.
+#[derive(Debug)]
+struct Kept(Keep);
+
+impl Sink for Kept {
+    fn take(&self, records: Vec<Record>) -> Now<'_, Result<Later<Result<(), Untaken>>, Untaken>> {
+        Box::pin(async move {
+            let taken = self.0.take(records).await?;
+            let durable = async move { taken.durable().await.map(drop).map_err(Untaken::from) };
+            Ok(Box::pin(durable) as Later<_>)
+        })
+    }
+
+    /// There is nobody here who gives agents tasks: no commands.
+    fn ask(&self, _: Question) -> Now<'_, Result<Bytes, Status>> {
+        Box::pin(async { Ok(Bytes::new()) })
+    }
+
+    fn pass(&self, request: Request<Incoming>) -> Now<'_, Response<Body>> {
+        let status = Status::new(
+            Code::Unimplemented,
+            format!(
+                "this collector keeps what it takes, and knows no method {}; with `forward` such calls are passed on",
+                request.uri().path().escape_debug()
+            ),
+        );
+        Box::pin(async move { failed(&status) })
+    }
+}

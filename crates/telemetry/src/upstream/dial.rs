@@ -1,0 +1,192 @@
+//! One dialling: resolve, connect, prove, greet. Ends in a connection that takes requests, or in a fault.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+use std::{io, pin::Pin, task};
+
+use handfast_tls::{Attempt, Fault, FaultCode, Session, Side};
+use hyper::client::conn::http2::{Builder, SendRequest};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use jiff::Timestamp;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_util::task::TaskTracker;
+
+use super::{Backend, Security};
+use crate::grpc::Body;
+
+/// A connection that takes requests.
+pub(super) struct Dialled {
+    pub(super) sender: SendRequest<Body>,
+    /// Why it broke, once it has.
+    pub(super) ended: Ended,
+}
+
+/// Filled when a read fails. In TLS 1.3 a server judges our certificate after we are done: its refusal is
+/// the answer to the first read, and would otherwise be lost below HTTP/2.
+pub(super) type Ended = Arc<OnceLock<Fault>>;
+
+pub(super) async fn dial(
+    backend: &Backend,
+    security: &Security,
+    now: Timestamp,
+    tasks: &TaskTracker,
+) -> Result<Dialled, Fault> {
+    let name = match security {
+        Security::Tls { server_name: Some(name), .. } => name.clone(),
+        _ => backend.host.clone(),
+    };
+    let attempt = Attempt::client(&name, now).with_subject(format!("backend {backend}"));
+    let socket = connect(backend, &attempt).await?;
+    match security {
+        Security::Plaintext => greet(socket, backend, attempt, tasks).await,
+        Security::Tls { config, .. } => {
+            let attempt = attempt.with_alpn(&[b"h2"]);
+            let stream =
+                handfast_tls::connect(socket, Arc::clone(config), &name, attempt.clone(), CONNECT)
+                    .await?;
+            if let Some(session) = Session::of(stream.get_ref().1) {
+                session.require_alpn(b"h2", &attempt)?;
+            }
+            greet(stream, backend, attempt, tasks).await
+        }
+    }
+}
+
+/// The first address that answers; all of them have as long as one.
+async fn connect(backend: &Backend, attempt: &Attempt) -> Result<TcpStream, Fault> {
+    let connecting = async {
+        let addresses: Vec<SocketAddr> =
+            tokio::net::lookup_host((backend.host.as_str(), backend.port)).await.map_err(
+                |error| {
+                    Fault::new(FaultCode::HostNotFound, Side::Ours, format!("backend {backend}"))
+                        .with("reason", error.to_string())
+                        .caused_by(error)
+                },
+            )?.collect();
+        let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
+        for address in addresses {
+            match TcpStream::connect(address).await {
+                Ok(socket) => {
+                    socket.set_nodelay(true).map_err(|e| handfast_tls::fault_of_io(&e, attempt))?;
+                    return Ok(socket);
+                }
+                Err(error) => last = error,
+            }
+        }
+        Err(handfast_tls::fault_of_io(&last, attempt))
+    };
+    timeout(CONNECT, connecting).await.map_err(|_| handfast_tls::timed_out(CONNECT, attempt))?
+}
+
+async fn greet<I>(
+    io: I,
+    backend: &Backend,
+    attempt: Attempt,
+    tasks: &TaskTracker,
+) -> Result<Dialled, Fault>
+where
+    I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let ended = Ended::default();
+    let lost = |error: hyper::Error| {
+        ended.get().cloned().unwrap_or_else(|| {
+            Fault::new(FaultCode::ConnectionReset, Side::Peer, format!("backend {backend}"))
+                .with("reason", super::causes(&error))
+        })
+    };
+    let io = Watched { io, attempt, ended: Arc::clone(&ended) };
+    let (mut sender, connection) = Builder::new(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        .initial_stream_window_size(WINDOW)
+        .initial_connection_window_size(WINDOW)
+        .keep_alive_interval(KEEP_ALIVE)
+        .keep_alive_timeout(KEEP_ALIVE_ANSWER)
+        .keep_alive_while_idle(true)
+        .max_send_buf_size(SEND_BUFFER)
+        .handshake(TokioIo::new(io))
+        .await
+        .map_err(lost)?;
+    let named = backend.clone();
+    tasks.spawn(async move {
+        if let Err(error) = connection.await {
+            tracing::debug!(backend = %named, error = %super::causes(&error), "the connection ended");
+        }
+    });
+    timeout(CONNECT, sender.ready())
+        .await
+        .map_err(|_| Fault::new(FaultCode::TimedOut, Side::Peer, format!("backend {backend}")))?
+        .map_err(lost)?;
+    Ok(Dialled { sender, ended })
+}
+
+/// Notes why reading failed.
+struct Watched<I> {
+    io: I,
+    attempt: Attempt,
+    ended: Ended,
+}
+
+impl<I: AsyncRead + Unpin> AsyncRead for Watched<I> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut task::Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> task::Poll<io::Result<()>> {
+        let outcome = Pin::new(&mut self.io).poll_read(context, buffer);
+        if let task::Poll::Ready(Err(error)) = &outcome {
+            self.ended.get_or_init(|| handfast_tls::fault_of_io(error, &self.attempt));
+        }
+        outcome
+    }
+}
+
+impl<I: AsyncWrite + Unpin> AsyncWrite for Watched<I> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut task::Context<'_>,
+        bytes: &[u8],
+    ) -> task::Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write(context, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut task::Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> task::Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write_vectored(context, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+
+    fn poll_flush(
+        mut self: Pin<&mut Self>,
+        context: &mut task::Context<'_>,
+    ) -> task::Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(context)
+    }
+
+    fn poll_shutdown(
+        mut self: Pin<&mut Self>,
+        context: &mut task::Context<'_>,
+    ) -> task::Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(context)
+    }
+}
+
+/// Time for name, connection and handshake.
+const CONNECT: Duration = Duration::from_secs(5);
+
+const KEEP_ALIVE: Duration = Duration::from_secs(20);
+const KEEP_ALIVE_ANSWER: Duration = Duration::from_secs(10);
+
+/// What an answer may send ahead.
+const WINDOW: u32 = 1024 * 1024;
+
+/// What is buffered towards the backend for one stream.
+const SEND_BUFFER: usize = 1024 * 1024;
