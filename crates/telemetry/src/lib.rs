@@ -28,6 +28,7 @@ pub mod desk;
 pub mod forward;
 pub mod grpc;
 pub mod journal;
+pub mod keep;
 pub mod port;
 pub mod protocol;
 pub mod quota;

@@ -79,7 +79,7 @@ pub enum StationError {
     Journal(#[from] JournalError),
     /// The store cannot be used.
     #[error(transparent)]
-    Keep(#[from] KeepError),
+    Keep(KeepError),
     /// A port cannot be opened; the others are.
     #[error(transparent)]
     Port(#[from] PortError),
@@ -153,7 +153,7 @@ impl Station {
                 Running::Forward(Arc::new(forwarder))
             }
             Output::Keep { directory, settings } => {
-                let keep = Keep::open(&directory, settings, clock())?;
+                let keep = Keep::open(&directory, settings, clock()).map_err(StationError::Keep)?;
                 Running::Keep(Arc::new(Kept(keep)))
             }
         };
