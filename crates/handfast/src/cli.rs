@@ -10,8 +10,8 @@ use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use handfast_api::admin::NodeUrl;
 
 use crate::commands::{
-    approve, audit, backup, ca, cert, check, completion, connector, link, listener, man, policy,
-    run, site, status, token,
+    agent_certs, approve, audit, backup, ca, cert, check, completion, connector, link, listener,
+    man, policy, run, site, status, token,
 };
 use crate::demo;
 use crate::exit::Exit;
@@ -108,6 +108,8 @@ pub(crate) enum Command {
     /// Issue, list, verify, renew, import and export certificates
     #[command(subcommand)]
     Cert(cert::Verb),
+    /// Make the files that telemetry agents and their backend are set up with, and print the settings to paste
+    AgentCerts(agent_certs::Arguments),
     /// See the authorities of this site and their keys, give them new ones, have them signed elsewhere
     #[command(subcommand)]
     Ca(ca::Verb),

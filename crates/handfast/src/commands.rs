@@ -1,5 +1,6 @@
 //! One file per command. This one is the dispatch, and what several commands share.
 
+pub(crate) mod agent_certs;
 pub(crate) mod approve;
 pub(crate) mod audit;
 pub(crate) mod backup;
@@ -93,6 +94,9 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<Exit> {
             let done = runtime.block_on(cert::run(verb, &context()?));
             runtime.shutdown_background();
             return done;
+        }
+        Command::AgentCerts(arguments) => {
+            runtime.block_on(agent_certs::run(arguments, &context()?))
         }
         Command::Approve(arguments) => runtime.block_on(approve::run(arguments, &context()?)),
         Command::Check(arguments) => runtime.block_on(check::run(&arguments, &context()?)),

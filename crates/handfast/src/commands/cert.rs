@@ -2,9 +2,9 @@
 
 mod explain;
 mod export;
-mod files;
+pub(super) mod files;
 mod import;
-mod issue;
+pub(super) mod issue;
 mod lint;
 mod list;
 mod needs_renewal;

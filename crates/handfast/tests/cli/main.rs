@@ -2,6 +2,7 @@
 //!
 //! No node runs here; where an answer of one is needed, a stub serves the admin socket. Whole nodes are in `tests/`.
 
+mod agent_certs;
 mod certificates;
 mod desk;
 mod errors;

@@ -9,15 +9,18 @@ use crate::exit::Exit;
 use crate::failure::Failure;
 
 /// A file to be written.
-pub(super) struct NewFile<'a> {
-    pub(super) path: PathBuf,
-    pub(super) content: &'a [u8],
+pub(in crate::commands) struct NewFile<'a> {
+    pub(in crate::commands) path: PathBuf,
+    pub(in crate::commands) content: &'a [u8],
     /// Whether it holds a private key.
-    pub(super) secret: bool,
+    pub(in crate::commands) secret: bool,
 }
 
 /// Writes all of them, or none if one is in the way.
-pub(super) fn write_all(files: &[NewFile<'_>], force: bool) -> anyhow::Result<Vec<PathBuf>> {
+pub(in crate::commands) fn write_all(
+    files: &[NewFile<'_>],
+    force: bool,
+) -> anyhow::Result<Vec<PathBuf>> {
     free(files.iter().map(|file| file.path.as_path()), force)?;
     for file in files {
         if let Some(parent) = file.path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
@@ -29,7 +32,7 @@ pub(super) fn write_all(files: &[NewFile<'_>], force: bool) -> anyhow::Result<Ve
 }
 
 /// Refuses if one of the files is there already.
-pub(super) fn free<'a>(
+pub(in crate::commands) fn free<'a>(
     paths: impl IntoIterator<Item = &'a Path>,
     force: bool,
 ) -> anyhow::Result<()> {

@@ -105,11 +105,19 @@ pub(super) async fn run(arguments: Arguments, context: &Context) -> anyhow::Resu
         issuer: arguments.issuer.as_ref().map(ToString::to_string),
         why: arguments.why.clone(),
     };
-    let issued = match context.client().issue_certificate(&request).await {
-        Err(ClientError::NoNode { .. }) => node::issue_offline(&context.home, request).await?,
-        answer => answer?,
-    };
+    let issued = signed(request, context).await?;
     deliver(&arguments, issued, key.as_ref(), context)
+}
+
+/// Has a request signed: by the node that is meant or, where none runs, by the home itself.
+pub(in crate::commands) async fn signed(
+    request: IssueCertificate,
+    context: &Context,
+) -> anyhow::Result<IssuedCertificate> {
+    match context.client().issue_certificate(&request).await {
+        Err(ClientError::NoNode { .. }) => node::issue_offline(&context.home, request).await,
+        answer => Ok(answer?),
+    }
 }
 
 /// Who holds the key, and what is known of it.
@@ -220,7 +228,9 @@ async fn made_of(
 
 /// The trust domain of the home, from its node or from its resources. Where there is none, the node says
 /// what is missing.
-async fn trust_domain(context: &Context) -> anyhow::Result<Option<TrustDomain>> {
+pub(in crate::commands) async fn trust_domain(
+    context: &Context,
+) -> anyhow::Result<Option<TrustDomain>> {
     let status = match context.client().status().await {
         Err(ClientError::NoNode { .. }) => {
             let (resources, _) = Resources::load(&context.home.input_resources);
