@@ -64,7 +64,7 @@ pub use csr::{Csr, CsrError, CsrRefusal};
 pub use distribution::Distribution;
 pub use entropy::{Entropy, SystemEntropy};
 pub use extension::{Eku, KeyUsage};
-pub use fingerprint::Fingerprint;
+pub use fingerprint::{Fingerprint, FingerprintError};
 pub use host::{DnsName, Host, HostError};
 pub use import::{Import, ImportFile, Remark};
 pub use issuance::{IssueError, IssueRequest, Overrun};

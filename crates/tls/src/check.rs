@@ -81,7 +81,7 @@ fn check_client(credential: &Credential, now: Timestamp) -> Result<(), Fault> {
     let verifier = {
         use crate::identity::IdentityRule;
         use crate::verifier::{ClientVerifier, Judge, Usage};
-        ClientVerifier(Judge::new(
+        ClientVerifier::demanding(Judge::new(
             credential.anchors(),
             IdentityRule::any(),
             Usage::Client,

@@ -22,10 +22,11 @@ use crate::live::Live;
 use crate::options::{ClientAuth, ClientOptions, Floor, ServerOptions};
 use crate::provider::provider;
 use crate::staple::Stapled;
-use crate::verifier::{ClientVerifier, Judge, ServerVerifier, Usage};
+use crate::trust::ClientTrust;
+use crate::verifier::{ClientVerifier, Judge, PinnedVerifier, ServerVerifier, Usage};
 
 /// A configuration that accepts connections with `credential`; client certificates are verified
-/// against the credential's own trust anchors and nothing else.
+/// against the trust anchors of the options or, without any, the credential's own, and nothing else.
 ///
 /// # Errors
 /// A fault of our side: the leaf is not for `serverAuth`, is a CA or X.509 v1, or the key does not
@@ -37,11 +38,11 @@ pub fn server_config(
     fault_of_own(credential.leaf(), Purpose::Server, SERVER)?;
     let verifier: Arc<dyn ClientCertVerifier> = match options.client_auth {
         ClientAuth::None => Arc::new(NoClientAuth),
+        ClientAuth::Optional => {
+            Arc::new(ClientVerifier::asking(client_judge(credential, options)?))
+        }
         ClientAuth::Required => {
-            let rule = options.identities.clone();
-            let revocation = options.revocation.clone();
-            let judge = Judge::new(credential.anchors(), rule, Usage::Client, revocation)?;
-            Arc::new(ClientVerifier(judge))
+            Arc::new(ClientVerifier::demanding(client_judge(credential, options)?))
         }
     };
     let clock = Arc::clone(&options.clock.0);
@@ -64,6 +65,11 @@ pub fn server_config(
     Ok(Arc::new(config))
 }
 
+fn client_judge(credential: &Credential, options: &ServerOptions) -> Result<Judge, Fault> {
+    let anchors = options.trust.as_ref().unwrap_or(credential.anchors());
+    Judge::new(anchors, options.identities.clone(), Usage::Client, options.revocation.clone())
+}
+
 /// A configuration that dials with `credential` (or anonymously), trusting `anchors` and nothing
 /// else. The server's certificate has to match the dialled DNS name or IP address in its SANs.
 ///
@@ -75,21 +81,40 @@ pub fn client_config(
     anchors: &TrustAnchors,
     options: &ClientOptions,
 ) -> Result<Arc<ClientConfig>, Fault> {
-    let key = match credential {
-        None => None,
-        Some(credential) => {
-            fault_of_own(credential.leaf(), Purpose::Client, CLIENT)?;
-            Some(
-                CertifiedKey::from_der(
-                    credential.chain().to_pki_types(),
-                    credential.key().to_pki_types(),
-                    &provider(),
-                )
-                .map_err(|error| unusable(&error, CLIENT))?,
-            )
+    dialler(server_verifier(anchors, options)?, own_key(credential)?, options)
+}
+
+/// As [`client_config`], for whatever a client can be told to trust.
+///
+/// # Errors
+/// As [`client_config`], and a fault if the server is to be pinned and no pin is given.
+pub fn client_config_trusting(
+    credential: Option<&Credential>,
+    trust: &ClientTrust,
+    options: &ClientOptions,
+) -> Result<Arc<ClientConfig>, Fault> {
+    let pins = match trust {
+        ClientTrust::Anchors(anchors) => return client_config(credential, anchors, options),
+        ClientTrust::System(system) => {
+            return client_config(credential, system.anchors(), options);
         }
+        ClientTrust::Pinned(pins) => pins.clone(),
     };
-    dialler(server_verifier(anchors, options)?, key, options)
+    if pins.is_empty() {
+        return Err(Fault::new(FaultCode::PinMismatch, Side::Ours, CLIENT).saying(
+            "the server is to be known by a pin, and none is given, so no server would do",
+        ));
+    }
+    let verifier = PinnedVerifier::new(pins, options.identities.clone());
+    dialler(Arc::new(verifier), own_key(credential)?, options)
+}
+
+fn own_key(credential: Option<&Credential>) -> Result<Option<CertifiedKey>, Fault> {
+    let Some(credential) = credential else { return Ok(None) };
+    fault_of_own(credential.leaf(), Purpose::Client, CLIENT)?;
+    let (chain, key) = (credential.chain().to_pki_types(), credential.key().to_pki_types());
+    let key = CertifiedKey::from_der(chain, key, &provider());
+    key.map(Some).map_err(|error| unusable(&error, CLIENT))
 }
 
 /// The verifier of [`client_config`].

@@ -3,8 +3,8 @@
 //! what to do.
 //!
 //! This is the only crate of the house that builds rustls configurations. It knows nothing of
-//! sites or services, keeps no credentials, and trusts only the anchors it is given: the system
-//! store is never consulted. Time comes from the caller, or from the [`Clock`] of the options.
+//! sites or services, keeps no credentials, and trusts only what it is given: the system's store is
+//! read where a caller asks for [`SystemTrust`], and nowhere else. Time comes from the caller, or from the [`Clock`] of the options.
 //!
 //! - [`server_config`] and [`client_config`] build; [`check`] proves a credential before it goes
 //!   live; [`Live`] swaps it without touching open connections.
@@ -31,11 +31,12 @@ mod refusal;
 mod revocation;
 mod session;
 mod staple;
+mod trust;
 mod unchecked;
 mod verifier;
 
 pub use crate::check::check;
-pub use crate::config::{client_config, server_config};
+pub use crate::config::{client_config, client_config_trusting, server_config};
 pub use crate::fault::{
     Attempt, Fault, FaultCode, Role, Side, UnknownFaultCode, fault_of, fault_of_credential,
     fault_of_file, fault_of_io, timed_out,
@@ -53,4 +54,5 @@ pub use crate::revocation::{
 };
 pub use crate::session::Session;
 pub use crate::staple::Staple;
+pub use crate::trust::{ClientTrust, SystemTrust};
 pub use crate::verifier::MAX_PRESENTED;

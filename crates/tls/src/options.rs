@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use handfast_pki::{IdentityKind, TrustDomain};
+use handfast_pki::{IdentityKind, TrustAnchors, TrustDomain};
 use jiff::Timestamp;
 use rustls::pki_types::UnixTime;
 use rustls::time_provider::{DefaultTimeProvider, TimeProvider};
@@ -22,6 +22,9 @@ pub const LINK_ALPN: &[u8] = b"handfast-link/1";
 pub enum ClientAuth {
     /// It does not ask; peers are anonymous.
     None,
+    /// It asks, and a client that has none is anonymous. One that is presented is judged as with `Required`: what is
+    /// wrong with it refuses the client.
+    Optional,
     /// It asks, and refuses a client that has none.
     #[default]
     Required,
@@ -78,13 +81,16 @@ pub struct ServerOptions {
     pub clock: Clock,
     /// Oldest TLS version.
     pub floor: Floor,
-    /// Which client identities are allowed; checked only with [`ClientAuth::Required`].
+    /// Which client identities are allowed; not looked at with [`ClientAuth::None`].
     pub identities: IdentityRule,
-    /// What is revoked, looked up at every handshake for the whole path; checked only with
-    /// [`ClientAuth::Required`].
+    /// What is revoked, looked up at every handshake for the whole path; not looked at with
+    /// [`ClientAuth::None`].
     pub revocation: RevocationCheck,
     /// The OCSP response that is sent along to clients that ask for it; nothing until it is set.
     pub staple: Staple,
+    /// What clients are judged by, where that is not the trust anchors of the server's own credential: the CAs of
+    /// several kinds of clients, say. It stands instead of those, not beside them.
+    pub trust: Option<TrustAnchors>,
 }
 
 impl ServerOptions {

@@ -2,10 +2,11 @@
 //! added here are the identity rule inside the handshake, the validity of trust anchors, a bound
 //! on the chain, and a reason that survives until it can be shown.
 //!
-//! They never consult the system store, never look at a common name to decide anything, and take
+//! They judge by the anchors that they are given, never look at a common name to decide anything, and take
 //! identity from the leaf only: the certificate whose key rustls then demands a signature of.
 
 mod client;
+mod pinned;
 mod server;
 
 use std::cell::RefCell;
@@ -18,6 +19,7 @@ use rustls::pki_types::{CertificateDer, ServerName, TrustAnchor, UnixTime};
 use rustls::{CertificateError, ExtendedKeyPurpose, OtherError, RootCertStore};
 
 pub(crate) use self::client::ClientVerifier;
+pub(crate) use self::pinned::PinnedVerifier;
 pub(crate) use self::server::ServerVerifier;
 use crate::diagnosis::{describe, diagnose};
 use crate::fault::{Fault, FaultCode, Side};

@@ -69,6 +69,8 @@ codes! {
     NotYetValid = "not-yet-valid", "the certificate is not valid yet";
     /// The process may not do what it was asked to do, such as bind a low port.
     PermissionDenied = "permission-denied", "the operating system said no";
+    /// The server's certificate is not the one that is pinned.
+    PinMismatch = "pin-mismatch", "the server is not the one that is pinned";
     /// Plaintext was spoken to a port that speaks TLS.
     PlaintextToTls = "plaintext-to-tls", "plaintext was spoken to a TLS port";
     /// Another process listens on the port already.

@@ -92,6 +92,13 @@ pub(super) fn usual(code: FaultCode, side: Side) -> &'static str {
             "use a port above 1023, or give the process the right to a low one (`setcap cap_net_bind_service=+ep \
              $(command -v handfast)`); check the owner of the files it uses"
         }
+        C::PinMismatch if ours => {
+            "name the fingerprint of the server's certificate: `handfast cert verify HOST:PORT` prints it"
+        }
+        C::PinMismatch => {
+            "find out whether the server got a new certificate (`handfast cert verify HOST:PORT` prints its \
+             fingerprint; compare it with its operator over another way), and put the new pin in place of the old one"
+        }
         C::PlaintextToTls => {
             "let the client use TLS (`https://`, a TLS option), or point it at a plaintext port; from here, \
              `openssl s_client -connect HOST:PORT` shows that the port speaks TLS"

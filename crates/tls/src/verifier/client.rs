@@ -8,11 +8,30 @@ use rustls::{DigitallySignedStruct, DistinguishedName, Error, SignatureScheme};
 
 use super::Judge;
 
-/// Demands a client certificate and judges it.
+/// Asks for a client certificate and judges what is presented.
 #[derive(Debug)]
-pub(crate) struct ClientVerifier(pub(crate) Judge);
+pub(crate) struct ClientVerifier {
+    judge: Judge,
+    mandatory: bool,
+}
+
+impl ClientVerifier {
+    /// Refuses a client that has no certificate.
+    pub(crate) fn demanding(judge: Judge) -> Self {
+        Self { judge, mandatory: true }
+    }
+
+    /// Lets a client without a certificate in, anonymous. One that is presented is judged all the same.
+    pub(crate) fn asking(judge: Judge) -> Self {
+        Self { judge, mandatory: false }
+    }
+}
 
 impl ClientCertVerifier for ClientVerifier {
+    fn client_auth_mandatory(&self) -> bool {
+        self.mandatory
+    }
+
     /// None: with hints a client whose CA is not named sends no certificate at all, and the fault
     /// would say "no certificate" instead of "unknown issuer".
     fn root_hint_subjects(&self) -> &[DistinguishedName] {
@@ -25,7 +44,7 @@ impl ClientCertVerifier for ClientVerifier {
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
-        self.0.judge(end_entity, intermediates, None, now)?;
+        self.judge.judge(end_entity, intermediates, None, now)?;
         Ok(ClientCertVerified::assertion())
     }
 
@@ -35,7 +54,7 @@ impl ClientCertVerifier for ClientVerifier {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        rustls::crypto::verify_tls12_signature(message, cert, dss, &self.0.algorithms)
+        rustls::crypto::verify_tls12_signature(message, cert, dss, &self.judge.algorithms)
             .map_err(|error| Judge::refuse_signature(error, cert))
     }
 
@@ -45,11 +64,11 @@ impl ClientCertVerifier for ClientVerifier {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        rustls::crypto::verify_tls13_signature(message, cert, dss, &self.0.algorithms)
+        rustls::crypto::verify_tls13_signature(message, cert, dss, &self.judge.algorithms)
             .map_err(|error| Judge::refuse_signature(error, cert))
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.algorithms.supported_schemes()
+        self.judge.algorithms.supported_schemes()
     }
 }

@@ -22,7 +22,7 @@ use crate::forge::{Domain, LIMIT, NOW_SECOND, now};
 use crate::meeting::{dialling, link_alpn, listen, meet, open_server, serving};
 
 #[derive(Debug)]
-struct TestTime;
+pub(crate) struct TestTime;
 
 impl TimeProvider for TestTime {
     fn current_time(&self) -> Option<UnixTime> {

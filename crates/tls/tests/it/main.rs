@@ -3,6 +3,7 @@
 
 mod acceptance;
 mod alerts;
+mod choices;
 mod files;
 mod foreign;
 mod forge;
