@@ -232,7 +232,8 @@ impl Desk {
             .remedied_by(
                 "give the agent the certificate of its service, or bind the identity to the service under `identities` of the Collector",
             );
-        let status = Status::new(Code::PermissionDenied, fault.one_line());
+        let said = format!("{}; {}", fault.one_line(), fault.remedy());
+        let status = Status::new(Code::PermissionDenied, said);
         let at = self.now();
         self.census.refused(Refusal {
             at,

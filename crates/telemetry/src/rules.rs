@@ -85,7 +85,7 @@ impl Rule {
         let is = |text: &str| self.identity.matches(text);
         match &caller.identity {
             Identity::Anonymous => false,
-            Identity::Own(id) => is(id.path()) || is(&id.to_string()),
+            Identity::Own(id) => is(&format!("/{}", id.path())) || is(&id.to_string()),
             Identity::Foreign(ForeignIdentity { common_name, dns, spiffe, .. }) => {
                 spiffe.as_ref().is_some_and(|id| is(&id.to_string()))
                     || dns.iter().any(|name| is(&format!("dns:{name}")))

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
 
 use super::shipment::{Shipment, Verdict, sort, verdict};
 use super::{Shared, lock};
@@ -43,10 +43,7 @@ async fn read(mut reader: Reader) -> (Reader, Vec<Record>) {
         let batch = reader.next_batch(BATCH_BYTES);
         (reader, batch)
     });
-    let (reader, batch) = match reading.await {
-        Ok(read) => read,
-        Err(error) => std::panic::resume_unwind(error.into_panic()),
-    };
+    let (reader, batch) = finished(reading).await;
     match batch {
         Ok(batch) => (reader, batch.into_iter().map(|(_, record)| record).collect()),
         Err(error) => {
@@ -74,9 +71,16 @@ async fn step(shared: &Arc<Shared>, cursor: Option<Cursor>, position: Position) 
         Some(cursor)
     });
     shared.done.store(position.as_u64(), Ordering::Relaxed);
-    match stepping.await {
-        Ok(cursor) => cursor,
-        Err(error) => std::panic::resume_unwind(error.into_panic()),
+    finished(stepping).await
+}
+
+/// What came of work on the disk. A runtime that is going away takes its work with it: then nothing comes
+/// any more, and nobody waits for it.
+async fn finished<T>(work: JoinHandle<T>) -> T {
+    match work.await {
+        Ok(outcome) => outcome,
+        Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+        Err(_) => std::future::pending().await,
     }
 }
 

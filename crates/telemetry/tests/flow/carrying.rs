@@ -1,0 +1,80 @@
+//! What an agent says arrives at the far end, once, over mutual TLS, whatever fails on the way.
+
+use handfast_telemetry::caller::Transport;
+use handfast_telemetry::grpc::Code;
+use handfast_telemetry::port::Mode;
+
+use crate::support::{Scene, accepted, grpc, plain_caller, report, segment, until};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn from_an_agent_in_the_clear_through_a_relay_over_mutual_tls_to_a_collector() {
+    let scene = Scene::new();
+    let collector = scene.collector(Mode::Mtls);
+    let relay = scene.relay(grpc(&collector), "shop");
+    let agent = plain_caller(grpc(&relay));
+    for batch in 0..10 {
+        let segments: Vec<_> =
+            (0..100).map(|n| segment("shop", &format!("{batch}-{n}"))).collect();
+        report(&agent, &segments).await.expect("accepted");
+    }
+    until("everything arrives", || accepted(&collector, "segment") == 1000).await;
+    let status = relay.status();
+    let forward = status.forward.expect("a relay forwards");
+    assert_eq!((forward.sent, forward.set_aside), (1000, 0));
+    until("the spool is empty", || {
+        relay.status().forward.is_some_and(|forward| forward.lag_bytes == 0)
+    })
+    .await;
+    let reporters = collector.census().reporters();
+    assert_eq!(reporters.len(), 1);
+    assert_eq!(reporters[0].transport, Transport::Mtls);
+    assert_eq!(reporters[0].identity, "spiffe://shop.example/agent/shop");
+    assert_eq!(relay.census().reporters()[0].transport, Transport::Plaintext);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_the_collector_is_away_the_relay_keeps_what_it_accepted() {
+    let scene = Scene::new();
+    let collector = scene.collector(Mode::Mtls);
+    let address = grpc(&collector);
+    let relay = scene.relay(address, "shop");
+    let agent = plain_caller(grpc(&relay));
+    report(&agent, &[segment("shop", "before")]).await.expect("accepted");
+    until("the first arrives", || accepted(&collector, "segment") == 1).await;
+    collector.stop(std::time::Duration::from_secs(5)).await;
+    for n in 0..50 {
+        report(&agent, &[segment("shop", &format!("away-{n}"))]).await.expect("spooled");
+    }
+    until("the relay says why nothing moves", || {
+        relay.status().forward.is_some_and(|forward| forward.trouble.is_some())
+    })
+    .await;
+    let mut plan = scene.plan("collector", Mode::Mtls, scene.keep("collector"));
+    let port = plan.ports.get_mut("grpc").expect("a port");
+    port.place = handfast_telemetry::port::Place::Tcp(address);
+    let collector = scene.start(plan);
+    until("what was kept arrives", || accepted(&collector, "segment") == 50).await;
+    until("the relay knows", || {
+        relay.status().forward.is_some_and(|forward| forward.sent == 51)
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_question_is_answered_by_nobodys_commands_and_an_unknown_method_by_a_status() {
+    let scene = Scene::new();
+    let collector = scene.collector(Mode::Mtls);
+    let relay = scene.relay(grpc(&collector), "shop");
+    let agent = plain_caller(grpc(&relay));
+    let query = segment("x", "y");
+    let tasks = "/skywalking.v3.ProfileTask/getProfileTaskCommands";
+    // ProfileTaskCommandQuery{1 service, 2 serviceInstance}
+    let question = b"\x0a\x04shop\x12\x06shop-1";
+    let answer = agent.call(tasks, &[bytes::Bytes::from_static(question)]).await;
+    assert_eq!(answer.expect("passed through"), bytes::Bytes::new());
+    let unknown = agent.call("/skywalking.v99.New/method", &[query]).await.expect_err("unknown");
+    assert_eq!(unknown.code, Code::Unimplemented, "{unknown}");
+    assert!(unknown.message.contains("/skywalking.v99.New/method"), "the collector said it");
+    let health = agent.call("/grpc.health.v1.Health/Check", &[bytes::Bytes::new()]).await;
+    assert_eq!(&health.expect("serving")[..], b"\x08\x01");
+}

@@ -1,0 +1,7 @@
+//! Whole relays and collectors over real sockets: who gets in, who may say what, and that nothing is lost.
+
+mod carrying;
+mod claims;
+mod cutting;
+mod hostile;
+mod support;
