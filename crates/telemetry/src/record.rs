@@ -79,6 +79,12 @@ impl RecordKind {
         Self::OtlpLogs,
     ];
 
+    /// Whether it came in OpenTelemetry's protocol. Its body is then what one resource says:
+    /// `ResourceSpans`, `ResourceMetrics` or `ResourceLogs`.
+    pub fn is_otlp(self) -> bool {
+        matches!(self, Self::OtlpTraces | Self::OtlpMetrics | Self::OtlpLogs)
+    }
+
     /// Its name in metrics and messages.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -1,0 +1,14 @@
+//! What agents say: methods, messages, and who a message claims to come from. Pure: no sockets.
+//!
+//! - [`method`] is the table of what agents call, and what becomes of each call.
+//! - [`claim`] finds who a message says it comes from; [`carry`] what it leaves out because an earlier
+//!   one of its stream said it; [`collection`] takes apart what is several messages in one.
+
+pub mod carry;
+pub mod claim;
+pub mod collection;
+pub mod method;
+mod otlp;
+mod wire;
+
+pub use wire::{Fault, Malformed, Place};
