@@ -21,7 +21,7 @@ use crate::caller::{Caller, Identity};
 use crate::census::{Census, Refusal};
 use crate::counts::Counts;
 use crate::grpc::{Body, Code, Status, failed, is_grpc};
-use crate::protocol::method::{self, Handling};
+use crate::protocol::method::{Handling, Method, Shape};
 use crate::protocol::sw8;
 use crate::quota::{Quota, Usage};
 use crate::record::RecordKind;
@@ -125,7 +125,7 @@ impl Desk {
     /// Answers a call.
     pub(crate) async fn answer(
         &self,
-        mut request: Request<Incoming>,
+        request: Request<Incoming>,
         caller: &Arc<Caller>,
     ) -> Response<Body> {
         if !is_grpc(&request) {
@@ -134,26 +134,19 @@ impl Desk {
         if let Err(status) = self.admit(&request) {
             return failed(&status);
         }
-        let Some(method) = method::look_up(request.uri().path()) else {
-            if let Err(status) = self.may_pass(caller) {
-                return failed(&status);
-            }
-            self.counts.passed();
-            self.strip(&mut request);
-            return self.sink.pass(request).await;
+        let Some(method) = Method::at(request.uri().path()) else {
+            return self.pass(request, caller).await;
         };
         let answer = match method.handling {
             Handling::Health => return ask::health(self, request).await,
-            Handling::Report(_) => report::report(self, method, request, caller).await,
-            Handling::Ask => ask::ask(self, method, request, caller).await,
-            Handling::Pass => {
-                if let Err(status) = self.may_pass(caller) {
-                    return failed(&status);
-                }
-                self.counts.passed();
-                self.strip(&mut request);
-                return self.sink.pass(request).await;
+            Handling::Collection(_) | Handling::Report(_) => {
+                report::report(self, method, request, caller).await
             }
+            Handling::Ask if method.shape == Shape::Unary => {
+                ask::ask(self, method, request, caller).await
+            }
+            // Its answers are part of a dialogue.
+            Handling::Ask => return self.pass(request, caller).await,
         };
         match answer {
             Ok(message) => crate::grpc::message(&message),
@@ -192,6 +185,15 @@ impl Desk {
             Code::PermissionDenied,
             "the token is missing or wrong: set `SW_AGENT_AUTHENTICATION` at the agent to the token of this collector",
         ))
+    }
+
+    async fn pass(&self, mut request: Request<Incoming>, caller: &Caller) -> Response<Body> {
+        if let Err(status) = self.may_pass(caller) {
+            return failed(&status);
+        }
+        self.counts.passed();
+        self.strip(&mut request);
+        self.sink.pass(request).await
     }
 
     /// Calls of methods whose messages cannot be looked into are passed on for whoever is known here: a

@@ -7,8 +7,10 @@
 pub mod carry;
 pub mod claim;
 pub mod collection;
+pub mod json;
 pub mod method;
 mod otlp;
+pub mod sw8;
 mod wire;
 
 pub use wire::{Fault, Malformed, Place};

@@ -10,7 +10,6 @@ use super::report::malformed;
 use super::stream_quota::StreamQuota;
 use crate::caller::Caller;
 use crate::grpc::{Body, Code, Coding, Messages, Status, failed};
-use crate::protocol::claim;
 use crate::protocol::method::Method;
 use crate::quota;
 use crate::rules::Claimed;
@@ -29,10 +28,10 @@ pub(super) async fn ask(
     let quota = StreamQuota::open(desk, caller.name())?;
     let message = Messages::new(body, coding, QUESTION_BYTES, quota::PATIENCE).only().await?;
     quota.pay(1, message.len() as u64).await?;
-    if let Some((service, instance)) =
-        claim::of_question(method, &message).map_err(|error| malformed(&error))?
-    {
-        desk.judge_question(caller, Claimed { service, instance })?;
+    let claims = method.claimed.claims(&message).map_err(|error| malformed(&error))?;
+    for claim in claims.iter() {
+        let claimed = Claimed { service: &claim.service, instance: claim.instance };
+        desk.judge_question(caller, claimed)?;
     }
     let mut headers = HeaderMap::new();
     copy_headers(&parts.headers, &mut headers);

@@ -65,10 +65,8 @@ async fn report(
     let quota = StreamQuota::open(desk, caller.name())?;
     let body = whole(body, &parts.headers).await?;
     let mut intake = Intake::new(desk, caller, &parts.headers, quota);
-    for (reported, message) in
-        endpoint.read(format, &body).map_err(|error| malformed(&error))?
-    {
-        intake.add(reported, message)?;
+    for (kind, message) in endpoint.read(format, &body).map_err(|error| malformed(&error))? {
+        intake.add_record(kind, message)?;
     }
     intake.finish().await?;
     let answer = match format {

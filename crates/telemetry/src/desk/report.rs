@@ -11,8 +11,10 @@ use super::Desk;
 use super::stream_quota::StreamQuota;
 use crate::caller::Caller;
 use crate::grpc::{Code, Coding, MESSAGE_LIMIT, Messages, Status};
-use crate::protocol::claim::{self, Carry};
-use crate::protocol::method::{Handling, Method, Reported};
+use crate::protocol::carry::Carry;
+use crate::protocol::claim::{Claimed as ClaimedAt, claims};
+use crate::protocol::collection::Parts;
+use crate::protocol::method::{Handling, Method};
 use crate::quota;
 use crate::record::{Record, RecordKind};
 use crate::rules::Claimed;
@@ -24,9 +26,6 @@ pub(super) async fn report(
     request: Request<Incoming>,
     caller: &Caller,
 ) -> Result<Bytes, Status> {
-    let Handling::Report(reported) = method.handling else {
-        return Err(Status::new(Code::Internal, "this method does not report"));
-    };
     let (parts, body) = request.into_parts();
     let coding = Coding::of(&parts.headers)?;
     let quota = StreamQuota::open(desk, caller.name())?;
@@ -35,12 +34,12 @@ pub(super) async fn report(
     let mut arrived = Vec::new();
     while messages.next(&mut arrived).await? {
         for message in arrived.drain(..) {
-            intake.add(reported, message)?;
+            intake.add(method, message)?;
         }
         intake.hand_over().await?;
     }
     intake.finish().await?;
-    Ok(method.reply.message())
+    Ok(Bytes::from_static(method.reply.accepted()))
 }
 
 /// What one call has brought.
@@ -79,34 +78,48 @@ impl<'a> Intake<'a> {
     }
 
     /// Judges a message and makes records of it.
-    pub(super) fn add(&mut self, reported: Reported, message: Bytes) -> Result<(), Status> {
-        if let Reported::One(kind) = reported {
-            return self.add_one(kind, message);
+    fn add(&mut self, method: &Method, message: Bytes) -> Result<(), Status> {
+        match method.handling {
+            Handling::Collection(kind) => {
+                for part in Parts::of(method.path, message) {
+                    self.add_record(kind, part.map_err(|error| malformed(&error))?)?;
+                }
+                Ok(())
+            }
+            Handling::Report(kind) => self.add_record(kind, message),
+            Handling::Ask | Handling::Health => {
+                Err(Status::new(Code::Internal, "this method does not report"))
+            }
         }
-        let mut parts = Vec::new();
-        claim::split(reported, &message, &mut parts).map_err(|error| malformed(&error))?;
-        parts.into_iter().try_for_each(|(kind, part)| self.add_one(kind, part))
     }
 
-    pub(super) fn add_one(&mut self, kind: RecordKind, message: Bytes) -> Result<(), Status> {
-        let body = self.carry.apply(kind, message).map_err(|error| malformed(&error))?;
-        let mut refusal = None;
+    /// Judges what is to be one record.
+    pub(super) fn add_record(&mut self, kind: RecordKind, message: Bytes) -> Result<(), Status> {
+        let body = self.carry.complete(kind, message).map_err(|error| malformed(&error))?;
         let Self { desk, caller, judged, version, .. } = self;
-        claim::each(kind, &body, |service, instance| {
+        let claims = claims(kind, &body).map_err(|error| malformed(&error))?;
+        let mut refusal = None;
+        for claim in claims.iter() {
+            let (service, instance) = (&*claim.service, claim.instance);
             let known = judged.as_ref().is_some_and(|(s, i)| s == service && i == instance);
-            if known || refusal.is_some() {
-                return;
+            if known {
+                continue;
+            }
+            if service.is_empty() && ClaimedAt::of(kind) != ClaimedAt::Nowhere {
+                refusal = Some(Status::new(
+                    Code::InvalidArgument,
+                    format!("a message of kind {kind} names no service"),
+                ));
+                break;
             }
             let claimed = Claimed { service, instance };
-            match desk.judge(caller, kind, claimed) {
-                Ok(()) => {
-                    desk.census.heard(caller, claimed, version, desk.now());
-                    *judged = Some((service.to_owned(), instance.to_owned()));
-                }
-                Err(status) => refusal = Some(status),
+            if let Err(status) = desk.judge(caller, kind, claimed) {
+                refusal = Some(status);
+                break;
             }
-        })
-        .map_err(|error| malformed(&error))?;
+            desk.census.heard(caller, claimed, version, desk.now());
+            *judged = Some((service.to_owned(), instance.to_owned()));
+        }
         if let Some(status) = refusal {
             return Err(status);
         }

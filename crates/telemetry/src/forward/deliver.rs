@@ -89,7 +89,7 @@ async fn deliver(shared: Arc<Shared>, shipment: Shipment) {
     let mut waiting = vec![(shipment, 0_u32)];
     while let Some((shipment, failures)) = waiting.pop() {
         let count = shipment.records.len() as u64;
-        let Err(status) = shared.upstream.call(shipment.path, &shipment.messages()).await else {
+        let Err(status) = shared.upstream.call(shipment.method.path, &shipment.messages()).await else {
             shared.sent.fetch_add(count, Ordering::Relaxed);
             lock(&shared.trouble).take();
             continue;
@@ -116,9 +116,9 @@ async fn deliver(shared: Arc<Shared>, shipment: Shipment) {
 }
 
 async fn set_aside(shared: &Shared, shipment: Shipment, status: &Status) {
-    let Shipment { path, service, records } = shipment;
+    let Shipment { method, service, records } = shipment;
     let count = records.len() as u64;
-    tracing::warn!(method = path, %service, records = count, %status, "set aside: it will never be taken");
+    tracing::warn!(method = method.path, %service, records = count, %status, "set aside: it will never be taken");
     if !service.is_empty() {
         let mut refused = lock(&shared.refused);
         if refused.len() >= REFUSED {

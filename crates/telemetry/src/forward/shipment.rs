@@ -3,14 +3,16 @@
 use bytes::Bytes;
 
 use crate::grpc::{Code, Status};
-use crate::protocol::{claim, method};
+use crate::protocol::claim::claims;
+use crate::protocol::collection::collect;
+use crate::protocol::method::{Handling, Method, Shape};
 use crate::record::Record;
 
 /// Records that are sent in one call: of one kind, and of one service, so that a refusal concerns nobody
 /// else.
 #[derive(Clone, Debug)]
 pub(super) struct Shipment {
-    pub(super) path: &'static str,
+    pub(super) method: &'static Method,
     pub(super) service: String,
     pub(super) records: Vec<Record>,
 }
@@ -18,7 +20,11 @@ pub(super) struct Shipment {
 impl Shipment {
     /// The messages, in order.
     pub(super) fn messages(&self) -> Vec<Bytes> {
-        self.records.iter().map(|record| record.body.clone()).collect()
+        let bodies = self.records.iter().map(|record| &record.body);
+        match self.method.handling {
+            Handling::Collection(_) => vec![collect(bodies)],
+            _ => bodies.cloned().collect(),
+        }
     }
 
     /// Two halves, if there is something to halve.
@@ -27,7 +33,7 @@ impl Shipment {
             return Err(self);
         }
         let records = self.records.split_off(self.records.len() / 2);
-        let second = Self { path: self.path, service: self.service.clone(), records };
+        let second = Self { method: self.method, service: self.service.clone(), records };
         Ok((self, second))
     }
 }
@@ -37,23 +43,27 @@ impl Shipment {
 pub(super) fn sort(records: impl IntoIterator<Item = Record>) -> Vec<Shipment> {
     let mut shipments: Vec<Shipment> = Vec::new();
     for record in records {
-        let target = method::report_of(record.kind);
-        let service = claim::service_of(record.kind, &record.body);
+        let method = Method::reporting(record.kind);
+        let together =
+            method.shape != Shape::Unary || matches!(method.handling, Handling::Collection(_));
+        let service = service(&record);
         let known = shipments
             .iter_mut()
             .rev()
             .take(OPEN)
-            .find(|s| target.streams && s.path == target.path && s.service == service);
+            .find(|s| together && std::ptr::eq(s.method, method) && s.service == service);
         match known {
             Some(shipment) => shipment.records.push(record),
-            None => shipments.push(Shipment {
-                path: target.path,
-                service: service.to_owned(),
-                records: vec![record],
-            }),
+            None => shipments.push(Shipment { method, service, records: vec![record] }),
         }
     }
     shipments
+}
+
+/// The first service that a record names. What cannot be read was refused when it came.
+fn service(record: &Record) -> String {
+    let claims = claims(record.kind, &record.body).unwrap_or_default();
+    claims.iter().next().map(|claim| claim.service.to_string()).unwrap_or_default()
 }
 
 /// What is to be done after a call has failed.
