@@ -1,0 +1,70 @@
+"""A SkyWalking OAP server on loopback, from the parts on Maven Central: receives over mutual TLS, is asked by GraphQL."""
+
+import json
+from pathlib import Path
+
+from arrived import Failed, Segment, Span
+from programs import HERE, Program, eventually, fetch, free_port
+
+SPANS = """query($id: ID!) { trace: queryTrace(traceId: $id) { spans {
+    segmentId spanId serviceCode serviceInstanceName endpointName type refs { parentSegmentId } } } }"""
+SERVICES = 'query { services: listServices(layer: "GENERAL") { name } }'
+
+
+class Oap:
+    """Runs while it is entered. With `server_files` it takes mutual TLS only; with `token` each call has to carry it."""
+
+    def __init__(self, work, out, server_files=None, token=""):
+        self.libraries = Path(work) / "agents-oap/libraries"
+        self.out, self.files, self.token = out, server_files, token
+        self.rest, self.core, self.port = free_port(), free_port(), free_port()
+
+    def __enter__(self):
+        settings = {"OAP_REST_PORT": str(self.rest), "OAP_CORE_PORT": str(self.core), "OAP_GRPC_PORT": str(self.port)}
+        if self.token:
+            settings["OAP_TOKEN"] = self.token
+        if self.files:
+            settings.update(
+                OAP_TLS="true",
+                OAP_KEY=str(self.files / "server.pem"),
+                OAP_CHAIN=str(self.files / "server.crt"),
+                OAP_CLIENT_CAS=str(self.files / "ca.crt"),
+            )
+        flags = ["-Xmx400m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-cp", f"{HERE}/oap/config:{self.libraries}/*"]
+        self.out.mkdir(parents=True, exist_ok=True)
+        self.program = Program(
+            "oap", ["java", *flags, "org.apache.skywalking.oap.server.starter.OAPServerStartUp"], self.out, settings
+        )
+        return self
+
+    def wait(self):
+        """Returns once it answers; it starts while other things are done."""
+        eventually("OAP answers", 60, lambda: self.program.running() and self.ask("query { version }")["version"])
+
+    def __exit__(self, *_):
+        self.program.stop()
+
+    @property
+    def backend(self):
+        return f"localhost:{self.port}"
+
+    def ask(self, query, **variables):
+        answer = fetch(self.rest, "/graphql", json.dumps({"query": query, "variables": variables}))
+        if answer.get("errors"):
+            raise Failed(f"OAP answers {answer['errors']}")
+        return answer["data"]
+
+    def trace(self, trace_id):
+        """The segments of a trace that can be asked for now."""
+        segments = {}
+        for span in self.ask(SPANS, id=trace_id)["trace"]["spans"]:
+            segment = segments.setdefault(
+                span["segmentId"], Segment(span["segmentId"], span["serviceCode"], span["serviceInstanceName"])
+            )
+            parents = tuple(reference["parentSegmentId"] for reference in span["refs"])
+            segment.spans.append(Span(span["endpointName"], span["type"], parents))
+        return list(segments.values())
+
+    def services(self):
+        """The names of the services that it knows."""
+        return {service["name"] for service in self.ask(SERVICES)["services"]}
