@@ -1,6 +1,6 @@
 """The steps of the suite: real agents report in every way they can, and what arrived is read back whole.
 
-`--against sink` puts all of it to the stand-in, which needs no handfast and proves the suite itself.
+`--against sink` puts all of it to a stand-in and to OAP, with the certificates of `handfast agent-certs`.
 """
 
 import argparse
@@ -13,8 +13,9 @@ from pathlib import Path
 
 from arrived import Failed, expect_chain
 from certificates import Authority
+from handfast import Site
 from oap import Oap
-from programs import HERE, Agents, eventually
+from programs import HERE, Agents, eventually, free_port
 from sink import Sink
 
 # How long what was sent may take to be there.
@@ -74,23 +75,22 @@ def arrives_whole(agents, collector):
 
 def agents_to_sink(settings, how):
     """All agents to the stand-in."""
-    authority = Authority(settings.out / "pki")
-    with Sink(how, authority.server()) as sink:
-        with Agents(settings.target, settings.out / f"sink-{how}", sink.backend, how, authority.agent, settings.have) as agents:
+    site = settings.site
+    with Sink(how, site.server()) as sink:
+        with Agents(settings.target, settings.out / f"sink-{how}", sink.backend, how, site.agent, settings.have) as agents:
             arrives_whole(agents, sink)
             for service in agents.programs:
                 missing = lambda: BESIDES[service] - sink.reported(service)
                 eventually(f"all that {service} reports", ARRIVES, lambda: not missing())
-                who = {f"spiffe://suite.example/agent/{service}", service} if how == "mtls" else set()
+                who = {site.identity(service)} if how == "mtls" else set()
                 if sink.peers[service] != who:
                     raise Failed(f"{service} is known as {sink.peers[service]}, not as {who}")
 
 
 def refused_by_sink(settings, how, wrong):
     """What is not trusted does not arrive at the stand-in, and the programs go on serving: a suite that cannot see that proves nothing."""
-    authority, strangers = Authority(settings.out / "pki"), Authority(settings.out / "strangers")
-    credentials = strangers.agent if wrong == "strangers" else authority.agent
-    with Sink(how, authority.server()) as sink:
+    credentials = Authority(settings.out / "strangers").agent if wrong == "strangers" else settings.site.agent
+    with Sink(how, settings.site.server()) as sink:
         out = settings.out / f"sink-{wrong}"
         # Whoever has no certificate to show believes the server, and is not believed.
         shown = "tls" if wrong == "no-certificate" else how
@@ -122,9 +122,8 @@ def otel(protocol, endpoint, how, folder, service="shelf", accepted=True):
 
 def otel_to_sink(settings, how):
     """OTLP by both ways to the stand-in."""
-    authority = Authority(settings.out / "pki")
-    folder = authority.agent("shelf")
-    with Sink(how, authority.server()) as sink:
+    folder = settings.site.agent("shelf")
+    with Sink(how, settings.site.server()) as sink:
         traces = [
             otel("grpc", f"localhost:{sink.port}", how, folder),
             otel("http", f"localhost:{sink.http_port}", how, folder),
@@ -138,14 +137,14 @@ def otel_to_sink(settings, how):
 
 
 def agents_to_oap(settings):
-    """All agents straight to OAP over mutual TLS: what it says is what the forwarded has to look like as well."""
+    """All agents straight to OAP over mutual TLS, both set up with the files and the lines that `agent-certs` gives."""
     if "oap" not in settings.have:
         raise Skipped("no OAP here")
-    authority = Authority(settings.out / "pki")
-    out = settings.out / "oap-direct"
-    with Oap(settings.target, out, authority.server()) as oap:
+    site, out, port = settings.site, settings.out / "oap-direct", free_port()
+    with Oap(settings.target, out, site.printed("backend", port, "oap")) as oap:
         oap.wait()
-        with Agents(settings.target, out, oap.backend, "mtls", authority.agent, settings.have) as agents:
+        printed = lambda service, agent: site.printed(service, port, agent)
+        with Agents(settings.target, out, oap.backend, "mtls", site.agent, settings.have, printed=printed) as agents:
             arrives_whole(agents, oap)
 
 
@@ -161,6 +160,8 @@ def main():
     settings.out = settings.target / "agents-work" / settings.against
     subprocess.run(["rm", "-rf", str(settings.out)], check=True)
     settings.out.mkdir(parents=True)
+
+    settings.site = Site(settings.binary, settings.out / "site")
 
     steps = Steps(settings.only)
     for how in ("plaintext", "tls", "mtls"):

@@ -1,7 +1,6 @@
 """A SkyWalking OAP server on loopback, from the parts on Maven Central: receives over mutual TLS, is asked by GraphQL."""
 
 import json
-from pathlib import Path
 
 from arrived import Failed, Segment, Span
 from programs import HERE, Program, eventually, fetch, free_port
@@ -12,24 +11,15 @@ SERVICES = 'query { services: listServices(layer: "GENERAL") { name } }'
 
 
 class Oap:
-    """Runs while it is entered. With `server_files` it takes mutual TLS only; with `token` each call has to carry it."""
+    """Runs while it is entered. `settings` are variables of its own file, such as those of its TLS; it stays on loopback."""
 
-    def __init__(self, work, out, server_files=None, token=""):
-        self.libraries = Path(work) / "agents-oap/libraries"
-        self.out, self.files, self.token = out, server_files, token
-        self.rest, self.core, self.port = free_port(), free_port(), free_port()
+    def __init__(self, target, out, settings):
+        self.libraries, self.out, self.settings = target / "agents-oap/libraries", out, settings
+        self.rest, self.port = free_port(), int(settings["SW_RECEIVER_GRPC_PORT"])
 
     def __enter__(self):
-        settings = {"OAP_REST_PORT": str(self.rest), "OAP_CORE_PORT": str(self.core), "OAP_GRPC_PORT": str(self.port)}
-        if self.token:
-            settings["OAP_TOKEN"] = self.token
-        if self.files:
-            settings.update(
-                OAP_TLS="true",
-                OAP_KEY=str(self.files / "server.pem"),
-                OAP_CHAIN=str(self.files / "server.crt"),
-                OAP_CLIENT_CAS=str(self.files / "ca.crt"),
-            )
+        settings = self.settings | {"SW_RECEIVER_GRPC_HOST": "127.0.0.1"}
+        settings.update(SW_CORE_REST_PORT=str(self.rest), SW_CORE_GRPC_PORT=str(free_port()))
         flags = ["-Xmx400m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-cp", f"{HERE}/oap/config:{self.libraries}/*"]
         self.out.mkdir(parents=True, exist_ok=True)
         self.program = Program(

@@ -104,11 +104,12 @@ class Program:
 class Agents:
     """The instrumented programs, all reporting to one place in one way."""
 
-    def __init__(self, work, out, backend, how, credentials=None, only=("basket", "stock", "ledger"), patient=True):
+    def __init__(self, work, out, backend, how, credentials=None, only=("basket", "stock", "ledger"), patient=True, printed=None):
         """`credentials` gives for a service's name the folder with its files; `only` names what may be had here; `patient` is whether
-        the agents are waited for until they are connected."""
+        the agents are waited for until they are connected; `printed` gives settings for a service and an agent that take the place of
+        those that are written here."""
         self.work, self.out, self.backend, self.how, self.credentials = Path(work), Path(out), backend, how, credentials
-        self.only, self.patient = only, patient
+        self.only, self.patient, self.printed = only, patient, printed
         self.ports = {name: free_port() for name in ("front", "basket", "stock")}
         self.programs = {}
         self.out.mkdir(parents=True, exist_ok=True)
@@ -156,19 +157,21 @@ class Agents:
         folder = Path(self.credentials(service))
         return folder / "ca.crt", folder / "client.crt", folder / "client.pem"
 
-    def tls(self, service, switch):
+    def tls(self, service, switch, agent):
         """The settings for TLS of the agents on gRPC's C core and its JavaScript: roots come by an environment variable of gRPC."""
         if self.how == "plaintext":
             return {}
         ca, chain, key = self.files(service)
         settings = {switch: "true", "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH": str(ca)}
+        if self.printed:
+            settings = self.printed(service, agent)
         if self.how == "mtls":
             settings.update(SW_TLS_CA=str(ca), SW_TLS_CERT=str(chain), SW_TLS_KEY=str(key))
         return settings
 
     def front(self):
         """Python."""
-        settings = self.identity("front", "SW_AGENT_INSTANCE_NAME") | self.tls("front", "SW_AGENT_FORCE_TLS")
+        settings = self.identity("front", "SW_AGENT_INSTANCE_NAME") | self.tls("front", "SW_AGENT_FORCE_TLS", "python")
         settings.update(SW_AGENT_METER_REPORTER_PERIOD="2", **OFTEN)
         if "basket" in self.only:
             settings["NEXT"] = f"http://127.0.0.1:{self.ports['basket']}/basket/hello"
@@ -178,7 +181,7 @@ class Agents:
 
     def basket(self):
         """Node. The program is copied to where its modules are, for that is where Node looks for them."""
-        settings = self.identity("basket", "SW_AGENT_INSTANCE") | self.tls("basket", "SW_AGENT_SECURE")
+        settings = self.identity("basket", "SW_AGENT_INSTANCE") | self.tls("basket", "SW_AGENT_SECURE", "node")
         settings["NEXT"] = f"http://127.0.0.1:{self.ports['front']}/front/leaf"
         home = self.work / "agents-node"
         for script in ("basket.js", "client_certificate.js"):
@@ -204,6 +207,8 @@ class Agents:
                 shutil.copyfile(chain, agent / "ca/client.crt")
                 shutil.copyfile(key, agent / "ca/client.pem")
                 settings.update(SW_AGENT_SSL_CERT_CHAIN_PATH="ca/client.crt", SW_AGENT_SSL_KEY_PATH="ca/client.pem")
+        if self.printed:
+            settings.update(self.printed("stock", "java"))
         flags = ["-Xmx128m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", f"-javaagent:{jar}"]
         return Program("stock", ["java", *flags, "-cp", self.work / "agents-java/classes", "Stock"], self.out, settings)
 
