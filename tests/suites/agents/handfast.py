@@ -3,7 +3,8 @@
 import json
 import subprocess
 
-from arrived import Failed
+from arrived import Failed, Segment, Span
+from programs import Program, free_port
 
 # What a command may take; none of them waits for anything but the node.
 PATIENCE = 60
@@ -55,3 +56,96 @@ class Site:
         )
         lines = next(each["lines"] for each in told["settings"] if each["for"] == reader)
         return dict(line.split("=", 1) for line in lines if not line.startswith("#"))
+
+    def knows(self, command):
+        """Whether this handfast has the command."""
+        return subprocess.run([self.binary, command, "--help"], capture_output=True, timeout=PATIENCE).returncode == 0
+
+    def collector(self, name, forward=None, rules=()):
+        """Declares a collector on loopback with a gRPC port for each mode and one for HTTP; the ports by mode."""
+        ports = {how: free_port() for how in ("plaintext", "tls", "mtls", "http")}
+        modes = {"http": "mtls"}
+        spec = {
+            "listeners": [
+                {
+                    "name": how,
+                    "protocol": "http" if how == "http" else "grpc",
+                    "host": "127.0.0.1",
+                    "port": port,
+                    "mode": modes.get(how, how),
+                }
+                for how, port in ports.items()
+            ],
+            "rules": list(rules),
+        }
+        if forward:
+            spec["forward"] = forward
+        # JSON is YAML.
+        document = {"apiVersion": "handfast.dev/v1alpha1", "kind": "Collector", "metadata": {"name": name}, "spec": spec}
+        (self.home / "input/resources" / f"Collector-{name}.yaml").write_text(json.dumps(document))
+        return ports
+
+    def node(self, out):
+        """The site's node, running while it is entered."""
+        return Running("node", [self.binary, "--home", self.home, "run"], out)
+
+    def relay(self, out, backend, service):
+        """A relay with the certificate of a service, running while it is entered, and the port for agents."""
+        files, port = self.agent(service), free_port()
+        command = [
+            *(self.binary, "relay", "run", "--backend", backend, "--listen", f"127.0.0.1:{port}"),
+            *("--ca", files / "ca.crt", "--cert", files / "client.crt", "--key", files / "client.pem"),
+        ]
+        return Running("relay", command, out, port)
+
+    def rotate(self, authority):
+        """Gives an authority a new key and waits until the old one is gone."""
+        self.handfast("ca", "rotate", authority, "--wait", "--timeout", "50s")
+
+    # What arrived.
+
+    def trace(self, trace_id):
+        """The segments of a trace that are in the store."""
+        return [
+            Segment(
+                segment["id"],
+                segment["service"],
+                segment["instance"],
+                [
+                    Span(span["operation"], span["kind"].capitalize(), tuple(ref["segment"] for ref in span.get("refs", [])))
+                    for span in segment["spans"]
+                ],
+            )
+            for segment in self.asked("trace", "show", trace_id)["segments"]
+        ]
+
+    def services(self):
+        """The names of the services that are in the store."""
+        return {service["name"] for service in self.asked("service", "ls")["services"]}
+
+    def transports(self):
+        """How each service was last heard, by name."""
+        return {peer["service"]: peer["transport"] for peer in self.asked("rollout", "status")["services"]}
+
+    def refusals(self):
+        """What was refused, as text that names the fault."""
+        return json.dumps(self.asked("rollout", "status").get("refused", []))
+
+
+class Running:
+    """A program of handfast, while it is entered."""
+
+    def __init__(self, name, command, out, port=None):
+        self.name, self.command, self.out, self.port = name, command, out, port
+
+    def __enter__(self):
+        self.out.mkdir(parents=True, exist_ok=True)
+        self.program = Program(self.name, self.command, self.out)
+        return self
+
+    def __exit__(self, *_):
+        self.program.stop()
+
+    @property
+    def backend(self):
+        return f"localhost:{self.port}"
