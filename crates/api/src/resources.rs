@@ -11,6 +11,7 @@ use handfast_pki::Name;
 
 mod access;
 mod certificate;
+mod collector;
 mod connector;
 mod declared;
 mod directory;
@@ -23,6 +24,7 @@ mod link;
 mod listener;
 mod notification;
 mod policy;
+mod quantity;
 mod reader;
 mod router_access;
 mod routing_key;
@@ -33,6 +35,10 @@ mod suggest;
 
 pub use access::{AccessGrant, AccessToken, GrantSettings};
 pub use certificate::Certificate;
+pub use collector::{
+    Binding, Collector, CollectorPort, Forward, ForwardProtocol, ForwardTls, Quotas, Relay, RelayListen, Sharing,
+    Spool, Store, WhenFull,
+};
 pub use connector::Connector;
 pub use declared::declared;
 pub use edit::EditError;
@@ -45,6 +51,7 @@ pub use listener::{
 };
 pub use notification::Notification;
 pub use policy::{Operator, OperatorError, Policy};
+pub use quantity::{Quantity, QuantityError};
 pub use router_access::{
     AccessSettings, DistributionUrl, DistributionUrlError, Role, RoleName, RouterAccess,
 };
@@ -64,6 +71,8 @@ pub struct Resources {
     pub access_tokens: BTreeMap<Name, Resource<AccessToken>>,
     /// Certificates asked for by name.
     pub certificates: BTreeMap<Name, Resource<Certificate>>,
+    /// Where telemetry is received.
+    pub collectors: BTreeMap<Name, Resource<Collector>>,
     /// Where services are.
     pub connectors: BTreeMap<Name, Resource<Connector>>,
     /// Outgoing links.
@@ -76,6 +85,8 @@ pub struct Resources {
     pub notifications: BTreeMap<Name, Resource<Notification>>,
     /// Which operators have which role.
     pub policies: BTreeMap<Name, Resource<Policy>>,
+    /// Where agents report in the clear, to be carried over mutual TLS.
+    pub relays: BTreeMap<Name, Resource<Relay>>,
     /// Where other sites may link to this one.
     pub router_accesses: BTreeMap<Name, Resource<RouterAccess>>,
 }
@@ -110,12 +121,14 @@ impl Resources {
             + self.access_grants.len()
             + self.access_tokens.len()
             + self.certificates.len()
+            + self.collectors.len()
             + self.connectors.len()
             + self.links.len()
             + self.listeners.len()
             + self.multi_key_listeners.len()
             + self.notifications.len()
             + self.policies.len()
+            + self.relays.len()
             + self.router_accesses.len()
     }
 

@@ -23,6 +23,8 @@ pub struct Declared {
     pub links: Vec<DeclaredLink>,
     /// Services whose TLS certificate we are to make.
     pub services: Vec<DeclaredService>,
+    /// Relays of this site, whose certificates we are to make.
+    pub agents: Vec<DeclaredAgent>,
     /// Under what, besides loopback, operators reach the admin API of this site.
     pub admin_hosts: Vec<Host>,
     /// How long credentials live.
@@ -43,6 +45,7 @@ impl Declared {
             accesses: Vec::new(),
             links: Vec::new(),
             services: Vec::new(),
+            agents: Vec::new(),
             admin_hosts: Vec::new(),
             settings: Lifetimes::default(),
             names: CredentialNames::default(),
@@ -94,6 +97,17 @@ pub struct DeclaredService {
     pub credential: Name,
     /// Every host under which clients reach it.
     pub hosts: Vec<Host>,
+}
+
+/// A relay of telemetry that asks for a certificate made here.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct DeclaredAgent {
+    /// The resource that declares it.
+    pub resource: ResourceRef,
+    /// The client credential it presents.
+    pub credential: Name,
+    /// The service that it reports for.
+    pub service: Name,
 }
 
 /// A resource, as a message names it: `RouterAccess/west`.

@@ -105,6 +105,9 @@ fn collect(declared: &Declared) -> (Vec<DesiredCredential>, Vec<NameConflict>) {
     for (name, wanted) in servers {
         table.server(name, wanted);
     }
+    for agent in &declared.agents {
+        table.agent(&agent.credential, &agent.service, &agent.resource);
+    }
     for link in &declared.links {
         table.link(&link.credential, &link.name, &link.resource);
     }
@@ -207,6 +210,24 @@ impl Table<'_> {
             signed_by: SignedBy::Issuer(wanted.issuer.clone()),
             ttl: self.declared.settings.leaf(),
             needed_by: wanted.needed_by,
+        });
+    }
+
+    fn agent(&mut self, name: &Name, service: &Name, resource: &ResourceRef) {
+        if let Some(taken_for) = self.taken(name) {
+            self.conflict(name, resource, taken_for);
+            return;
+        }
+        let domain = self.declared.effective_trust_domain();
+        let identity = domain.map(|domain| SpiffeId::new(domain, IdentityKind::Agent, service));
+        self.credentials.push(DesiredCredential {
+            kind: Kind::Certificate,
+            name: name.clone(),
+            profile: Profile::Agent,
+            subject: subject(service.to_string(), identity, &[]),
+            signed_by: SignedBy::Issuer(self.declared.names.service_ca.clone()),
+            ttl: self.declared.settings.leaf(),
+            needed_by: vec![resource.clone()],
         });
     }
 

@@ -56,6 +56,24 @@ impl CredentialNames {
     pub fn service(&self, service: &Name) -> Result<Name, NameError> {
         format!("{}-tls-{service}", self.prefix).parse()
     }
+
+    /// The name of the server certificate of a collector: `handfast-collector-<name>`.
+    ///
+    /// # Errors
+    ///
+    /// A name so long that no valid credential name comes of it.
+    pub fn collector(&self, collector: &Name) -> Result<Name, NameError> {
+        format!("{}-collector-{collector}", self.prefix).parse()
+    }
+
+    /// The name of the client certificate of a relay: `handfast-relay-<name>`.
+    ///
+    /// # Errors
+    ///
+    /// A name so long that no valid credential name comes of it.
+    pub fn relay(&self, relay: &Name) -> Result<Name, NameError> {
+        format!("{}-relay-{relay}", self.prefix).parse()
+    }
 }
 
 impl Default for CredentialNames {

@@ -75,6 +75,22 @@ impl std::fmt::Display for Mode {
     }
 }
 
+impl std::str::FromStr for Mode {
+    type Err = UnknownMode;
+
+    fn from_str(text: &str) -> Result<Self, UnknownMode> {
+        [Self::Mtls, Self::Permissive, Self::Plaintext, Self::Tls]
+            .into_iter()
+            .find(|mode| mode.as_str() == text)
+            .ok_or(UnknownMode)
+    }
+}
+
+/// Text that is no mode.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("one of plaintext, tls, permissive and mtls")]
+pub struct UnknownMode;
+
 /// What is spoken where ALPN does not say.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Protocol {

@@ -2,10 +2,13 @@
 
 use std::net::IpAddr;
 
-use handfast_authority::{Declared, DeclaredAccess, DeclaredLink, ResourceRef};
+use handfast_authority::{
+    CredentialNames, Declared, DeclaredAccess, DeclaredAgent, DeclaredLink, DeclaredService, ResourceRef,
+};
+use handfast_telemetry::port::Mode;
 use handfast_pki::{Host, Name};
 
-use super::{Kind, LinkAccess, Origin, Resource, Resources, Role, RoleName, RouterAccess};
+use super::{Collector, Kind, LinkAccess, Origin, Relay, Resource, Resources, Role, RoleName, RouterAccess};
 use crate::status::{ProblemSeverity, ProblemView};
 
 /// What the authority needs to know, and what stands in its way. `None` until a site is declared.
@@ -63,7 +66,42 @@ pub fn declared(resources: &Resources) -> (Option<Declared>, Vec<ProblemView>) {
             credential: link.credential().clone(),
         });
     }
+    for collector in resources.collectors.values() {
+        let speaks_tls = collector.spec.ports().iter().any(|(_, port)| port.mode.speaks_tls());
+        if let (true, Some(credential)) = (speaks_tls, collector.credential()) {
+            declared.services.push(DeclaredService {
+                resource: ResourceRef::new(Kind::Collector.as_str(), collector.name.to_string()),
+                credential,
+                hosts: collector.spec.names(),
+            });
+        }
+    }
+    for relay in resources.relays.values().filter(|relay| relay.spec.mode == Mode::Mtls) {
+        if let Some(credential) = relay.credential() {
+            declared.agents.push(DeclaredAgent {
+                resource: ResourceRef::new(Kind::Relay.as_str(), relay.name.to_string()),
+                credential,
+                service: relay.spec.service.clone(),
+            });
+        }
+    }
     (Some(declared), problems)
+}
+
+impl Resource<Collector> {
+    /// The credential it presents; `None` where its name is too long to make one of it.
+    pub fn credential(&self) -> Option<Name> {
+        let made = || CredentialNames::default().collector(&self.name).ok();
+        self.spec.tls_credentials.clone().or_else(made)
+    }
+}
+
+impl Resource<Relay> {
+    /// The credential it presents; `None` where its name is too long to make one of it.
+    pub fn credential(&self) -> Option<Name> {
+        let made = || CredentialNames::default().relay(&self.name).ok();
+        self.spec.tls_credentials.clone().or_else(made)
+    }
 }
 
 impl Resources {

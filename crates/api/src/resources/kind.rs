@@ -10,8 +10,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::{
-    AccessGrant, AccessToken, Certificate, Connector, Invalid, Link, Listener, MultiKeyListener,
-    Notification, Origin, Policy, Resource, Resources, RouterAccess, Site,
+    AccessGrant, AccessToken, Certificate, Collector, Connector, Invalid, Link, Listener, MultiKeyListener,
+    Notification, Origin, Policy, Relay, Resource, Resources, RouterAccess, Site,
 };
 
 /// A kind of resource, spelt as in the `kind` field.
@@ -21,28 +21,32 @@ pub enum Kind {
     AccessGrant,
     AccessToken,
     Certificate,
+    Collector,
     Connector,
     Link,
     Listener,
     MultiKeyListener,
     Notification,
     Policy,
+    Relay,
     RouterAccess,
     Site,
 }
 
 impl Kind {
     /// Every kind, alphabetically.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 13] = [
         Self::AccessGrant,
         Self::AccessToken,
         Self::Certificate,
+        Self::Collector,
         Self::Connector,
         Self::Link,
         Self::Listener,
         Self::MultiKeyListener,
         Self::Notification,
         Self::Policy,
+        Self::Relay,
         Self::RouterAccess,
         Self::Site,
     ];
@@ -53,12 +57,14 @@ impl Kind {
             Self::AccessGrant => "AccessGrant",
             Self::AccessToken => "AccessToken",
             Self::Certificate => "Certificate",
+            Self::Collector => "Collector",
             Self::Connector => "Connector",
             Self::Link => "Link",
             Self::Listener => "Listener",
             Self::MultiKeyListener => "MultiKeyListener",
             Self::Notification => "Notification",
             Self::Policy => "Policy",
+            Self::Relay => "Relay",
             Self::RouterAccess => "RouterAccess",
             Self::Site => "Site",
         }
@@ -109,12 +115,14 @@ pub(super) fn origins(resources: &Resources) -> impl Iterator<Item = (Kind, &Nam
     site.chain(each(&resources.access_grants))
         .chain(each(&resources.access_tokens))
         .chain(each(&resources.certificates))
+        .chain(each(&resources.collectors))
         .chain(each(&resources.connectors))
         .chain(each(&resources.links))
         .chain(each(&resources.listeners))
         .chain(each(&resources.multi_key_listeners))
         .chain(each(&resources.notifications))
         .chain(each(&resources.policies))
+        .chain(each(&resources.relays))
         .chain(each(&resources.router_accesses))
 }
 
@@ -182,10 +190,12 @@ impl Spec for Site {
 spec_in_map!(AccessGrant, access_grants, AccessGrant::problems);
 spec_in_map!(AccessToken, access_tokens, AccessToken::problems);
 spec_in_map!(Certificate, certificates, Certificate::problems);
+spec_in_map!(Collector, collectors, Collector::problems);
 spec_in_map!(Connector, connectors, Connector::problems);
 spec_in_map!(Link, links, Link::problems);
 spec_in_map!(Listener, listeners, Listener::problems);
 spec_in_map!(MultiKeyListener, multi_key_listeners, MultiKeyListener::problems);
 spec_in_map!(Notification, notifications, Notification::problems);
 spec_in_map!(Policy, policies, Policy::problems);
+spec_in_map!(Relay, relays, Relay::problems);
 spec_in_map!(RouterAccess, router_accesses, RouterAccess::problems);

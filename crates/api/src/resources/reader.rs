@@ -11,8 +11,8 @@ use serde_saphyr::Error;
 use super::envelope::Document;
 use super::kind::Kind;
 use super::{
-    AccessGrant, AccessToken, ApiVersion, Certificate, Connector, Link, Listener, MAX_RESOURCES,
-    MultiKeyListener, Notification, Origin, Policy, ResourceFault, Resources, RouterAccess,
+    AccessGrant, AccessToken, ApiVersion, Certificate, Collector, Connector, Link, Listener, MAX_RESOURCES,
+    MultiKeyListener, Notification, Origin, Policy, Relay, ResourceFault, Resources, RouterAccess,
     Severity, Site, Spec, suggest,
 };
 
@@ -136,6 +136,7 @@ fn read_document(
         Kind::AccessGrant => accept::<AccessGrant>(piece, origin, fault, resources, faults),
         Kind::AccessToken => accept::<AccessToken>(piece, origin, fault, resources, faults),
         Kind::Certificate => accept::<Certificate>(piece, origin, fault, resources, faults),
+        Kind::Collector => accept::<Collector>(piece, origin, fault, resources, faults),
         Kind::Connector => accept::<Connector>(piece, origin, fault, resources, faults),
         Kind::Link => accept::<Link>(piece, origin, fault, resources, faults),
         Kind::Listener => accept::<Listener>(piece, origin, fault, resources, faults),
@@ -144,6 +145,7 @@ fn read_document(
         }
         Kind::Notification => accept::<Notification>(piece, origin, fault, resources, faults),
         Kind::Policy => accept::<Policy>(piece, origin, fault, resources, faults),
+        Kind::Relay => accept::<Relay>(piece, origin, fault, resources, faults),
         Kind::RouterAccess => accept::<RouterAccess>(piece, origin, fault, resources, faults),
         Kind::Site => accept::<Site>(piece, origin, fault, resources, faults),
     }

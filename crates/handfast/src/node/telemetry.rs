@@ -1,0 +1,157 @@
+//! The collectors and relays of a node: from resources and good credentials to running stations. What a
+//! station does is not decided here, and no certificate is.
+
+mod denials;
+mod plan;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use handfast_api::resources::{Kind, Origin, Resources};
+use handfast_api::status::{ProblemSeverity, ProblemView};
+use handfast_authority::{Declared, Report};
+use handfast_telemetry::station::{Station, StationPlan};
+use handfast_telemetry::upstream::Clock;
+use tokio::sync::RwLock;
+
+use self::denials::Denials;
+use self::plan::Configurations;
+use super::core::Core;
+use crate::clock;
+
+/// The running collectors and relays of a node, by kind and name: `Collector/telemetry`.
+#[derive(Default)]
+pub(super) struct Stations {
+    running: RwLock<BTreeMap<String, Running>>,
+    denials: Denials,
+}
+
+struct Running {
+    /// What its records are written into; another place is another station.
+    output: String,
+    station: Station,
+}
+
+/// What a turn remembers of it.
+#[derive(Default)]
+pub(super) struct TelemetryTurn {
+    configurations: Configurations,
+}
+
+impl Core {
+    /// Makes collectors and relays so; says what stands in their way.
+    pub(super) async fn place_telemetry(
+        self: &Arc<Self>,
+        resources: &Resources,
+        declared: &Declared,
+        report: &Report,
+        turn: &mut TelemetryTurn,
+    ) -> Vec<ProblemView> {
+        let mut problems = Vec::new();
+        let mut wanted = BTreeMap::new();
+        let sight = plan::Sight {
+            declared,
+            report,
+            directory: &self.paths.runtime_telemetry(),
+            revocations: &self.revoked.view,
+        };
+        for collector in resources.collectors.values() {
+            let subject = format!("{}/{}", Kind::Collector, collector.name);
+            let planned = plan::collector(collector, &sight, &mut turn.configurations);
+            problems.extend(planned.missing.iter().map(|what| missing(&subject, &collector.origin, what)));
+            wanted.insert(subject, (planned.plan, collector.origin.clone()));
+        }
+        for relay in resources.relays.values() {
+            let subject = format!("{}/{}", Kind::Relay, relay.name);
+            let planned = plan::relay(relay, &sight, &mut turn.configurations);
+            problems.extend(planned.missing.iter().map(|what| missing(&subject, &relay.origin, what)));
+            wanted.insert(subject, (planned.plan, relay.origin.clone()));
+        }
+        self.stop_unwanted(&wanted).await;
+        for (subject, (plan, origin)) in wanted {
+            let faults = self.place_station(&subject, plan).await;
+            problems.extend(faults.into_iter().map(|message| ProblemView {
+                severity: ProblemSeverity::Error,
+                subject: subject.clone(),
+                file: Some(origin.file.display().to_string()),
+                line: Some(origin.line),
+                message,
+                remedy: "free the port or the directory, or declare another one".to_owned(),
+            }));
+        }
+        problems
+    }
+
+    async fn stop_unwanted(&self, wanted: &BTreeMap<String, (StationPlan, Origin)>) {
+        let mut running = self.stations.running.write().await;
+        let gone: Vec<String> = running
+            .iter()
+            .filter(|(subject, running)| {
+                wanted.get(*subject).is_none_or(|(plan, _)| plan::output_of(plan) != running.output)
+            })
+            .map(|(subject, _)| subject.clone())
+            .collect();
+        for subject in gone {
+            if let Some(Running { station, .. }) = running.remove(&subject) {
+                tracing::info!(%subject, "stops");
+                station.stop(GRACE).await;
+            }
+        }
+    }
+
+    async fn place_station(self: &Arc<Self>, subject: &str, plan: StationPlan) -> Vec<String> {
+        let mut running = self.stations.running.write().await;
+        if let Some(Running { station, .. }) = running.get_mut(subject) {
+            let faults = station.apply(plan);
+            return faults.iter().map(ToString::to_string).collect();
+        }
+        let output = plan::output_of(&plan);
+        let revocations = self.revoked.view.clone();
+        let witness = self.stations.denials.witness(subject);
+        let clock: Clock = Arc::new(clock::now);
+        // Opening repairs what a crash left half written, which reads a file.
+        let starting = tokio::task::spawn_blocking(move || {
+            Station::start(plan, revocations, clock, witness)
+        });
+        match starting.await {
+            Ok(Ok((station, faults))) => {
+                tracing::info!(%subject, "runs");
+                running.insert(subject.to_owned(), Running { output, station });
+                faults.iter().map(ToString::to_string).collect()
+            }
+            Ok(Err(error)) => vec![error.to_string()],
+            Err(error) => std::panic::resume_unwind(error.into_panic()),
+        }
+    }
+
+    /// Lets every station end: nothing new is taken, what is spooled stays.
+    pub(super) async fn stop_telemetry(&self, grace: Duration) {
+        let stations = std::mem::take(&mut *self.stations.running.write().await);
+        for (_, Running { station, .. }) in stations {
+            station.stop(grace).await;
+        }
+    }
+
+    /// Calls `with` with each station.
+    pub(super) async fn each_station(&self, mut with: impl FnMut(&str, &Station)) {
+        for (subject, Running { station, .. }) in &*self.stations.running.read().await {
+            with(subject, station);
+        }
+    }
+}
+
+fn missing(subject: &str, origin: &Origin, what: &str) -> ProblemView {
+    ProblemView {
+        severity: ProblemSeverity::Error,
+        subject: subject.to_owned(),
+        file: Some(origin.file.display().to_string()),
+        line: Some(origin.line),
+        message: what.to_owned(),
+        remedy: "see `handfast cert list`; the port stays closed to TLS, and nothing is sent in the clear, until it is there"
+            .to_owned(),
+    }
+}
+
+/// A station that is not wanted any more may take so long to end.
+const GRACE: Duration = Duration::from_secs(2);
