@@ -15,7 +15,8 @@ use x509_parser::public_key::PublicKey as ParsedKey;
 use x509_parser::time::ASN1Time;
 use x509_parser::x509::SubjectPublicKeyInfo;
 
-use crate::extension::Extensions;
+use crate::asn1::{self, Fields};
+use crate::extension::{Defect, Extensions};
 use crate::public_key::{EC_PUBLIC_KEY, algorithm_name, curve_name, modulus_bits};
 use crate::{
     Eku, Fingerprint, KeyUsage, PublicKey, PublicKeyError, Serial, SignatureAlgorithm,
@@ -121,6 +122,17 @@ impl Certificate {
         self.0.extensions.basic_constraints.is_some_and(|constraints| constraints.ca)
     }
 
+    /// Whether, once it is a trust anchor, it stands for the certificates that it signed. One of
+    /// version 3 must say that it is a CA, must not deny that it signs, and must demand nothing that
+    /// is not understood here; else it stands for itself only, as a self-signed certificate that is
+    /// trusted by name does. One before version 3 cannot say any of it, and is taken as configured.
+    pub fn may_vouch(&self) -> bool {
+        let signs = self.key_usage().is_none_or(KeyUsage::key_cert_sign);
+        let defects = &self.0.extensions.defects;
+        let understood = !defects.iter().any(|defect| matches!(defect, Defect::UnknownCritical(_)));
+        self.version() != 3 || self.is_ca() && signs && understood
+    }
+
     /// The path length constraint of a CA.
     pub fn path_len(&self) -> Option<u32> {
         self.0.extensions.basic_constraints.and_then(|constraints| constraints.path_len)
@@ -191,6 +203,13 @@ impl Certificate {
     /// The subject's public key as a DER SubjectPublicKeyInfo.
     pub fn spki_der(&self) -> &[u8] {
         &self.0.spki
+    }
+
+    /// The content of the AlgorithmIdentifier in the subject's public key: algorithm and parameters,
+    /// as `rustls_pki_types::AlgorithmIdentifier` has them. Empty if it cannot be found.
+    pub fn key_algorithm_id(&self) -> &[u8] {
+        let find = || Fields::only(&self.0.spki)?.fields()?.take(asn1::SEQUENCE);
+        find().map_or(&[], |algorithm| algorithm.content)
     }
 
     /// The subject's public key, if it is of an algorithm we use.

@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use rustls_pki_types::{CertificateDer, UnixTime};
-use webpki::{EndEntityCert, KeyUsage, anchor_from_trusted_cert};
+use webpki::{EndEntityCert, anchor_from_trusted_cert};
 
 use crate::path::Path;
 use crate::{
-    Certificate, Chain, ConstraintViolation, Eku, Fingerprint, SignatureAlgorithm, TrustAnchors,
+    Certificate, Chain, ConstraintViolation, Eku, Fingerprint, KeyUsage, SignatureAlgorithm,
+    TrustAnchors,
 };
 
 /// What a certificate is meant to be used for.
@@ -118,14 +119,26 @@ fn webpki_verdict(
     purpose: Purpose,
     now: Timestamp,
 ) -> Result<(), webpki::Error> {
-    let anchors_der = anchors.to_pki_types();
+    // webpki takes whatever is trusted for a CA. One that is none stands for itself only.
+    let leaf = chain.leaf();
+    let anchors_der: Vec<_> = anchors
+        .iter()
+        .filter(|anchor| anchor.may_vouch() || *anchor == leaf)
+        .map(Certificate::to_pki_types)
+        .collect();
     // An anchor that webpki cannot read anchors nothing; the others still do.
     let trusted: Vec<_> =
         anchors_der.iter().filter_map(|der| anchor_from_trusted_cert(der).ok()).collect();
-    let leaf = CertificateDer::from(chain.leaf().der());
-    let rest: Vec<_> = chain.rest().iter().map(|ca| CertificateDer::from(ca.der())).collect();
-    let usage =
-        if purpose == Purpose::Server { KeyUsage::server_auth() } else { KeyUsage::client_auth() };
+    let leaf = CertificateDer::from(leaf.der());
+    // Nor does it look at the key usage of CAs (RFC 5280 section 6.1.4 (n)).
+    let signs = |ca: &&Certificate| ca.key_usage().is_none_or(KeyUsage::key_cert_sign);
+    let rest = chain.rest().iter().filter(signs).map(|ca| CertificateDer::from(ca.der()));
+    let rest: Vec<_> = rest.collect();
+    let usage = if purpose == Purpose::Server {
+        webpki::KeyUsage::server_auth()
+    } else {
+        webpki::KeyUsage::client_auth()
+    };
     let since_epoch = u64::try_from(now.as_second()).unwrap_or(0);
     let now = UnixTime::since_unix_epoch(Duration::from_secs(since_epoch));
     EndEntityCert::try_from(&leaf)?

@@ -168,6 +168,7 @@ fn a_leaf_cannot_sign_and_a_long_line_of_cas_is_cut() {
         "[ca]\nbasicConstraints=critical,CA:TRUE\nkeyUsage=critical,keyCertSign\n\
          [short]\nbasicConstraints=critical,CA:TRUE,pathlen:0\nkeyUsage=critical,keyCertSign\n\
          [mute]\nbasicConstraints=critical,CA:TRUE\nkeyUsage=critical,digitalSignature\n\
+         [demanding]\nbasicConstraints=critical,CA:TRUE\nkeyUsage=critical,keyCertSign\n1.2.3.4=critical,ASN1:NULL\n\
          [odd]\nbasicConstraints=critical,CA:FALSE\nextendedKeyUsage=clientAuth\n1.2.3.4=critical,ASN1:NULL\n\
          [nc]\nbasicConstraints=critical,CA:TRUE\nnameConstraints=critical,permitted;DNS:shop.example\n\
          [leaf]\nbasicConstraints=critical,CA:FALSE\nextendedKeyUsage=clientAuth\n\
@@ -213,11 +214,21 @@ fn a_leaf_cannot_sign_and_a_long_line_of_cas_is_cut() {
 
     make("mute", Some("root"), "mute", "sha256");
     make("end", Some("mute"), "leaf", "sha256");
-    // For handshakes webpki's word counts, and it does not look at the key usage of CAs. A CA that is
-    // to sign for us is held to it.
-    assert_eq!(verdict(&["end", "mute"], "root", Purpose::Client), Ok(()));
-    let no = verdict(&["mute"], "root", Purpose::Ca);
-    assert_eq!(no, Err(ChainError::MayNotSign { subject: "CN=mute".into() }));
+    // webpki does not look at the key usage of CAs, whether they were sent or are trusted.
+    let may_not = Err(ChainError::MayNotSign { subject: "CN=mute".into() });
+    assert_eq!(verdict(&["end", "mute"], "root", Purpose::Client), may_not);
+    assert_eq!(verdict(&["mute"], "root", Purpose::Ca), may_not);
+    assert_eq!(verdict(&["end"], "mute", Purpose::Client), may_not);
+    // Nor whether what is trusted is a CA at all.
+    make("pinned", None, "leaf", "sha256");
+    make("end", Some("pinned"), "leaf", "sha256");
+    let no = verdict(&["end"], "pinned", Purpose::Client);
+    assert_eq!(no, Err(ChainError::NotCa { subject: "CN=pinned".into() }));
+    assert_eq!(verdict(&["pinned"], "pinned", Purpose::Client), Ok(()));
+    make("demanding", None, "demanding", "sha256");
+    make("end", Some("demanding"), "leaf", "sha256");
+    let no = verdict(&["end"], "demanding", Purpose::Client);
+    assert!(matches!(no, Err(ChainError::UnknownCriticalExtension { .. })), "{no:?}");
 
     make("odd", Some("root"), "odd", "sha256");
     let no = verdict(&["odd"], "root", Purpose::Client);

@@ -93,7 +93,7 @@ impl Case<'_> {
             W::EndEntityUsedAsCa => Refusal::new(
                 FaultCode::UnknownIssuer,
                 Side::Peer,
-                "the peer's certificate was signed by a certificate that is not a CA",
+                "the peer's certificate was signed by a certificate that is not a CA, or may not sign others",
             )
             .with("presented-chain", self.listing()),
             W::EmptyEkuExtension => self.wrong_usage(),
@@ -171,6 +171,9 @@ impl Case<'_> {
     }
 
     fn unknown_issuer(&self) -> Refusal {
+        if let Some(refusal) = self.issued_by_a_trusted_leaf() {
+            return refusal;
+        }
         let top = self.chain.last();
         let what = match (self.chain, top) {
             ([leaf], _) if leaf.subject() == leaf.issuer() => {
@@ -191,6 +194,27 @@ impl Case<'_> {
             );
         }
         refusal
+    }
+
+    /// What is trusted here bears the issuer's name, but may not vouch for anybody.
+    fn issued_by_a_trusted_leaf(&self) -> Option<Refusal> {
+        let (anchors, _) = self.trust?;
+        let mut none = anchors.iter().filter(|anchor| !anchor.may_vouch());
+        let culprit =
+            none.find(|anchor| self.chain.iter().any(|below| below.names_issuer(anchor)))?;
+        let what = format!(
+            "what is trusted here as {} is not a CA that may sign others: it vouches for nothing but itself",
+            culprit.subject()
+        );
+        Some(
+            Refusal::new(FaultCode::UnknownIssuer, Side::Ours, what)
+                .with("presented-chain", self.listing())
+                .with("basic-constraints", if culprit.is_ca() { "CA:TRUE" } else { "CA:FALSE" })
+                .with(
+                    "key-usage",
+                    culprit.key_usage().map_or_else(|| "none".to_owned(), |u| u.to_string()),
+                ),
+        )
     }
 
     fn issuer_not_trusted(&self, what: &str) -> Refusal {

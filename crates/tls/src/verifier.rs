@@ -13,7 +13,9 @@ use std::cell::RefCell;
 use std::fmt;
 use std::sync::Arc;
 
-use handfast_pki::{Certificate, CertificateId, Fingerprint, Serial, TrustAnchors};
+use handfast_pki::{
+    Certificate, CertificateId, Fingerprint, KeyUsage, PublicKeyError, Serial, TrustAnchors,
+};
 use rustls::crypto::WebPkiSupportedAlgorithms;
 use rustls::pki_types::{CertificateDer, ServerName, TrustAnchor, UnixTime};
 use rustls::{CertificateError, ExtendedKeyPurpose, OtherError, RootCertStore};
@@ -31,6 +33,9 @@ use crate::revocation::{RevocationCheck, Revoked, Unknown};
 /// Most certificates that a peer may present, its leaf included. webpki itself builds no path
 /// longer than six; a few extra are tolerated, a flood is not even parsed.
 pub const MAX_PRESENTED: usize = 10;
+
+/// Bits of the shortest RSA key that a peer may have: no scheme of ours verifies with a shorter one.
+const MIN_RSA_BITS: usize = 2048;
 
 /// Which side of a connection a certificate is judged for.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -123,6 +128,7 @@ impl Judge {
         })?;
         let parsed = Certificate::from_der(leaf.to_vec())
             .map_err(|_| refused(CertificateError::BadEncoding))?;
+        self.check_key(&parsed)?;
         if self.rule.demands_identity() && parsed.extended_key_usage().is_none() {
             return Err(refused(CertificateError::InvalidPurpose));
         }
@@ -150,7 +156,8 @@ impl Judge {
         // Asked for every path that holds otherwise: while a CA is rolled over, another one may do.
         let rejected = RefCell::new(None);
         let acceptable = |path: &webpki::VerifiedPath<'_>| {
-            let anchor = self.valid_anchor(path.anchor(), now)?;
+            let anchor = self.valid_anchor(path, now)?;
+            check_signers(path)?;
             self.check_revocation(path, anchor, now).map_err(|rejection| {
                 let error = match rejection {
                     Rejection::Revoked(_) => webpki::Error::CertRevoked,
@@ -176,19 +183,23 @@ impl Judge {
         }
     }
 
-    /// webpki takes an anchor as valid for ever; RFC 5280 leaves it to us (section 6.1.1). A CA
-    /// that was renewed with the same key is one anchor with several certificates: one is enough.
+    /// webpki takes an anchor as valid for ever, and as a CA whatever it says; RFC 5280 leaves both
+    /// to us (section 6.1.1). A CA that was renewed with the same key is one anchor with several
+    /// certificates: one is enough. What is no CA stands for itself only.
     fn valid_anchor(
         &self,
-        used: &TrustAnchor<'_>,
+        path: &webpki::VerifiedPath<'_>,
         now: UnixTime,
     ) -> Result<&Certificate, webpki::Error> {
-        let at = timestamp(now);
+        let (used, leaf, at) = (path.anchor(), path.end_entity().der(), timestamp(now));
         let mut outcome = Err(webpki::Error::UnknownIssuer);
         for (anchor, root) in self.anchors.iter().zip(&self.roots) {
             if root.subject != used.subject
                 || root.subject_public_key_info != used.subject_public_key_info
             {
+                continue;
+            }
+            if !anchor.may_vouch() && anchor.der() != leaf.as_ref() {
                 continue;
             }
             if at < anchor.not_before() {
@@ -202,6 +213,32 @@ impl Judge {
             }
         }
         outcome
+    }
+
+    /// The key that the peer would have to prove: refused before it comes to that if no signature by
+    /// it is accepted, so that the reason is the key and not a signature that does not verify.
+    fn check_key(&self, leaf: &Certificate) -> Result<(), rustls::Error> {
+        let id = leaf.key_algorithm_id();
+        let known = self.algorithms.all.iter().any(|one| one.public_key_alg_id().as_ref() == id);
+        let short = match leaf.public_key() {
+            Err(PublicKeyError::RsaSize { bits }) => bits < MIN_RSA_BITS,
+            _ => false,
+        };
+        if known && !short {
+            return Ok(());
+        }
+        let refusal = Refusal::new(
+            FaultCode::UnsupportedAlgorithm,
+            Side::Peer,
+            if short {
+                "the RSA key of the peer's certificate is short enough to be broken"
+            } else {
+                "the key of the peer's certificate is of a kind that is not accepted"
+            },
+        )
+        .with("presented-key", leaf.key_algorithm());
+        let native = CertificateError::BadEncoding;
+        Err(refuse(describe(refusal, leaf), native.into()))
     }
 
     /// The leaf and every intermediate, each by the key of the one above it.
@@ -289,6 +326,18 @@ impl From<CertificateError> for NoPath {
     fn from(reason: CertificateError) -> Self {
         Self::Native(reason)
     }
+}
+
+/// A CA that was sent and states its key usage must be one that signs certificates: RFC 5280, section
+/// 6.1.4 (n), which webpki leaves out.
+fn check_signers(path: &webpki::VerifiedPath<'_>) -> Result<(), webpki::Error> {
+    for ca in path.intermediate_certificates() {
+        let ca = Certificate::from_der(ca.der().to_vec()).map_err(|_| webpki::Error::BadDer)?;
+        if !ca.key_usage().is_none_or(KeyUsage::key_cert_sign) {
+            return Err(webpki::Error::EndEntityUsedAsCa);
+        }
+    }
+    Ok(())
 }
 
 fn refuse_rejected(rejection: &Rejection, leaf: &CertificateDer<'_>) -> rustls::Error {

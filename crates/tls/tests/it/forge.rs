@@ -10,7 +10,8 @@ use jiff::Timestamp;
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateRevocationListParams, DistinguishedName,
     DnType, ExtendedKeyUsagePurpose, GeneralSubtree, IsCa, Issuer, KeyIdMethod, KeyPair,
-    KeyUsagePurpose, NameConstraints, RevocationReason, RevokedCertParams, SanType, SigningKey,
+    KeyUsagePurpose, NameConstraints, PublicKeyData, RevocationReason, RevokedCertParams, SanType,
+    SigningKey,
 };
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use time::OffsetDateTime;
@@ -41,7 +42,13 @@ impl Ca {
     }
 
     pub(crate) fn root_valid(name: &str, from: i64, to: i64) -> Self {
-        let params = ca_params(name, None, from, to);
+        Self::odd_root(name, |params| (params.not_before, params.not_after) = (at(from), at(to)))
+    }
+
+    /// A self-signed certificate that is none of a usual root: `change` says in what.
+    pub(crate) fn odd_root(name: &str, change: impl FnOnce(&mut CertificateParams)) -> Self {
+        let mut params = ca_params(name, None, -DAY, 3_650 * DAY);
+        change(&mut params);
         let key = KeyPair::generate().expect("key");
         let der = params.self_signed(&key).expect("root").der().clone();
         Self { issuer: Issuer::new(params, key), der, above: Vec::new() }
@@ -49,6 +56,16 @@ impl Ca {
 
     pub(crate) fn intermediate(&self, name: &str, path_len: Option<u8>) -> Self {
         self.sign_ca(ca_params(name, path_len, -DAY, 90 * DAY))
+    }
+
+    pub(crate) fn odd_intermediate(
+        &self,
+        name: &str,
+        change: impl FnOnce(&mut CertificateParams),
+    ) -> Self {
+        let mut params = ca_params(name, None, -DAY, 90 * DAY);
+        change(&mut params);
+        self.sign_ca(params)
     }
 
     pub(crate) fn intermediate_valid(&self, name: &str, from: i64, to: i64) -> Self {
@@ -119,6 +136,32 @@ impl Ca {
         Issued { chain, key }
     }
 
+    /// The chain of a leaf for a key whose private half nobody has.
+    pub(crate) fn issue_for(
+        &self,
+        leaf: &Leaf,
+        key: &impl PublicKeyData,
+    ) -> Vec<CertificateDer<'static>> {
+        let certificate = leaf.params().signed_by(key, &self.issuer).expect("leaf");
+        let mut chain = vec![certificate.der().clone()];
+        chain.extend(self.above.iter().cloned());
+        chain
+    }
+
+    /// The chain of a leaf on a curve that none of the usual libraries offers any more: P-192.
+    pub(crate) fn issue_on_old_curve(&self, leaf: &Leaf) -> Vec<CertificateDer<'static>> {
+        let mut chain = self.issue(leaf).chain;
+        // The last octet of the curve's object identifier tells the two apart.
+        chain[0] = self.signed_anew(&chain[0], |part| {
+            let mut part = part.to_vec();
+            if let Some(begin) = part.windows(CURVE_P256.len()).position(|w| w == CURVE_P256) {
+                part[begin + CURVE_P256.len() - 1] = 1;
+            }
+            Some(part)
+        });
+        chain
+    }
+
     /// The CA's own certificate and key, presented as if it were a leaf.
     pub(crate) fn as_leaf(&self) -> Issued {
         let key = KeyPair::try_from(self.issuer.key().serialized_der()).expect("own key");
@@ -137,19 +180,52 @@ impl Ca {
     }
 
     fn downgrade(&self, certificate: &[u8]) -> CertificateDer<'static> {
+        let kept = |part: &[u8]| (!matches!(part[0], 0xa0 | 0xa3)).then(|| part.to_vec());
+        self.signed_anew(certificate, kept)
+    }
+
+    /// The certificate with each field as `change` makes it, or without, signed anew.
+    fn signed_anew(
+        &self,
+        certificate: &[u8],
+        change: impl Fn(&[u8]) -> Option<Vec<u8>>,
+    ) -> CertificateDer<'static> {
         let [whole] = children(certificate)[..] else { panic!("one certificate") };
         let parts = children(content(whole));
-        let kept: Vec<u8> = children(content(parts[0]))
-            .into_iter()
-            .filter(|part| !matches!(part[0], 0xa0 | 0xa3))
-            .flatten()
-            .copied()
-            .collect();
-        let tbs = wrap(0x30, &kept);
+        let fields: Vec<u8> =
+            children(content(parts[0])).into_iter().filter_map(change).flatten().collect();
+        let tbs = wrap(0x30, &fields);
         let mut bits = vec![0];
         bits.extend(self.issuer.key().sign(&tbs).expect("sign"));
         let body = [tbs, parts[1].to_vec(), wrap(0x03, &bits)].concat();
         CertificateDer::from(wrap(0x30, &body))
+    }
+}
+
+/// prime256v1, 1.2.840.10045.3.1.7 (RFC 5480, section 2.1.1.1).
+const CURVE_P256: [u8; 8] = [0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07];
+
+/// An RSA key with a modulus of so many bits, as certificates carry it. Nobody knows its factors.
+pub(crate) struct RsaOf {
+    der: Vec<u8>,
+}
+
+impl RsaOf {
+    pub(crate) fn bits(bits: usize) -> Self {
+        let mut modulus = vec![0x00, 0xff];
+        modulus.resize(bits / 8 + 1, 0x5b);
+        let exponent = wrap(0x02, &[1, 0, 1]);
+        Self { der: wrap(0x30, &[wrap(0x02, &modulus), exponent].concat()) }
+    }
+}
+
+impl PublicKeyData for RsaOf {
+    fn der_bytes(&self) -> &[u8] {
+        &self.der
+    }
+
+    fn algorithm(&self) -> &'static rcgen::SignatureAlgorithm {
+        &rcgen::PKCS_RSA_SHA256
     }
 }
 

@@ -3,14 +3,16 @@
 
 use std::sync::Arc;
 
-use handfast_pki::{Certificate, Chain, Credential, PrivateKey, Purpose};
-use handfast_tls::probe::{Impostor, Material, Probe, Report};
+use handfast_pki::{Certificate, Chain, Credential, PrivateKey, Purpose, TrustAnchors};
+use handfast_tls::probe::{Impostor, Judgement, Material, Probe, Report};
 use handfast_tls::{
-    Attempt, Fault, FaultCode, MAX_PRESENTED, Side, check, client_config, probe, server_config,
+    Attempt, Fault, FaultCode, IdentityRule, MAX_PRESENTED, RevocationCheck, Role, Side, check,
+    client_config, probe, server_config,
 };
+use rcgen::{CustomExtension, ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose, SanType};
 use tokio::net::TcpListener;
 
-use crate::forge::{Ca, DAY, Domain, HOUR, Issued, LIMIT, Leaf, now};
+use crate::forge::{Ca, DAY, Domain, HOUR, Issued, LIMIT, Leaf, RsaOf, now};
 use crate::meeting::{dial, dialling, link_alpn, link_client, link_server, listen, serve, serving};
 
 /// A client that presents `issued`, unchecked, to a sound server of `domain`: both faults, the
@@ -91,6 +93,89 @@ async fn the_system_store_counts_for_nothing() {
     let (client, _) = server_presents(&ours, &public.issue(&Leaf::server("west"))).await;
     assert_eq!(client.code(), FaultCode::UnknownIssuer, "{client}");
     assert_eq!(client.evidence_of("trusted-here"), Some("CN=handfast-root"));
+}
+
+/// What a client says of a chain that a server named localhost presents.
+fn judged(
+    anchors: &TrustAnchors,
+    chain: &[rustls::pki_types::CertificateDer<'_>],
+) -> Result<(), Fault> {
+    let judgement = Judgement {
+        role: Role::Client,
+        anchors,
+        name: Some("localhost"),
+        identities: IdentityRule::any(),
+        revocation: RevocationCheck::default(),
+        now: now(),
+    };
+    judgement.of(chain)
+}
+
+#[test]
+fn what_may_not_sign_vouches_for_itself_only() {
+    let leaf = Leaf::server("west");
+    // webpki looks at an anchor's name and key only: whoever holds the key of a self-signed server
+    // certificate that somebody trusts could else name himself as he likes.
+    let no_ca = Ca::odd_root("pinned", |params| params.is_ca = IsCa::ExplicitNoCa);
+    let silent = Ca::odd_root("silent", |params| params.is_ca = IsCa::NoCa);
+    let mute = Ca::odd_root("mute", |params| params.key_usages = vec![KeyUsagePurpose::CrlSign]);
+    let demanding = Ca::odd_root("demanding", |params| {
+        let mut unheard = CustomExtension::from_oid_content(&[1, 2, 3, 4], vec![5, 0]);
+        unheard.set_criticality(true);
+        params.custom_extensions = vec![unheard];
+    });
+    for (ca, evidence) in
+        [(&no_ca, "CA:FALSE"), (&silent, "CA:FALSE"), (&mute, "CA:TRUE"), (&demanding, "CA:TRUE")]
+    {
+        for issuer in [ca, &ca.intermediate("below", None)] {
+            let chain = issuer.issue(&leaf).chain;
+            let fault = judged(&ca.anchors(), &chain).expect_err("no CA");
+            assert_eq!((fault.code(), fault.side()), (FaultCode::UnknownIssuer, Side::Ours));
+            assert!(fault.what().contains("vouches for nothing but itself"), "{fault}");
+            assert_eq!(fault.evidence_of("basic-constraints"), Some(evidence), "{fault}");
+        }
+        // A proper CA beside it is not harmed.
+        let proper = Ca::root("proper");
+        let both = proper.anchors().with(ca.anchors().iter().next().expect("one").clone());
+        judged(&both, &proper.issue(&leaf).chain).expect("issued by the other");
+    }
+    // A CA that was sent is held to its key usage as well.
+    let root = Ca::root("root");
+    let mute = root.odd_intermediate("mute", |params| {
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    });
+    let fault = judged(&root.anchors(), &mute.issue(&leaf).chain).expect_err("may not sign");
+    assert_eq!((fault.code(), fault.side()), (FaultCode::UnknownIssuer, Side::Peer));
+    assert!(fault.what().contains("may not sign others"), "{fault}");
+    // For itself what is trusted does stand: a self-signed certificate that is trusted as such.
+    let pinned = Ca::odd_root("pinned", |params| {
+        params.is_ca = IsCa::ExplicitNoCa;
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        params.subject_alt_names = vec![SanType::DnsName("localhost".try_into().expect("ASCII"))];
+    });
+    judged(&pinned.anchors(), &pinned.as_leaf().chain).expect("it is itself");
+    let fault = judged(&pinned.anchors(), &pinned.issue(&leaf).chain).expect_err("another");
+    assert_eq!(fault.code(), FaultCode::UnknownIssuer, "{fault}");
+}
+
+#[test]
+fn a_key_that_no_signature_is_accepted_of_is_named_before_the_signature_fails() {
+    let ours = Domain::new();
+    let leaf = Leaf::server("west");
+    let short = ours.site.issue_for(&leaf, &RsaOf::bits(1024));
+    let fault = judged(&ours.anchors(), &short).expect_err("too short");
+    assert_eq!((fault.code(), fault.side()), (FaultCode::UnsupportedAlgorithm, Side::Peer));
+    assert_eq!(fault.evidence_of("presented-key"), Some("RSA 1024 bits"), "{fault}");
+    let fault = judged(&ours.anchors(), &ours.site.issue_on_old_curve(&leaf)).expect_err("P-192");
+    assert_eq!(fault.code(), FaultCode::UnsupportedAlgorithm, "{fault}");
+
+    // Keys that we issue for no more than others, but verify: long RSA, and P-521.
+    for bits in [2048, 8192] {
+        judged(&ours.anchors(), &ours.site.issue_for(&leaf, &RsaOf::bits(bits))).expect("long");
+    }
+    let p521 = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P521_SHA512).expect("key");
+    judged(&ours.anchors(), &ours.site.issue_for(&leaf, &p521)).expect("P-521");
 }
 
 #[tokio::test]
