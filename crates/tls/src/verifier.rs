@@ -129,8 +129,11 @@ impl Judge {
         let parsed = Certificate::from_der(leaf.to_vec())
             .map_err(|_| refused(CertificateError::BadEncoding))?;
         self.check_key(&parsed)?;
-        if self.rule.demands_identity() && parsed.extended_key_usage().is_none() {
-            return Err(refused(CertificateError::InvalidPurpose));
+        if self.rule.demands_identity() {
+            check_leaf_of_identity(&parsed)?;
+            if parsed.extended_key_usage().is_none() {
+                return Err(refused(CertificateError::InvalidPurpose));
+            }
         }
         self.rule.admit(&parsed).map_err(|refusal| {
             let native = match refusal.code {
@@ -326,6 +329,21 @@ impl From<CertificateError> for NoPath {
     fn from(reason: CertificateError) -> Self {
         Self::Native(reason)
     }
+}
+
+/// SPIFFE X509-SVID, section 5.2: who is somebody signs nobody else, not even on paper.
+fn check_leaf_of_identity(leaf: &Certificate) -> Result<(), rustls::Error> {
+    let Some(usage) = leaf.key_usage().filter(|usage| usage.key_cert_sign() || usage.crl_sign())
+    else {
+        return Ok(());
+    };
+    let refusal = Refusal::new(
+        FaultCode::CaAsLeaf,
+        Side::Peer,
+        "the peer's certificate claims to sign certificates or revocation lists, as only a CA does",
+    )
+    .with("key-usage", usage.to_string());
+    Err(refuse(describe(refusal, leaf), CertificateError::BadEncoding.into()))
 }
 
 /// A CA that was sent and states its key usage must be one that signs certificates: RFC 5280, section

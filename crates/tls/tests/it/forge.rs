@@ -250,6 +250,7 @@ pub(crate) struct Leaf {
     pub(crate) ips: Vec<IpAddr>,
     pub(crate) uris: Vec<String>,
     pub(crate) usages: Vec<ExtendedKeyUsagePurpose>,
+    pub(crate) key_usages: Vec<KeyUsagePurpose>,
     /// Validity in seconds relative to now.
     pub(crate) valid: (i64, i64),
 }
@@ -263,6 +264,7 @@ impl Leaf {
             ips: vec![],
             uris: vec![format!("spiffe://demo.example/site/{site}")],
             usages: vec![ExtendedKeyUsagePurpose::ClientAuth],
+            key_usages: vec![KeyUsagePurpose::DigitalSignature],
             valid: (-HOUR, DAY),
         }
     }
@@ -307,7 +309,7 @@ impl Leaf {
         let mut params = CertificateParams::default();
         params.distinguished_name = named(&self.common_name);
         params.is_ca = IsCa::ExplicitNoCa;
-        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.key_usages.clone_from(&self.key_usages);
         params.extended_key_usages.clone_from(&self.usages);
         params.use_authority_key_identifier_extension = true;
         let text = |name: &String| name.clone().try_into().expect("ASCII name");

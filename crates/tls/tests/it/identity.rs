@@ -4,7 +4,7 @@
 
 use handfast_pki::IdentityKind;
 use handfast_tls::{FaultCode, IdentityRule, ServerOptions, Side, client_config, server_config};
-use rcgen::ExtendedKeyUsagePurpose as Eku;
+use rcgen::{ExtendedKeyUsagePurpose as Eku, KeyUsagePurpose};
 use rustls::pki_types::CertificateDer;
 
 use crate::forge::{Ca, Domain, Leaf};
@@ -157,6 +157,18 @@ async fn inside_the_fabric_a_certificate_must_say_what_it_is_for() {
     let both = [Eku::ClientAuth, Eku::ServerAuth];
     let both = ours.site.issue(&Leaf::server("east").usages(&both)).credential(&ours.anchors());
     meet(serving(&both), dialling(&both), "localhost").await.met();
+}
+
+#[tokio::test]
+async fn inside_the_fabric_a_leaf_that_claims_to_sign_is_refused() {
+    let ours = Domain::new();
+    for usage in [KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign] {
+        let mut leaf = Leaf::client("east");
+        leaf.key_usages.push(usage);
+        let (_, server) = client_presents(&ours, &ours.site.issue(&leaf)).await;
+        assert_eq!((server.code(), server.side()), (FaultCode::CaAsLeaf, Side::Peer), "{server}");
+        assert!(server.evidence_of("key-usage").is_some(), "{server}");
+    }
 }
 
 #[tokio::test]
