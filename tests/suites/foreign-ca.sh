@@ -1,13 +1,15 @@
 #!/bin/sh
-# Material of other makers, made for real where the program is at hand: OpenSSL, cfssl, step, keytool, and look-alikes of
-# Vault, cert-manager and step by Python's `cryptography`. Each is imported, proven by a handshake, and used between
-# two real sites: its CA as the root of a trust domain, its certificate on the link port. And back: what we export is
-# read by OpenSSL and Java. Then the flaws that people's scripts produce, those of the samples of WSO2 Choreo and
-# SkyWalking among them: each is named, and what is said to type is typed.
+# Material of other makers, made for real where the program can be had: OpenSSL, cfssl, step and the authority inside
+# step-ca, cert-manager's own code, keytool; and look-alikes of the others by Python's `cryptography`. Vault is always
+# one: it cannot be installed as a Go program, for the replacements in its go.mod. Each is imported, proven by a
+# handshake, and used between two real sites: its CA as the root of a trust domain, its certificate on the link port.
+# And back: what we export is read by OpenSSL and Java. Then the flaws that people's scripts produce, those of the
+# samples of WSO2 Choreo and SkyWalking among them: each is named, and what is said to type is typed.
 #
 #   tests/suites/foreign-ca.sh [HANDFAST]      the program under test [default: cargo build]
 #
-# Exits 0 if all is well; what cannot be had is told in a line "skipped: ...".
+# What is built in Go is built once, in two or three minutes of one core each, and kept in target/tools. Exits 0 if all
+# is well; what cannot be had is told in a line "skipped: ...".
 set -eu
 
 suites=$(cd "$(dirname "$0")" && pwd)
@@ -152,16 +154,69 @@ else
     skipped "cfssl cannot be installed (package golang-cfssl)"
 fi
 
-# ---- step ----
-if command -v step >/dev/null 2>&1; then
+# ---- step: single certificates, then the authority that step-ca serves, as its users initialise it ----
+tools=$target/tools
+mkdir -p "$tools"
+in_go() { GOFLAGS=-mod=mod GOBIN=$tools CGO_ENABLED=0 timeout 300 go "$@"; }
+step=$(command -v step || echo "$tools/step")
+if [ ! -x "$step" ] && command -v go >/dev/null 2>&1; then
+    in_go install github.com/smallstep/cli/cmd/step@v0.21.0 >"$tools/step.log" 2>&1 || true
+fi
+if [ -x "$step" ]; then
     mkdir step
-    step certificate create "a step CA" step/ca.crt step/ca.key --profile root-ca --no-password --insecure >/dev/null
-    step certificate create web step/web.crt step/web.key --ca step/ca.crt --ca-key step/ca.key --san 127.0.0.1 \
-        --san "$site" --not-after 24h --no-password --insecure >/dev/null
+    "$step" certificate create "a step CA" step/ca.crt step/ca.key --profile root-ca --no-password --insecure >step.log 2>&1
+    "$step" certificate create web step/web.crt step/web.key --ca step/ca.crt --ca-key step/ca.key --san 127.0.0.1 \
+        --san "$site" --not-after 24h --no-password --insecure >>step.log 2>&1
     imported made step step/web.crt step/web.key step/ca.crt
     between_sites step "step/ca.crt step/ca.key" "step/web.crt step/web.key step/ca.crt"
+
+    STEPPATH=$work/step/ca
+    export STEPPATH
+    "$step" ca init --name "a step authority" --dns localhost --address 127.0.0.1:9443 --provisioner admin \
+        --password-file pass --provisioner-password-file pass >>step.log 2>&1 </dev/null
+    "$step" ca certificate api step/api.crt step/api.key --offline --ca-config "$STEPPATH/config/ca.json" --san 127.0.0.1 \
+        --san "$site" --not-after 24h --provisioner admin --password-file pass --provisioner-password-file pass \
+        >>step.log 2>&1 </dev/null
+    imported made step-ca step/api.crt step/api.key "$STEPPATH/certs/root_ca.crt"
+    # Its keys are encrypted in the old manner: that is named, and what is said to type is typed.
+    "$HF" --home made cert import --dry-run "$STEPPATH/certs/root_ca.crt" "$STEPPATH/secrets/root_ca_key" --name root \
+        >answer 2>&1 && fail "step-ca's encrypted key: imported without its passphrase"
+    says "step-ca's encrypted key" "encrypted-key"
+    said=$(sed -n 's/.*convert it: \(openssl pkcs8 -topk8 .*\)$/\1/p' answer | head -1)
+    [ -n "$said" ] || fail "step-ca's encrypted key: nothing is said to type"
+    # shellcheck disable=SC2086
+    expect 0 "the command that was said" $said -passin file:pass -passout "pass:secret word"
+    expect 0 "import of step-ca's root, converted" "$HF" --home made cert import "$STEPPATH/certs/root_ca.crt" \
+        "$STEPPATH/secrets/root_ca_key.p8" --passphrase-file pass --name step-root
+    openssl pkcs8 -in "$STEPPATH/secrets/root_ca_key.p8" -passin file:pass -out step/root.key
+    between_sites step-ca "$STEPPATH/certs/root_ca.crt step/root.key" "step/api.crt step/api.key $STEPPATH/certs/root_ca.crt"
+    # Its intermediate signs leaves for us.
+    openssl pkcs8 -topk8 -nocrypt -in "$STEPPATH/secrets/intermediate_ca_key" -passin file:pass -out step/intermediate.key
+    expect 0 "import of step-ca's intermediate" "$HF" --home step/home cert import "$STEPPATH/certs/intermediate_ca.crt" \
+        step/intermediate.key "$STEPPATH/certs/root_ca.crt" --name handfast-service-ca
+    expect 0 "a site with step-ca's intermediate" "$HF" --home step/home site create west --trust-domain "$domain"
+    expect 0 "a certificate of step-ca's intermediate" "$HF" --home step/home cert issue --profile service-server --host localhost --out step/issued
+    expect 0 "OpenSSL agrees" openssl verify -x509_strict -purpose sslserver -CAfile "$STEPPATH/certs/root_ca.crt" \
+        -untrusted step/issued/tls.crt step/issued/tls.crt
 else
-    skipped "step is not installed (go install github.com/smallstep/cli/cmd/step@latest takes minutes); its look-alike is used"
+    skipped "step is not installed and cannot be built as a Go module; its look-alike is used"
+fi
+
+# ---- cert-manager: its code, without a cluster ----
+cert_manager=$tools/cert_manager
+if [ ! -x "$cert_manager" ] && command -v go >/dev/null 2>&1; then
+    mkdir -p "$tools/cert-manager"
+    cp "$suites/cert_manager.go" "$tools/cert-manager/main.go"
+    printf 'module foreign\n\ngo 1.26\n\nrequire github.com/cert-manager/cert-manager v1.21.2\n' >"$tools/cert-manager/go.mod"
+    (cd "$tools/cert-manager" && in_go build -o "$cert_manager" .) >"$tools/cert-manager.log" 2>&1 || true
+fi
+if [ -x "$cert_manager" ]; then
+    mkdir cert-manager
+    expect 0 "cert-manager's code" "$cert_manager" cert-manager "$site"
+    imported made cert-manager cert-manager/web.json
+    between_sites cert-manager cert-manager/ca.json cert-manager/web.json
+else
+    skipped "cert-manager's code cannot be had as a Go module; its look-alike is used"
 fi
 
 # ---- look-alikes by Python ----
@@ -175,13 +230,13 @@ if "$python" -c 'import cryptography' 2>/dev/null; then
     "$python" "$suites/foreign_material.py" python "$domain"
     imported made vault python/vault.json
     says "vault" "ok"
-    imported made cert-manager python/cert-manager.json
+    imported made cert-manager-like python/cert-manager.json
     imported made step-like python/step.key python/step-root.crt python/step.crt
     between_sites vault python/vault-ca.pem python/vault.json
-    between_sites cert-manager python/cert-manager-ca.pem python/cert-manager.json
-    between_sites step-like python/step-ca.pem "python/step.crt python/step.key python/step-root.crt"
+    [ -x "$cert_manager" ] || between_sites cert-manager-like python/cert-manager-ca.pem python/cert-manager.json
+    [ -x "$step" ] || between_sites step-like python/step-ca.pem "python/step.crt python/step.key python/step-root.crt"
 else
-    skipped "Python's cryptography cannot be installed, so Vault, cert-manager and step are not imitated"
+    skipped "Python's cryptography cannot be installed, so Vault, step and cert-manager are not imitated"
 fi
 
 # ---- back: what we export ----
