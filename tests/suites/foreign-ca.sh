@@ -157,7 +157,7 @@ fi
 # ---- step: single certificates, then the authority that step-ca serves, as its users initialise it ----
 tools=$target/tools
 mkdir -p "$tools"
-in_go() { GOFLAGS=-mod=mod GOBIN=$tools CGO_ENABLED=0 timeout 300 go "$@"; }
+in_go() { GOFLAGS='-mod=mod -buildvcs=false' GOBIN=$tools CGO_ENABLED=0 timeout 300 go "$@"; }
 step=$(command -v step || echo "$tools/step")
 if [ ! -x "$step" ] && command -v go >/dev/null 2>&1; then
     in_go install github.com/smallstep/cli/cmd/step@v0.21.0 >"$tools/step.log" 2>&1 || true

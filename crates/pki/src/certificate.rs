@@ -212,6 +212,15 @@ impl Certificate {
         find().map_or(&[], |algorithm| algorithm.content)
     }
 
+    /// The size of the subject's RSA key, if it is one.
+    pub fn rsa_bits(&self) -> Option<usize> {
+        let (_, key) = SubjectPublicKeyInfo::from_der(&self.0.spki).ok()?;
+        match key.parsed() {
+            Ok(ParsedKey::RSA(rsa)) => Some(modulus_bits(rsa.modulus)),
+            _ => None,
+        }
+    }
+
     /// The subject's public key, if it is of an algorithm we use.
     pub fn public_key(&self) -> Result<PublicKey, PublicKeyError> {
         PublicKey::from_spki(&self.0.spki)

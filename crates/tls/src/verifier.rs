@@ -13,9 +13,7 @@ use std::cell::RefCell;
 use std::fmt;
 use std::sync::Arc;
 
-use handfast_pki::{
-    Certificate, CertificateId, Fingerprint, KeyUsage, PublicKeyError, Serial, TrustAnchors,
-};
+use handfast_pki::{Certificate, CertificateId, Fingerprint, KeyUsage, Serial, TrustAnchors};
 use rustls::crypto::WebPkiSupportedAlgorithms;
 use rustls::pki_types::{CertificateDer, ServerName, TrustAnchor, UnixTime};
 use rustls::{CertificateError, ExtendedKeyPurpose, OtherError, RootCertStore};
@@ -223,10 +221,7 @@ impl Judge {
     fn check_key(&self, leaf: &Certificate) -> Result<(), rustls::Error> {
         let id = leaf.key_algorithm_id();
         let known = self.algorithms.all.iter().any(|one| one.public_key_alg_id().as_ref() == id);
-        let short = match leaf.public_key() {
-            Err(PublicKeyError::RsaSize { bits }) => bits < MIN_RSA_BITS,
-            _ => false,
-        };
+        let short = leaf.rsa_bits().is_some_and(|bits| bits < MIN_RSA_BITS);
         if known && !short {
             return Ok(());
         }
