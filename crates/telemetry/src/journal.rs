@@ -65,7 +65,8 @@ use self::repair::Found;
 pub use self::repair::Repair;
 pub use self::state::JournalStatus;
 use self::state::State;
-use self::writer::{Batch, Placed, Writer};
+pub(crate) use self::writer::Placed;
+use self::writer::{Batch, Writer};
 use crate::Record;
 
 /// How much of a journal may be where.
@@ -210,6 +211,11 @@ impl Journal {
     /// Its sizes and counts.
     pub fn status(&self) -> JournalStatus {
         self.state.status()
+    }
+
+    /// Its chunks, oldest first.
+    pub(crate) fn chunks(&self) -> Vec<chunk::Chunk> {
+        self.state.list()
     }
 
     /// Where it lies.

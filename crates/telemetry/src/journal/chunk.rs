@@ -179,6 +179,21 @@ impl Steps {
     }
 }
 
+/// The record that begins at a place of a chunk.
+pub(crate) fn read_one(file: &File, chunk: &Chunk, at: u64) -> io::Result<Option<Record>> {
+    let mut wanted = ONE;
+    loop {
+        let mut bytes = vec![0; wanted];
+        let got = read_up_to(file, &mut bytes, at)?;
+        bytes.truncate(got);
+        match frame::decode(&bytes.into(), 0, chunk.salt, at) {
+            Frame::Record(record, _) => return Ok(Some(record)),
+            Frame::Short(needed) if needed > wanted => wanted = needed,
+            _ => return Ok(None),
+        }
+    }
+}
+
 /// The chunks in a directory, by where they begin.
 pub(crate) fn list(directory: &Path) -> io::Result<Vec<u64>> {
     let mut bases = Vec::new();
@@ -256,3 +271,6 @@ const DIGITS: usize = 20;
 
 /// Large enough that the system call does not count, small enough to be held for one record.
 const PIECE: usize = 1 << 20;
+
+/// Most records are smaller.
+const ONE: usize = 8 << 10;

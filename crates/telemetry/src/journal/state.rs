@@ -89,6 +89,16 @@ impl State {
         chunks.list.get(first).copied()
     }
 
+    /// All chunks, oldest first.
+    pub(super) fn list(&self) -> Vec<Chunk> {
+        self.chunks().list.iter().copied().collect()
+    }
+
+    /// Where the oldest chunk begins.
+    pub(super) fn oldest(&self) -> u64 {
+        self.chunks().list.front().map_or(0, |chunk| chunk.base)
+    }
+
     pub(super) fn status(&self) -> JournalStatus {
         let chunks = self.chunks();
         let end = self.end();

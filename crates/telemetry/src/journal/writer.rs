@@ -27,12 +27,13 @@ pub(super) struct Batch {
 
 /// Where the records of a batch lie: one behind the other.
 #[derive(Clone, Copy, Debug)]
-#[expect(dead_code, reason = "the index of the store will ask")]
 pub(crate) struct Placed {
     /// In which chunk, as it was when it began.
     pub(crate) chunk: Chunk,
     /// How far from its beginning the first of them is.
     pub(crate) at: u64,
+    /// Where the oldest chunk that is left begins.
+    pub(crate) oldest: u64,
 }
 
 /// The way to the thread. It ends, with everything written, when this is dropped.
@@ -240,11 +241,12 @@ impl Writing {
                     tracing::info!(directory = %self.state.directory().display(), "batches are accepted again");
                 }
                 self.state.grow(open.chunk.length, records);
+                let oldest = self.state.oldest();
                 for (batch, begin, end) in group {
                     let Batch { records, room, then, done, .. } = batch;
                     drop((records, room));
                     if let Some(then) = then {
-                        then(Placed { chunk, at: begin });
+                        then(Placed { chunk, at: begin, oldest });
                     }
                     // Whoever asked may have gone.
                     let _ = done.send(Ok(Position::new(chunk.base + end)));

@@ -52,7 +52,7 @@ impl Gathered {
     }
 
     /// Adds what is known of the record that begins at a place of the chunk.
-    pub(super) fn push(&mut self, at: u64, facts: &Facts, tags: &[u32], duplicate: bool) {
+    pub(super) fn push(&mut self, at: u64, facts: &Facts, duplicate: bool) {
         // A chunk is not that large; what would lie beyond could not be found and is left out.
         let Ok(at) = u32::try_from(at) else { return };
         let row = Row {
@@ -61,16 +61,16 @@ impl Gathered {
             start: facts.start,
             duration: facts.duration,
             at,
-            service: self.number(facts.service()),
-            instance: self.number(facts.instance()),
-            subject: self.number(facts.subject()),
+            service: self.number(&facts.service),
+            instance: self.number(&facts.instance),
+            subject: self.number(&facts.subject),
             tags: u32::try_from(self.tags.len() / 4).unwrap_or(u32::MAX),
-            tag_count: u16::try_from(tags.len()).unwrap_or(u16::MAX),
+            tag_count: u16::try_from(facts.tags.len()).unwrap_or(u16::MAX),
             spans: facts.spans,
             kind: facts.kind as u8,
             flags: facts.flags | if duplicate { DUPLICATE } else { 0 },
         };
-        for tag in tags {
+        for tag in &facts.tags {
             self.tags.extend_from_slice(&tag.to_le_bytes());
         }
         self.times.last_received = self.times.last_received.max(facts.received);

@@ -135,7 +135,8 @@ impl Summary {
         for number in [service, instance, subject, self.last_at] {
             into.extend_from_slice(&number.to_le_bytes());
         }
-        for number in [self.count, self.errors, self.first.cast_unsigned(), self.last.cast_unsigned()]
+        for number in
+            [self.count, self.errors, self.first.cast_unsigned(), self.last.cast_unsigned()]
         {
             into.extend_from_slice(&number.to_le_bytes());
         }

@@ -42,8 +42,7 @@ impl IndexFile {
             traces.extend_from_slice(&trace.to_le_bytes());
             traces.extend_from_slice(&row.to_le_bytes());
         }
-        let sections: [&[u8]; SECTIONS] =
-            [&summaries, names.ends, names.text, rows, tags, &traces];
+        let sections: [&[u8]; SECTIONS] = [&summaries, names.ends, names.text, rows, tags, &traces];
         let mut check = crc32fast::Hasher::new();
         for section in sections {
             check.update(section);
@@ -54,7 +53,7 @@ impl IndexFile {
             sizes: sections.map(|section| section.len() as u64),
             check: check.finalize(),
         };
-        let temporary = chunk::path(directory, chunk.base, "index-new");
+        let temporary = chunk::path(directory, chunk.base, UNFINISHED);
         let file = make_private().create(true).truncate(true).open(&temporary)?;
         let mut at = HEADER as u64;
         for section in sections {
@@ -76,9 +75,8 @@ impl IndexFile {
         if read_up_to(&file, &mut header, 0).ok()? < HEADER || header[..8] != *MAGIC {
             return None;
         }
-        let word = |at: usize| {
-            header[8 + 8 * at..].first_chunk().map(|word| u64::from_le_bytes(*word))
-        };
+        let word =
+            |at: usize| header[8 + 8 * at..].first_chunk().map(|word| u64::from_le_bytes(*word));
         let check = u32::from_le_bytes(*header[HEADER - 8..].first_chunk()?);
         let header_check = u32::from_le_bytes(*header[HEADER - 4..].first_chunk()?);
         if header_check != crc32fast::hash(&header[..HEADER - 4])
@@ -211,6 +209,9 @@ impl IndexFile {
 
 /// What the file's name ends with.
 pub(super) const ENDING: &str = "index";
+
+/// What it ends with before it is whole.
+pub(super) const UNFINISHED: &str = "index-new";
 
 const SUMMARIES: usize = 0;
 const ENDS: usize = 1;

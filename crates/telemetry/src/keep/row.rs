@@ -46,8 +46,7 @@ impl Row {
         into.extend_from_slice(&self.id.to_le_bytes());
         into.extend_from_slice(&self.trace.to_le_bytes());
         into.extend_from_slice(&self.start.to_le_bytes());
-        for number in
-            [self.duration, self.at, self.service, self.instance, self.subject, self.tags]
+        for number in [self.duration, self.at, self.service, self.instance, self.subject, self.tags]
         {
             into.extend_from_slice(&number.to_le_bytes());
         }

@@ -1,0 +1,215 @@
+//! One chunk with its index: growing in memory, or in a file beside it. Whoever asks sees no difference,
+//! and an index that turns out to be damaged is made again from the chunk.
+
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use super::facts::Facts;
+use super::gathered::{Gathered, Times};
+use super::index::{Index, Names, Summary};
+use super::index_file::{ENDING, IndexFile};
+use super::row::Row;
+use super::window::Window;
+use crate::Record;
+use crate::journal::chunk::{self, CHUNK, Chunk, Step, Steps};
+
+/// A chunk and what is known of the records in it.
+#[derive(Debug)]
+pub(super) struct Part {
+    directory: PathBuf,
+    /// As it was when it was opened; its length is that of a sealed one only.
+    chunk: Chunk,
+    sealed: AtomicBool,
+    content: RwLock<Content>,
+    /// Whether a file that turns out to be damaged may be written again.
+    writable: bool,
+}
+
+#[derive(Debug)]
+enum Content {
+    File { index: IndexFile, verified: bool },
+    Memory(Gathered),
+}
+
+impl Part {
+    /// The part of a chunk that has just begun.
+    pub(super) fn begin(directory: &Path, chunk: Chunk) -> Self {
+        Self::of(directory, chunk, Content::Memory(Gathered::new()), true)
+    }
+
+    /// The part of a chunk that is complete, with the index in its file, if there is one.
+    pub(super) fn sealed(directory: &Path, chunk: Chunk, writable: bool) -> Option<Self> {
+        let index = IndexFile::open(directory, &chunk)?;
+        let content = Content::File { index, verified: false };
+        let part = Self::of(directory, chunk, content, writable);
+        part.seal();
+        Some(part)
+    }
+
+    /// The part of a chunk that is read for it. With a window, what was seen before is a duplicate.
+    pub(super) fn read(
+        directory: &Path,
+        chunk: Chunk,
+        window: &mut Window,
+        writable: bool,
+    ) -> io::Result<Self> {
+        let gathered = read_through(directory, chunk, window)?;
+        Ok(Self::of(directory, chunk, Content::Memory(gathered), writable))
+    }
+
+    fn of(directory: &Path, chunk: Chunk, content: Content, writable: bool) -> Self {
+        Self {
+            directory: directory.to_owned(),
+            chunk,
+            sealed: AtomicBool::new(false),
+            content: RwLock::new(content),
+            writable,
+        }
+    }
+
+    pub(super) fn base(&self) -> u64 {
+        self.chunk.base
+    }
+
+    /// Nothing more will be added.
+    pub(super) fn seal(&self) {
+        self.sealed.store(true, Ordering::Release);
+    }
+
+    /// Adds what is known of records, while the part is open.
+    pub(super) fn add<T>(&self, add: impl FnOnce(&mut Gathered) -> T) -> Option<T> {
+        match &mut *self.write() {
+            Content::Memory(gathered) => Some(add(gathered)),
+            Content::File { .. } => None,
+        }
+    }
+
+    /// Writes the index of a sealed part to its file, and forgets it; nothing if that was done.
+    pub(super) fn settle(&self) -> io::Result<()> {
+        if !self.sealed.load(Ordering::Acquire) || !self.writable {
+            return Ok(());
+        }
+        let chunk = Chunk { length: self.length()?, ..self.chunk };
+        let index = match &*self.content() {
+            Content::Memory(gathered) => IndexFile::write(&self.directory, &chunk, gathered)?,
+            Content::File { .. } => return Ok(()),
+        };
+        *self.write() = Content::File { index, verified: true };
+        Ok(())
+    }
+
+    pub(super) fn times(&self) -> Times {
+        match &*self.content() {
+            Content::File { index, .. } => index.times,
+            Content::Memory(gathered) => gathered.times,
+        }
+    }
+
+    /// Goes through names and rows.
+    pub(super) fn with<T>(&self, ask: impl FnOnce(&Index<'_>) -> T) -> io::Result<T> {
+        match &*self.good()? {
+            Content::File { index, .. } => index.with(ask),
+            Content::Memory(gathered) => Ok(ask(&gathered.index())),
+        }
+    }
+
+    /// Goes through names and summaries.
+    pub(super) fn with_summaries<T>(
+        &self,
+        ask: impl FnOnce(&Names<'_>, &[Summary]) -> T,
+    ) -> io::Result<T> {
+        match &*self.good()? {
+            Content::File { index, .. } => index.with_summaries(ask),
+            Content::Memory(gathered) => {
+                let summaries: Vec<Summary> = gathered.summaries().copied().collect();
+                Ok(ask(&gathered.index().names, &summaries))
+            }
+        }
+    }
+
+    /// The rows of a trace.
+    pub(super) fn of_trace(&self, trace: u64) -> io::Result<Vec<Row>> {
+        match &*self.good()? {
+            Content::File { index, .. } => index.of_trace(trace),
+            Content::Memory(gathered) => Ok(gathered.of_trace(trace)),
+        }
+    }
+
+    /// A record, by where in the chunk it begins. `None` if it cannot be read any more.
+    pub(super) fn record(&self, file: &File, at: u32) -> io::Result<Option<Record>> {
+        chunk::read_one(file, &self.chunk, u64::from(at))
+    }
+
+    /// The chunk's file, to read records from.
+    pub(super) fn open(&self) -> io::Result<File> {
+        File::open(chunk::path(&self.directory, self.base(), CHUNK))
+    }
+
+    /// Removes the file of the index, with the chunk that it was of.
+    pub(super) fn remove_index(&self) {
+        let _ = std::fs::remove_file(chunk::path(&self.directory, self.base(), ENDING));
+    }
+
+    /// The content, with its file looked through once.
+    fn good(&self) -> io::Result<RwLockReadGuard<'_, Content>> {
+        let content = self.content();
+        let Content::File { index, verified: false } = &*content else { return Ok(content) };
+        let whole = index.verify()?;
+        drop(content);
+        let mut content = self.write();
+        if whole {
+            if let Content::File { verified, .. } = &mut *content {
+                *verified = true;
+            }
+        } else {
+            tracing::warn!(
+                directory = %self.directory.display(), chunk = self.base(),
+                "the index of a chunk is damaged: it is made again from the chunk"
+            );
+            let again = read_through(&self.directory, self.chunk, &mut Window::new(usize::MAX))?;
+            *content = Content::Memory(again);
+        }
+        drop(content);
+        if !whole && let Err(error) = self.settle() {
+            tracing::warn!(%error, "the index of a chunk stays in memory");
+        }
+        Ok(self.content())
+    }
+
+    fn length(&self) -> io::Result<u64> {
+        Ok(std::fs::metadata(chunk::path(&self.directory, self.base(), CHUNK))?.len())
+    }
+
+    fn content(&self) -> RwLockReadGuard<'_, Content> {
+        self.content.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Content> {
+        self.content.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn read_through(directory: &Path, chunk: Chunk, window: &mut Window) -> io::Result<Gathered> {
+    let mut gathered = Gathered::new();
+    let mut steps = Steps::open(directory, chunk, 0)?;
+    let mut rows = Vec::new();
+    while let Some(step) = steps.next(chunk.length)? {
+        if let Step::Record { at, record } = step {
+            Facts::of(&record, &mut rows);
+            for facts in rows.drain(..) {
+                gather(&mut gathered, window, at, &facts);
+            }
+        }
+    }
+    Ok(gathered)
+}
+
+/// Adds one row; whether it was new.
+pub(super) fn gather(gathered: &mut Gathered, window: &mut Window, at: u64, facts: &Facts) -> bool {
+    let new = facts.id.is_none_or(|id| window.insert(id));
+    gathered.push(at, facts, !new);
+    new
+}
