@@ -3,6 +3,7 @@
 //! - [`method`] is the table of what agents call, and what becomes of each call.
 //! - [`claim`] finds who a message says it comes from; [`carry`] what it leaves out because an earlier
 //!   one of its stream said it; [`collection`] takes apart what is several messages in one.
+//! - [`view`] is what is in a record, for those who index and draw it.
 
 pub mod carry;
 pub mod claim;
@@ -11,6 +12,7 @@ pub mod json;
 pub mod method;
 mod otlp;
 pub mod sw8;
+pub mod view;
 mod wire;
 
 pub use wire::{Fault, Malformed, Place};

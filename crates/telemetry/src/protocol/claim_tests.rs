@@ -25,8 +25,8 @@ fn attribute(key: &str, value: &str) -> KeyValue {
     KeyValue { key: key.to_owned(), value }
 }
 
-fn resource(attributes: Vec<KeyValue>) -> Option<v1::Resource> {
-    Some(v1::Resource { attributes, ..v1::Resource::default() })
+fn resource(attributes: Vec<KeyValue>) -> v1::Resource {
+    v1::Resource { attributes, ..v1::Resource::default() }
 }
 
 /// Every message that agents send, made to claim the same.
@@ -58,26 +58,16 @@ fn all_of(service: &str, service_instance: &str) -> Vec<(&'static str, RecordKin
         attribute("service.name", service),
     ];
     let spans =
-        ResourceSpans { resource: resource(attributes.clone()), ..ResourceSpans::default() };
-    let logs = ResourceLogs { resource: resource(attributes), ..ResourceLogs::default() };
+        ResourceSpans { resource: Some(resource(attributes.clone())), ..ResourceSpans::default() };
+    let logs = ResourceLogs { resource: Some(resource(attributes)), ..ResourceLogs::default() };
     vec![
         message!(Segment, SegmentObject { service, service_instance, spans: vec![span] }),
-        message!(
-            JvmMetrics,
-            JvmMetricCollection {
-                service,
-                service_instance,
-                metrics: vec![v3::JvmMetric::default()]
-            }
-        ),
+        message!(JvmMetrics, JvmMetricCollection { service, service_instance }),
         message!(ClrMetrics, ClrMetricCollection { service, service_instance }),
         message!(Meter, MeterData { service, service_instance, timestamp: 9 }),
         message!(Log, LogData { service, service_instance, endpoint: "e".into() }),
         message!(InstanceProperties, InstanceProperties { service, service_instance }),
-        message!(
-            InstancePing,
-            InstancePingPkg { service, service_instance, layer: "GENERAL".into() }
-        ),
+        message!(InstancePing, InstancePingPkg { service, service_instance }),
         message!(ProfileTaskFinish, ProfileTaskFinishReport { service, service_instance }),
         message!(BrowserPerf, BrowserPerfData { service, service_version, time: 8 }),
         message!(BrowserWebVitals, BrowserWebVitalsPerfData { service, service_version }),
@@ -207,7 +197,8 @@ fn profiles_claim_in_their_first_message() {
 
 #[test]
 fn a_name_is_unique_only_within_its_namespace() {
-    let spans = |attributes| ResourceSpans { resource: resource(attributes), ..Default::default() };
+    let spans =
+        |attributes| ResourceSpans { resource: Some(resource(attributes)), ..Default::default() };
     let named =
         spans(vec![attribute("service.name", "cart"), attribute("service.namespace", "shop")]);
     assert_eq!(found(Claimed::of(RecordKind::OtlpTraces), &named)[0].0, "shop/cart");
@@ -218,7 +209,7 @@ fn a_name_is_unique_only_within_its_namespace() {
 fn a_resource_with_two_names_is_refused() {
     let twice = |second: KeyValue| {
         let resource = resource(vec![attribute("service.name", "mine"), second]);
-        ResourceSpans { resource, ..Default::default() }.encode_to_vec()
+        ResourceSpans { resource: Some(resource), ..Default::default() }.encode_to_vec()
     };
     let refused = |bytes: &[u8]| claims(RecordKind::OtlpTraces, bytes).unwrap_err().to_string();
     let yours = twice(attribute("service.name", "yours"));
@@ -227,7 +218,7 @@ fn a_resource_with_two_names_is_refused() {
     let mut spread = twice(attribute("host.name", "h"));
     spread.extend(
         ResourceSpans {
-            resource: resource(vec![attribute("service.name", "yours")]),
+            resource: Some(resource(vec![attribute("service.name", "yours")])),
             ..Default::default()
         }
         .encode_to_vec(),

@@ -105,7 +105,12 @@ impl<'a> Fields<'a> {
         self.rest
     }
 
-    fn malformed(&self, field: Place, fault: Fault) -> Malformed {
+    /// A fault of the message's own.
+    pub(crate) fn malformed(&self, name: &'static str, fault: Fault) -> Malformed {
+        self.fault(Place::Name(name), fault)
+    }
+
+    fn fault(&self, field: Place, fault: Fault) -> Malformed {
         Malformed { message: self.message, field, fault }
     }
 
@@ -127,25 +132,25 @@ impl<'a> Fields<'a> {
             }
         }
         let short = self.rest.len() < LONGEST_VARINT;
-        Err(self.malformed(place, if short { Fault::Truncated } else { Fault::Overflow }))
+        Err(self.fault(place, if short { Fault::Truncated } else { Fault::Overflow }))
     }
 
     fn take<const N: usize>(&mut self, place: Place) -> Result<[u8; N], Malformed> {
         let (taken, rest) = self
             .rest
             .split_first_chunk::<N>()
-            .ok_or_else(|| self.malformed(place, Fault::Truncated))?;
+            .ok_or_else(|| self.fault(place, Fault::Truncated))?;
         self.rest = rest;
         Ok(*taken)
     }
 
     fn read(&mut self) -> Result<Field<'a>, Malformed> {
         let key = self.varint(Place::Key)?;
-        let key = u32::try_from(key).map_err(|_| self.malformed(Place::Key, Fault::Overflow))?;
+        let key = u32::try_from(key).map_err(|_| self.fault(Place::Key, Fault::Overflow))?;
         let number = key >> 3;
         let place = Place::Number(number);
         if number == 0 {
-            return Err(self.malformed(Place::Key, Fault::WireType));
+            return Err(self.fault(Place::Key, Fault::WireType));
         }
         let value = match key & 7 {
             0 => Value::Varint(self.varint(place)?),
@@ -154,13 +159,13 @@ impl<'a> Fields<'a> {
                 let length = self.varint(place)?;
                 let split =
                     usize::try_from(length).ok().and_then(|at| self.rest.split_at_checked(at));
-                let (bytes, rest) = split.ok_or_else(|| self.malformed(place, Fault::Truncated))?;
+                let (bytes, rest) = split.ok_or_else(|| self.fault(place, Fault::Truncated))?;
                 self.rest = rest;
                 Value::Bytes(bytes)
             }
-            3 | 4 => return Err(self.malformed(place, Fault::Group)),
+            3 | 4 => return Err(self.fault(place, Fault::Group)),
             5 => self.take::<4>(place).map(|_| Value::Fixed32)?,
-            _ => return Err(self.malformed(place, Fault::WireType)),
+            _ => return Err(self.fault(place, Fault::WireType)),
         };
         Ok(Field { message: self.message, number, value })
     }
