@@ -26,6 +26,7 @@ mod redeem;
 mod revocations;
 mod rotation;
 mod signals;
+mod telemetry;
 mod time_jumps;
 mod tokens;
 mod turn;
@@ -111,6 +112,7 @@ pub(crate) async fn run(home: HomePaths, options: RunOptions) -> anyhow::Result<
     let mut declared = resources.changes();
     tasks.spawn(Arc::clone(&core).answer_peers(shutdown.clone()));
     tasks.spawn(Arc::clone(&core).watch_time(shutdown.clone()));
+    tasks.spawn(Arc::clone(&core).record_denials(shutdown.clone()));
     signals::ready();
 
     let mut watchdog = signals::Watchdog::new();

@@ -64,6 +64,7 @@ impl Home {
             runtime_certs: runtime.join("certs"),
             runtime_issuers: runtime.join("issuers"),
             runtime_resources: runtime.join("resources"),
+            runtime_telemetry: runtime.join("telemetry"),
             state_db: runtime.join("state.db"),
             admin_sock: runtime.join("admin.sock"),
             lock: runtime.join("lock"),
@@ -102,6 +103,8 @@ pub struct HomePaths {
     pub runtime_issuers: PathBuf,
     /// Resources the node made, such as links from redeemed tokens.
     pub runtime_resources: PathBuf,
+    /// What collectors keep and relays spool, a directory each.
+    pub runtime_telemetry: PathBuf,
     /// The ledger.
     pub state_db: PathBuf,
     /// The socket of the admin API.
@@ -137,8 +140,14 @@ impl HomePaths {
         ]
     }
 
-    fn runtime_directories(&self) -> [&Path; 4] {
-        [&self.runtime, &self.runtime_certs, &self.runtime_issuers, &self.runtime_resources]
+    fn runtime_directories(&self) -> [&Path; 5] {
+        [
+            &self.runtime,
+            &self.runtime_certs,
+            &self.runtime_issuers,
+            &self.runtime_resources,
+            &self.runtime_telemetry,
+        ]
     }
 }
 

@@ -243,12 +243,17 @@ impl Port {
     /// those whose chain is not trusted any more at once, those of another transport by an orderly
     /// end.
     pub fn protect(&self, protection: Protection) {
+        let before = self.protection.load_full();
         let mode = protection.mode;
-        if let Some(tls) = &protection.tls {
+        if let Some(tls) = &protection.tls
+            && before.tls.as_ref().is_some_and(|before| before.anchors != tls.anchors)
+        {
             self.connections.cut_untrusted(&tls.anchors);
         }
         self.protection.store(Arc::new(protection));
-        self.connections.end_unadmitted(mode);
+        if before.mode != mode {
+            self.connections.end_unadmitted(mode);
+        }
     }
 
     /// Takes nothing new, lets calls under way finish within `grace`, then cuts.

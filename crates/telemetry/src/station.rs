@@ -11,6 +11,7 @@ use bytes::Bytes;
 use handfast_tls::Revocations;
 use http::{Request, Response};
 use hyper::body::Incoming;
+use tokio_util::sync::CancellationToken;
 
 use crate::census::Census;
 use crate::caller::Transport;
@@ -93,6 +94,8 @@ pub struct Station {
     output: Running,
     ports: BTreeMap<String, (Place, Protocol, Port)>,
     revocations: Revocations,
+    /// What it does by itself ends with this.
+    ending: CancellationToken,
 }
 
 #[derive(Clone, Debug)]
@@ -143,6 +146,7 @@ impl Station {
         witness: Witness,
     ) -> Result<(Self, Vec<PortError>), StationError> {
         let StationPlan { desk, name, output, ports } = plan;
+        let ending = CancellationToken::new();
         let output = match output {
             Output::Forward { directory, spool, upstream } => {
                 let upstream = Arc::new(Upstream::new(upstream, Arc::clone(&clock)));
@@ -154,7 +158,9 @@ impl Station {
             }
             Output::Keep { directory, settings } => {
                 let keep = Keep::open(&directory, settings, clock()).map_err(StationError::Keep)?;
-                Running::Keep(Arc::new(Kept(keep)))
+                let kept = Arc::new(Kept(keep));
+                tokio::spawn(sweep(Arc::clone(&kept), Arc::clone(&clock), ending.clone()));
+                Running::Keep(kept)
             }
         };
         let sink: Arc<dyn Sink> = match &output {
@@ -162,7 +168,7 @@ impl Station {
             Running::Keep(kept) => Arc::clone(kept) as _,
         };
         let desk = Arc::new(Desk::new(&name, desk, sink, clock, witness));
-        let mut station = Self { name, desk, output, ports: BTreeMap::new(), revocations };
+        let mut station = Self { name, desk, output, ports: BTreeMap::new(), revocations, ending };
         let faults = station.place(ports);
         Ok((station, faults))
     }
@@ -256,14 +262,39 @@ impl Station {
     }
 
     /// Takes nothing new, lets calls end, sends what can be sent; all within `grace`.
-    pub async fn stop(self, grace: Duration) {
-        let Self { output, ports, .. } = self;
+    pub async fn stop(mut self, grace: Duration) {
+        let ports = std::mem::take(&mut self.ports);
+        self.ending.cancel();
         let closing = ports.into_values().map(|(.., port)| port.close(grace));
         for port in closing {
             port.await;
         }
-        if let Running::Forward(forwarder) = output {
+        if let Running::Forward(forwarder) = &self.output {
             forwarder.stop(grace).await;
+        }
+    }
+}
+
+impl Drop for Station {
+    fn drop(&mut self) {
+        self.ending.cancel();
+    }
+}
+
+/// Gives back what is older than it is to be kept, from time to time.
+async fn sweep(kept: Arc<Kept>, clock: Clock, ending: CancellationToken) {
+    let mut due = tokio::time::interval(SWEEP);
+    loop {
+        tokio::select! {
+            () = ending.cancelled() => return,
+            _ = due.tick() => {}
+        }
+        let (kept, now) = (Arc::clone(&kept), clock());
+        match tokio::task::spawn_blocking(move || kept.0.sweep(now)).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => tracing::warn!(%error, "what is old cannot be given back"),
+            // The runtime is going away.
+            Err(_) => return,
         }
     }
 }
@@ -297,3 +328,6 @@ impl Sink for Kept {
         Box::pin(async move { failed(&status) })
     }
 }
+
+/// So often it is looked for what is old.
+const SWEEP: Duration = Duration::from_secs(60);

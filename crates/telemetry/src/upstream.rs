@@ -65,6 +65,23 @@ pub struct UpstreamPlan {
     pub security: Option<Security>,
 }
 
+impl UpstreamPlan {
+    /// Whether it is the same, with the very same configuration of TLS.
+    fn is(&self, other: &Self) -> bool {
+        let same_security = match (&self.security, &other.security) {
+            (None, None) | (Some(Security::Plaintext), Some(Security::Plaintext)) => true,
+            (
+                Some(Security::Tls { config, server_name }),
+                Some(Security::Tls { config: other, server_name: name }),
+            ) => Arc::ptr_eq(config, other) && server_name == name,
+            _ => false,
+        };
+        same_security
+            && self.backends == other.backends
+            && self.authentication == other.authentication
+    }
+}
+
 impl fmt::Debug for UpstreamPlan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let token = self.authentication.as_ref().map(|_| "<redacted>");
@@ -135,8 +152,12 @@ impl Upstream {
         }
     }
 
-    /// From now on; what is under way ends over the connection it began on.
+    /// From now on; what is under way ends over the connection it began on. A plan that says what the
+    /// one before said changes nothing.
     pub fn set(&self, plan: UpstreamPlan) {
+        if self.plan.load().is(&plan) {
+            return;
+        }
         self.plan.store(Arc::new(plan));
         self.generation.fetch_add(1, Ordering::Release);
     }

@@ -27,6 +27,7 @@ use super::notifying::{self, Notifiers};
 use super::plan::TlsCache;
 use super::redeem::Attempts;
 use super::revocations::Revoked;
+use super::telemetry::{Stations, TelemetryTurn};
 use super::time_jumps::TimeJumps;
 use crate::clock;
 
@@ -46,6 +47,8 @@ pub(super) struct Core {
     access: Mutex<Access>,
     nudge: Notify,
     disk: Mutex<DiskWatch>,
+    /// Running collectors and relays.
+    pub(super) stations: Stations,
     pub(super) started: Timestamp,
 }
 
@@ -58,6 +61,7 @@ pub(super) struct Turning {
     pub(super) admin_port: Option<OpenAdminPort>,
     pub(super) attempts: Attempts,
     pub(super) notifiers: Notifiers,
+    pub(super) telemetry: TelemetryTurn,
 }
 
 /// What the last turn left, for everybody to read.
@@ -74,6 +78,8 @@ pub(super) struct State {
     pub(super) distribution_fault: Option<ProblemView>,
     pub(super) lists_fault: Option<ProblemView>,
     pub(super) admin_fault: Option<ProblemView>,
+    /// What collectors and relays lack.
+    pub(super) telemetry_faults: Vec<ProblemView>,
     pub(super) refusals: Vec<RefusalView>,
     pub(super) issuances: Issuances,
     /// Anchors of other sites that they gave up in order, by the link credential they go with.
@@ -125,6 +131,7 @@ impl Core {
             key_source: Mutex::new(KeySource::new(None)),
             lists: Lists::default(),
             disk: Mutex::new(DiskWatch::below(&paths.runtime)),
+            stations: Stations::default(),
             paths,
             turning: tokio::sync::Mutex::new(turning),
             state: Mutex::default(),
@@ -221,6 +228,7 @@ impl Core {
                 port.close();
             }
         }
+        self.stop_telemetry(grace).await;
         let network = {
             let mut state = self.state();
             state.requests = None;
@@ -254,6 +262,7 @@ impl Core {
         problems.extend(state.distribution_fault.clone());
         problems.extend(state.lists_fault.clone());
         problems.extend(state.admin_fault.clone());
+        problems.extend(state.telemetry_faults.iter().cloned());
         problems.extend(state.disk.problem(&self.paths.root));
         problems.extend(state.time.problem());
         let told = state.deliveries.iter();

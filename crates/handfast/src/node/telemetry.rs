@@ -53,7 +53,7 @@ impl Core {
         let sight = plan::Sight {
             declared,
             report,
-            directory: &self.paths.runtime_telemetry(),
+            directory: &self.paths.runtime_telemetry,
             revocations: &self.revoked.view,
         };
         for collector in resources.collectors.values() {

@@ -89,6 +89,9 @@ impl Core {
         if !self.state().no_network {
             let fault = self.place_admin_port(&resources, &wanted, &report, &mut turning).await;
             self.note_admin_fault(fault);
+            let faults =
+                self.place_telemetry(&resources, &wanted, &report, &mut turning.telemetry).await;
+            self.note_telemetry_faults(faults);
             self.redeem_declared(&resources, &mut turning.attempts);
             self.ask_other_sites(&report);
             self.issue_declared(&resources).await;
@@ -104,6 +107,15 @@ impl Core {
             state.next_wake = Some(state.next_wake.map_or(again, |wake| wake.min(again)));
         }
         state.admin_fault = fault;
+    }
+
+    fn note_telemetry_faults(&self, faults: Vec<ProblemView>) {
+        let mut state = self.state();
+        if !faults.is_empty() {
+            let again = clock::now() + SOON;
+            state.next_wake = Some(state.next_wake.map_or(again, |wake| wake.min(again)));
+        }
+        state.telemetry_faults = faults;
     }
 
     fn read_resources(&self) -> (Resources, Vec<ResourceFault>) {

@@ -41,12 +41,12 @@ impl Facts {
         }
         if into.len() == begin {
             let mut facts = Self::nothing(record);
-            let _ = claim::each(record.kind, &record.body, |service, instance| {
-                if facts.service.is_empty() {
-                    service.clone_into(&mut facts.service);
-                    instance.clone_into(&mut facts.instance);
-                }
-            });
+            if let Some(claim) =
+                claim::claims(record.kind, &record.body).unwrap_or_default().iter().next()
+            {
+                facts.service = claim.service.to_string();
+                claim.instance.clone_into(&mut facts.instance);
+            }
             into.push(facts);
         }
     }

@@ -184,6 +184,6 @@ mod tests {
         let check = Method::at("/grpc.health.v1.Health/Check").unwrap();
         assert_eq!((check.handling, check.shape), (Handling::Health, Shape::Unary));
         assert_eq!(check.reply.accepted(), [8, 1]);
-        assert_eq!(Reply::Commands.accepted(), []);
+        assert!(Reply::Commands.accepted().is_empty());
     }
 }

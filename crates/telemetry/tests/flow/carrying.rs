@@ -18,13 +18,12 @@ async fn from_an_agent_in_the_clear_through_a_relay_over_mutual_tls_to_a_collect
         report(&agent, &segments).await.expect("accepted");
     }
     until("everything arrives", || accepted(&collector, "segment") == 1000).await;
-    let status = relay.status();
-    let forward = status.forward.expect("a relay forwards");
-    assert_eq!((forward.sent, forward.set_aside), (1000, 0));
     until("the spool is empty", || {
         relay.status().forward.is_some_and(|forward| forward.lag_bytes == 0)
     })
     .await;
+    let forward = relay.status().forward.expect("a relay forwards");
+    assert_eq!((forward.sent, forward.set_aside), (1000, 0));
     let reporters = collector.census().reporters();
     assert_eq!(reporters.len(), 1);
     assert_eq!(reporters[0].transport, Transport::Mtls);

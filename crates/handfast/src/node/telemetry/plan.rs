@@ -20,7 +20,7 @@ use handfast_telemetry::station::{Output, PortPlan, StationPlan};
 use handfast_telemetry::upstream::{Security, UpstreamPlan};
 use handfast_tls::{
     ClientAuth, ClientOptions, ClientTrust, Floor, RevocationCheck, Revocations, ServerOptions,
-    client_config, server_config,
+    client_config_trusting, server_config,
 };
 use rustls::{ClientConfig, ServerConfig};
 
@@ -299,8 +299,8 @@ impl Configurations {
             ..ClientOptions::default()
         };
         let presented = presented.map(|credential| &**credential);
-        let config =
-            client_config(presented, trust, &options).map_err(|fault| fault.one_line())?;
+        let config = client_config_trusting(presented, &trust, &options)
+            .map_err(|fault| fault.one_line())?;
         self.clients.insert(key, (made_for.cloned(), Arc::clone(&config)));
         Ok(config)
     }
