@@ -58,6 +58,29 @@ pub enum Identity {
     Own(SpiffeId),
 }
 
+impl Identity {
+    /// What the certificate of a peer proves, with the chain it sent. A SPIFFE ID of our own trust domain under
+    /// another CA is no identity at all.
+    pub fn of(peer: &Peer, chain: &Chain, own: Option<&OwnDomain>, now: Timestamp) -> Self {
+        let claims_own = |id: &SpiffeId| own.is_some_and(|o| o.trust_domain == *id.trust_domain());
+        let is_own = |id: &SpiffeId| {
+            claims_own(id)
+                && own.is_some_and(|own| {
+                    verify_chain(chain, &own.anchors, Purpose::Client, now).is_ok()
+                })
+        };
+        match &peer.identity {
+            Some(id) if is_own(id) => Self::Own(id.clone()),
+            id => Self::Foreign(ForeignIdentity {
+                common_name: peer.common_name.clone(),
+                dns: peer.dns.clone(),
+                spiffe: id.clone().filter(|id| !claims_own(id)),
+                subject: peer.subject.clone(),
+            }),
+        }
+    }
+}
+
 /// The names in a certificate of another CA.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct ForeignIdentity {
@@ -89,34 +112,14 @@ impl Caller {
         Self { address, identity: Identity::Anonymous, transport, label: Bytes::new() }
     }
 
-    /// The holder of a certificate that a handshake has proven, and the chain it sent.
-    pub fn proven(
-        address: Option<SocketAddr>,
-        peer: &Peer,
-        chain: &Chain,
-        own: Option<&OwnDomain>,
-        now: Timestamp,
-    ) -> Self {
-        let is_own = |id: &SpiffeId| {
-            own.is_some_and(|own| {
-                own.trust_domain == *id.trust_domain()
-                    && verify_chain(chain, &own.anchors, Purpose::Client, now).is_ok()
-            })
-        };
-        let claims_own = |id: &SpiffeId| own.is_some_and(|o| o.trust_domain == *id.trust_domain());
-        let (identity, label) = match &peer.identity {
-            Some(id) if is_own(id) => (Identity::Own(id.clone()), id.to_string()),
-            id => {
-                let spiffe = id.clone().filter(|id| !claims_own(id));
-                let label = spiffe.as_ref().map_or_else(|| peer.subject.clone(), ToString::to_string);
-                let foreign = ForeignIdentity {
-                    common_name: peer.common_name.clone(),
-                    dns: peer.dns.clone(),
-                    spiffe,
-                    subject: peer.subject.clone(),
-                };
-                (Identity::Foreign(foreign), label)
+    /// The holder of a certificate that a handshake has proven.
+    pub fn identified(address: Option<SocketAddr>, identity: Identity) -> Self {
+        let label = match &identity {
+            Identity::Anonymous => String::new(),
+            Identity::Foreign(ForeignIdentity { spiffe: Some(id), .. }) | Identity::Own(id) => {
+                id.to_string()
             }
+            Identity::Foreign(foreign) => foreign.subject.clone(),
         };
         Self { address, identity, transport: Transport::Mtls, label: Bytes::from(label) }
     }

@@ -5,6 +5,7 @@
 
 mod connection;
 mod handshake;
+mod known;
 mod paced;
 mod register;
 
@@ -25,6 +26,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use self::connection::serve_tcp;
+use self::known::Known;
 pub use self::register::{Connections, Open};
 use crate::caller::{OwnDomain, Transport};
 use crate::desk::Desk;
@@ -157,6 +159,7 @@ struct Shared {
     connections: Connections,
     desk: Arc<Desk>,
     revocations: Revocations,
+    known: Arc<Known>,
     /// How many handshakes may compute at the same moment.
     pace: Arc<Semaphore>,
     closing: CancellationToken,
@@ -197,6 +200,7 @@ impl Port {
             connections: Connections::default(),
             desk,
             revocations,
+            known: Arc::default(),
             pace: Arc::new(Semaphore::new(PACE)),
             closing: CancellationToken::new(),
             tasks: TaskTracker::new(),

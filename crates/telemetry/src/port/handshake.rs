@@ -11,10 +11,11 @@ use rustls::ServerConnection;
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
+use super::known::Standing;
 use super::paced::Paced;
 use super::register::Proof;
 use super::{Mode, PortTls, Shared};
-use crate::caller::{Caller, Transport};
+use crate::caller::{Caller, Identity, Transport};
 
 /// A connection that was let in.
 pub(super) enum Admitted {
@@ -69,6 +70,31 @@ fn who(
     let Some(peer) = Peer::of(session) else {
         return Ok((Caller::anonymous(Some(address), Transport::Tls), None));
     };
+    let standing = match shared.known.find(&tls.config, &peer.fingerprint) {
+        Some(standing) => standing,
+        None => {
+            let standing = Arc::new(work_out(session, &peer, tls, address, shared)?);
+            let known = Arc::clone(&standing);
+            shared.known.remember(&tls.config, peer.fingerprint, known);
+            standing
+        }
+    };
+    // Between the handshake and now it may have been revoked.
+    if let Some(revoked) = shared.revocations.find_revoked(&standing.path) {
+        return Err(revoked.fault(address.to_string()));
+    }
+    let caller = Caller::identified(Some(address), standing.identity.clone());
+    let proof = Proof { chain: standing.chain.clone(), path: standing.path.clone() };
+    Ok((caller, Some(proof)))
+}
+
+fn work_out(
+    session: &ServerConnection,
+    peer: &Peer,
+    tls: &PortTls,
+    address: SocketAddr,
+    shared: &Shared,
+) -> Result<Standing, Fault> {
     let unreadable = |what: String| {
         Fault::new(FaultCode::MalformedCertificate, Side::Peer, address.to_string()).saying(what)
     };
@@ -84,13 +110,8 @@ fn who(
     let chain = Chain::new(leaf, presented.collect());
     let path =
         chain.certificate_ids(&tls.anchors).map_err(|error| unreadable(error.to_string()))?;
-    // Between the handshake and now it may have been revoked.
-    if let Some(revoked) = shared.revocations.find_revoked(&path) {
-        return Err(revoked.fault(address.to_string()));
-    }
-    let caller =
-        Caller::proven(Some(address), &peer, &chain, tls.own.as_ref(), shared.now());
-    Ok((caller, Some(Proof { chain, path })))
+    let identity = Identity::of(peer, &chain, tls.own.as_ref(), shared.now());
+    Ok(Standing { chain, identity, path })
 }
 
 async fn first_bytes(socket: &TcpStream) -> std::io::Result<FirstBytes> {

@@ -197,3 +197,32 @@ async fn a_token_is_asked_for_on_every_call_and_compared() {
     without.set(upstream);
     report(&without, &[segment("shop", "1")]).await.expect("the right token");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_ca_that_is_trusted_cannot_speak_for_our_agents() {
+    let scene = Scene::new();
+    // The same trust domain in its certificates, but a CA of its own.
+    let other = handfast_testkit::authority::TestAuthority::new(
+        "shop.example",
+        handfast_testkit::eventually::now(),
+    );
+    let mut plan = scene.plan("collector", Mode::Mtls, scene.keep("collector"));
+    scene.trust_too(&mut plan, &other);
+    plan.desk.rules = Rules {
+        rules: vec![Rule {
+            identity: "cn:shop".parse().expect("a pattern"),
+            services: vec!["guest".parse().expect("a pattern")],
+            instances: Vec::new(),
+        }],
+    };
+    let collector = scene.start(plan);
+    let identity = other.identity(handfast_pki::IdentityKind::Agent, "shop");
+    let subject = handfast_pki::Subject::new("shop").with_identity(identity);
+    let forged = other.issue(handfast_pki::Profile::Agent, subject);
+    let forger = scene.caller(grpc(&collector), Some(&forged));
+    let refused = report(&forger, &[segment("shop", "1")]).await.expect_err("not our agent");
+    assert_eq!(refused.code, Code::PermissionDenied, "{refused}");
+    report(&forger, &[segment("guest", "2")]).await.expect("bound by its own name");
+    let ours = scene.caller(grpc(&collector), Some(&scene.agent("shop")));
+    report(&ours, &[segment("shop", "3")]).await.expect("our agent");
+}

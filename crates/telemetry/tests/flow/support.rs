@@ -101,6 +101,25 @@ impl Scene {
         StationPlan { desk: DeskPlan::default(), name: name.to_owned(), output, ports }
     }
 
+    /// Lets clients of another CA in at every port.
+    pub(crate) fn trust_too(&self, plan: &mut StationPlan, other: &TestAuthority) {
+        let both = other.anchors().iter().fold(self.authority.anchors(), |all, anchor| {
+            all.with(anchor.clone())
+        });
+        let options = ServerOptions {
+            alpn: vec![b"h2".to_vec()],
+            revocation: RevocationCheck::by(self.revocations.clone()),
+            trust: Some(both.clone()),
+            ..ServerOptions::default()
+        };
+        let server = self.authority.server("west", &["localhost", "127.0.0.1"]);
+        for port in plan.ports.values_mut() {
+            let tls = port.protection.tls.as_mut().expect("TLS");
+            tls.config = server_config(&server, &options).expect("a configuration");
+            tls.anchors = both.clone();
+        }
+    }
+
     pub(crate) fn start(&self, plan: StationPlan) -> Station {
         let denials = Arc::clone(&self.denials);
         let witness = Arc::new(move |denial| denials.lock().expect("no panic").push(denial));
