@@ -15,7 +15,7 @@ use serde_json::Value;
 
 const EAST: &str = "spiffe://demo.example/site/east";
 
-/// Much longer than it takes; what it takes is printed, and measured by the benches.
+/// Much longer than it takes; what it takes is printed, and `benches/cut` asserts that it is under a second.
 const SOON: Duration = Duration::from_secs(10);
 
 /// `service` behind a connector at `behind`, reached through a listener at `before`; returns its port.
