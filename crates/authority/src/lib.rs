@@ -69,5 +69,7 @@ pub use report::{
 };
 pub use revoke::{Revocable, RevokeError, RevokeRequest, RevokedCertificate, RevokedNow};
 pub use rotating::{AuthorityStanding, KeyStanding, KeyState, RotateError, RotateOrder, SiteSeen};
-pub use schedule::{ISSUANCE_CUSHION, issued_at, lifetime, renew_at, retry_at};
+pub use schedule::{
+    ISSUANCE_CUSHION, issued_at, left_at_renewal, life_leaving, lifetime, renew_at, retry_at,
+};
 pub use skew::{Skew, detect};

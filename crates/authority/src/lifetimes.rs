@@ -1,18 +1,23 @@
-//! How long credentials live: the settings `leaf-ttl` and `ca-ttl` of a site, checked as a pair.
+//! How long credentials live: the settings `leaf-ttl`, `ca-ttl` and `renewal-grace` of a site, checked
+//! together.
 //!
 //! Checked where they are read, so that nothing further in has to. It does not read the settings.
 
 use std::time::Duration;
 
+use crate::schedule::{left_at_renewal, life_leaving};
+
 /// How long the credentials of a site live.
 ///
 /// A value of this type keeps the rule that a leaf lives at most a sixth of its CA's life, which
-/// leaves a CA enough time to be replaced before it has to cut short what it signs.
+/// leaves a CA enough time to be replaced before it has to cut short what it signs; and that a leaf is
+/// renewed with at least the grace left, so that whoever renews may be away for as long.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Lifetimes {
     leaf: Duration,
     ca: Duration,
     root: Duration,
+    grace: Duration,
 }
 
 impl Lifetimes {
@@ -43,21 +48,66 @@ impl Lifetimes {
                 most: text(ROOT / LEAVES_PER_CA),
             });
         }
-        Ok(Self { leaf, ca, root: ROOT })
+        Ok(Self { leaf, ca, root: ROOT, grace: Duration::ZERO })
     }
 
-    /// From the text of the two settings; what is absent has its default.
-    ///
-    /// When only `leaf-ttl` is given, the CA keeps its default of 90 days if that is at least
-    /// six leaves; otherwise both must be given.
+    /// The same, if leaves live long enough to be renewed with at least `grace` left.
     ///
     /// # Errors
     ///
-    /// As [`Lifetimes::new`], and text that is not a duration such as `45s`, `24h` or `1h30m`.
-    pub fn parse(leaf_ttl: Option<&str>, ca_ttl: Option<&str>) -> Result<Self, LifetimesError> {
-        let leaf = leaf_ttl.map_or(Ok(DEFAULT_LEAF), |text| duration("leaf-ttl", text))?;
+    /// [`LifetimesError::GraceOutlivesLeaf`].
+    pub fn leaving(self, grace: Duration) -> Result<Self, LifetimesError> {
+        let least = life_leaving(grace);
+        if self.leaf < least {
+            return Err(LifetimesError::GraceOutlivesLeaf {
+                grace: text(grace),
+                leaf: text(self.leaf),
+                least_leaf: text(least),
+                most: text(left_at_renewal(self.leaf)),
+            });
+        }
+        Ok(Self { grace, ..self })
+    }
+
+    /// From the text of the settings; what is absent has its default.
+    ///
+    /// When only `leaf-ttl` is given, the CA keeps its default of 90 days if that is at least
+    /// six leaves; otherwise both must be given. When `renewal-grace` is given without `leaf-ttl`,
+    /// leaves live as long as it takes, and a day at least.
+    ///
+    /// # Errors
+    ///
+    /// As [`Lifetimes::new`] and [`Lifetimes::leaving`], and text that is not a duration such as `45s`,
+    /// `24h` or `1h30m`.
+    pub fn parse(
+        leaf_ttl: Option<&str>,
+        ca_ttl: Option<&str>,
+        renewal_grace: Option<&str>,
+    ) -> Result<Self, LifetimesError> {
         let ca = ca_ttl.map_or(Ok(DEFAULT_CA), |text| duration("ca-ttl", text))?;
-        Self::new(leaf, ca)
+        let grace =
+            renewal_grace.map_or(Ok(Duration::ZERO), |text| duration("renewal-grace", text))?;
+        let leaf = match leaf_ttl {
+            Some(text) => duration("leaf-ttl", text)?,
+            None => DEFAULT_LEAF.max(life_leaving(grace)),
+        };
+        let most_leaf = (ca / LEAVES_PER_CA).min(MAX_LEAF);
+        if leaf_ttl.is_none() && leaf > most_leaf && leaf > DEFAULT_LEAF {
+            return Err(LifetimesError::GraceTooLong {
+                grace: text(grace),
+                leaf: text(leaf),
+                ca: text(ca),
+                least_ca: text(leaf.saturating_mul(LEAVES_PER_CA)),
+                most: text(left_at_renewal(most_leaf)),
+            });
+        }
+        Self::new(leaf, ca)?.leaving(grace)
+    }
+
+    /// How much of its life a leaf has left at least when it is renewed, as the settings ask for; zero
+    /// where they do not.
+    pub fn grace(&self) -> Duration {
+        self.grace
     }
 
     /// Life of a leaf: 24 hours unless set.
@@ -78,7 +128,7 @@ impl Lifetimes {
 
 impl Default for Lifetimes {
     fn default() -> Self {
-        Self { leaf: DEFAULT_LEAF, ca: DEFAULT_CA, root: ROOT }
+        Self { leaf: DEFAULT_LEAF, ca: DEFAULT_CA, root: ROOT, grace: Duration::ZERO }
     }
 }
 
@@ -92,6 +142,40 @@ pub enum LifetimesError {
         /// What was asked for.
         ca: String,
         /// What is possible.
+        most: String,
+    },
+    /// The leaf does not live long enough to be renewed with so much left.
+    #[error(
+        "setting renewal-grace is {grace} and leaf-ttl is {leaf}, of which a certificate may have no more \
+         than {most} left when it is renewed: set leaf-ttl to {least_leaf} or more (or leave it out), or \
+         renewal-grace to {most} or less"
+    )]
+    GraceOutlivesLeaf {
+        /// The grace asked for.
+        grace: String,
+        /// The leaf life it meets.
+        leaf: String,
+        /// The shortest leaf life that leaves so much.
+        least_leaf: String,
+        /// What this leaf life leaves.
+        most: String,
+    },
+    /// Leaves would have to live too long for their CA.
+    #[error(
+        "setting renewal-grace is {grace}, for which certificates have to live for {leaf}, and ca-ttl is {ca}, \
+         of which they may live a sixth, and a year at most: set ca-ttl to {least_ca} or more, or \
+         renewal-grace to {most} or less"
+    )]
+    GraceTooLong {
+        /// The grace asked for.
+        grace: String,
+        /// The leaf life that it takes.
+        leaf: String,
+        /// The CA life it meets.
+        ca: String,
+        /// The shortest CA life over such leaves.
+        least_ca: String,
+        /// What is possible under this CA.
         most: String,
     },
     /// The leaf lives longer than a sixth of its CA.
@@ -204,7 +288,7 @@ mod tests {
 
     #[test]
     fn defaults_are_a_day_ninety_days_and_ten_years() {
-        let lifetimes = Lifetimes::parse(None, None).unwrap();
+        let lifetimes = Lifetimes::parse(None, None, None).unwrap();
         assert_eq!(lifetimes, Lifetimes::default());
         assert_eq!(lifetimes.leaf(), DAY);
         assert_eq!(lifetimes.ca(), DAY * 90);
@@ -213,25 +297,59 @@ mod tests {
 
     #[test]
     fn a_leaf_longer_than_a_sixth_of_its_ca_is_refused_with_both_ways_out() {
-        let error = Lifetimes::parse(Some("1h"), Some("5h")).unwrap_err();
+        let error = Lifetimes::parse(Some("1h"), Some("5h"), None).unwrap_err();
         let message = error.to_string();
         assert!(message.contains("50m") && message.contains("6h"), "{message}");
-        assert!(Lifetimes::parse(Some("1h"), Some("6h")).is_ok());
+        assert!(Lifetimes::parse(Some("1h"), Some("6h"), None).is_ok());
+    }
+
+    #[test]
+    fn a_grace_makes_leaves_live_as_long_as_it_takes() {
+        let day = Lifetimes::parse(None, None, Some("24h")).unwrap();
+        assert_eq!(
+            (day.grace(), day.leaf(), day.ca()),
+            (DAY, Duration::from_secs(90 * 3600), DAY * 90)
+        );
+        let short = Lifetimes::parse(None, None, Some("1h")).unwrap();
+        assert_eq!(short.leaf(), DAY, "a day leaves six hours as it is");
+        let both = Lifetimes::parse(Some("96h"), None, Some("1d")).unwrap();
+        assert_eq!(both.leaf(), DAY * 4);
+    }
+
+    #[test]
+    fn a_grace_that_cannot_be_kept_is_refused_with_both_ways_out() {
+        let error = Lifetimes::parse(Some("48h"), None, Some("24h")).unwrap_err().to_string();
+        assert!(error.contains("3d18h or more") && error.contains("12h48m or less"), "{error}");
+        assert!(Lifetimes::parse(Some("48h"), None, Some("12h48m")).is_ok());
+        let error = Lifetimes::parse(None, None, Some("5d")).unwrap_err().to_string();
+        assert!(error.contains("112d12h or more") && error.contains("4d or less"), "{error}");
+        assert!(Lifetimes::parse(None, None, Some("4d")).is_ok());
+        assert!(Lifetimes::parse(None, Some("112d12h"), Some("5d")).is_ok());
+        // A CA that is too short for a day's leaves is not the grace's fault.
+        assert!(matches!(
+            Lifetimes::parse(None, Some("2d"), Some("1h")),
+            Err(LifetimesError::LeafOutlivesCa { .. })
+        ));
+        assert!(matches!(
+            Lifetimes::parse(None, None, Some("soon")),
+            Err(LifetimesError::NotADuration { setting: "renewal-grace", .. })
+        ));
+        assert!(Lifetimes::parse(None, None, Some("18446744073709551615s")).is_err());
     }
 
     #[test]
     fn too_short_too_long_and_nonsense_are_refused() {
         assert!(matches!(
-            Lifetimes::parse(Some("9s"), None),
+            Lifetimes::parse(Some("9s"), None, None),
             Err(LifetimesError::LeafTooShort { .. })
         ));
-        assert!(Lifetimes::parse(Some("10s"), Some("60s")).is_ok());
+        assert!(Lifetimes::parse(Some("10s"), Some("60s"), None).is_ok());
         assert!(matches!(
-            Lifetimes::parse(Some("400d"), Some("3000d")),
+            Lifetimes::parse(Some("400d"), Some("3000d"), None),
             Err(LifetimesError::LeafTooLong { .. })
         ));
         assert!(matches!(
-            Lifetimes::parse(None, Some("900d")),
+            Lifetimes::parse(None, Some("900d"), None),
             Err(LifetimesError::CaTooLong { .. })
         ));
         for nonsense in
@@ -239,7 +357,7 @@ mod tests {
         {
             assert!(
                 matches!(
-                    Lifetimes::parse(Some(nonsense), None),
+                    Lifetimes::parse(Some(nonsense), None, None),
                     Err(LifetimesError::NotADuration { setting: "leaf-ttl", .. })
                 ),
                 "{nonsense}"

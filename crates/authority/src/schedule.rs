@@ -24,6 +24,20 @@ pub fn renew_at(not_before: Timestamp, not_after: Timestamp, seed: &[u8]) -> Tim
     later(start, scale(life, per_million, 1_000_000))
 }
 
+/// How long a certificate has to live so that it is renewed with at least `grace` left, whatever its seed.
+///
+/// The other side of [`renew_at`]: whoever holds the certificate renews it by that rule, here or at
+/// another site, so that its life alone decides what is left.
+pub fn life_leaving(grace: Duration) -> Duration {
+    let seconds = u64::from(grace.subsec_nanos() > 0).saturating_add(grace.as_secs());
+    Duration::from_secs(seconds.saturating_mul(15).div_ceil(4))
+}
+
+/// What is left of a life at its latest renewal: 4/15, a little less than what [`renew_at`] leaves.
+pub fn left_at_renewal(life: Duration) -> Duration {
+    Duration::from_secs(life.as_secs().saturating_mul(4) / 15)
+}
+
 /// When a certificate was issued, as well as its dates can tell.
 ///
 /// That is `not_before` plus the cushion, or `not_before` where the whole life is no longer
@@ -141,6 +155,24 @@ mod tests {
             prop_assert!(due <= later(issued, total.mul_f64(0.7334)));
             prop_assert!(due < not_after);
             prop_assert_eq!(due, renew_at(not_before, not_after, &seed));
+        }
+
+        #[test]
+        fn what_was_to_be_left_is_left(
+            start in 0_i64..4_000_000_000,
+            grace in 3_u64..10_000_000,
+            seed in any::<[u8; 32]>(),
+        ) {
+            let life = life_leaving(Duration::from_secs(grace));
+            // As an issuer dates it.
+            let not_after = later(at(start), life);
+            let not_before = at(start - 60);
+            let due = renew_at(not_before, not_after, &seed);
+            prop_assert!(span(due, not_after) >= Duration::from_secs(grace));
+            prop_assert!(left_at_renewal(life) >= Duration::from_secs(grace));
+            // And not a second more than that takes.
+            let shorter = life.saturating_sub(Duration::from_secs(1));
+            prop_assert!(left_at_renewal(shorter) < Duration::from_secs(grace));
         }
 
         #[test]

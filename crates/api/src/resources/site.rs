@@ -31,7 +31,7 @@ pub struct Site {
     /// Kubernetes service account. Has no effect outside Kubernetes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub service_account: Option<String>,
-    /// `trust-domain`, `leaf-ttl`, `ca-ttl`, `two-person` and `admin-port`, `-host`, `-names` are ours; Skupper's are accepted without effect.
+    /// `trust-domain`, `leaf-ttl`, `ca-ttl`, `renewal-grace`, `two-person` and `admin-port`, `-host`, `-names` are ours; Skupper's are accepted without effect.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub settings: BTreeMap<String, String>,
 }
@@ -81,8 +81,10 @@ impl Site {
 
     fn lifetimes(&self) -> Result<Lifetimes, Invalid> {
         let text = |key: &str| self.settings.get(key).map(String::as_str);
-        Lifetimes::parse(text("leaf-ttl"), text("ca-ttl")).map_err(|error| {
-            let field = if text("leaf-ttl").is_some() { "leaf-ttl" } else { "ca-ttl" };
+        let parsed = Lifetimes::parse(text("leaf-ttl"), text("ca-ttl"), text("renewal-grace"));
+        parsed.map_err(|error| {
+            let given = ["leaf-ttl", "renewal-grace"].into_iter().find(|key| text(key).is_some());
+            let field = given.unwrap_or("ca-ttl");
             Invalid::error(field, error.to_string(), "the site keeps no credentials until then")
         })
     }
@@ -201,10 +203,11 @@ impl AdminAccess {
 }
 
 /// Ours first, then what Skupper documents or its code reads.
-const KNOWN_SETTINGS: [&str; 15] = [
+const KNOWN_SETTINGS: [&str; 16] = [
     "trust-domain",
     "leaf-ttl",
     "ca-ttl",
+    "renewal-grace",
     "two-person",
     "admin-port",
     "admin-host",

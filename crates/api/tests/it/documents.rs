@@ -239,6 +239,12 @@ fn what_excludes_or_needs_each_other_is_checked() {
         ("RouterAccess", "{roles: [{name: inter}], tlsCredentials: a}", "cannot be `inter`"),
         ("Site", "{settings: {leaf-ttl: 24h, ca-ttl: 48h}}", "sixth"),
         ("Site", "{settings: {leaf-ttl: soon}}", "`soon`"),
+        (
+            "Site",
+            "{settings: {leaf-ttl: 48h, renewal-grace: 24h}}",
+            "set leaf-ttl to 3d18h or more",
+        ),
+        ("Site", "{settings: {renewal-grace: 9d}}", "or renewal-grace to 4d or less"),
         ("Site", "{settings: {trust-domain: 'Not A Domain'}}", "trust-domain"),
         ("Site", "{linkAccess: loadbalancr}", "did you mean `loadbalancer`?"),
         ("AccessGrant", "{redemptionsAllowed: 0}", "at least 1"),

@@ -1,6 +1,8 @@
 //! The certificates that this site presents: usable, renewed in time, and long-lived enough to outlast
 //! an authority that is away.
 
+use std::time::Duration;
+
 use handfast_api::status::{CredentialSource, CredentialState, CredentialStatus};
 use jiff::Timestamp;
 
@@ -28,7 +30,7 @@ pub(super) fn checks(facts: &Facts) -> Vec<Check> {
     let mut checks = usable(all);
     checks.extend(renewed(all, facts.now));
     checks.extend(supplied(all, facts.now));
-    checks.extend(endurance(all));
+    checks.extend(endurance(all, facts.home.grace));
     checks
 }
 
@@ -128,7 +130,7 @@ fn supplied(all: &[CredentialStatus], now: Timestamp) -> Vec<Check> {
 }
 
 /// For how long renewals may fail before the first credential expires.
-fn endurance(all: &[CredentialStatus]) -> Option<Check> {
+fn endurance(all: &[CredentialStatus], grace: Duration) -> Option<Check> {
     let id = "credentials-endurance";
     let (shortest, seconds) = all
         .iter()
@@ -139,12 +141,25 @@ fn endurance(all: &[CredentialStatus]) -> Option<Check> {
         .min_by_key(|(_, seconds)| *seconds)?;
     let span = words::span(seconds.unsigned_abs());
     let fact = format!("an authority that is away is outlasted for {span} at least ({shortest})");
+    if !grace.is_zero() {
+        let asked = words::span(grace.as_secs());
+        if seconds.unsigned_abs() < grace.as_secs() {
+            return Some(Check::warning(
+                id,
+                GROUP,
+                format!("{fact}, and `renewal-grace` asks for {asked}"),
+                "one that was made before the setting is renewed by itself, and at once by `handfast cert \
+                 renew --all`; what another site signs lives as long as the settings of that site say",
+            ));
+        }
+        return Some(Check::ok(id, GROUP, format!("{fact}; `renewal-grace` asks for {asked}")));
+    }
     Some(if seconds < SHORT {
         Check::warning(
             id,
             GROUP,
             fact,
-            "give certificates a longer life with the Site's `leaf-ttl`, so that a night's outage is none",
+            "give certificates a longer life with the Site's `renewal-grace`, so that a night's outage is none",
         )
     } else {
         Check::ok(id, GROUP, fact)

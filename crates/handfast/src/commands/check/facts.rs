@@ -4,6 +4,7 @@
 use std::fs;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use handfast_api::admin::{AuthorityStatus, ClientError};
 use handfast_api::resources::{ResourceFault, Resources};
@@ -50,6 +51,8 @@ pub(super) struct HomeFacts {
     pub(super) free: Option<u64>,
     pub(super) faults: Vec<ResourceFault>,
     pub(super) site: Option<String>,
+    /// How much of its life each certificate is to have left when it is renewed; zero if nobody said.
+    pub(super) grace: Duration,
     pub(super) resources: usize,
 }
 
@@ -144,6 +147,8 @@ impl HomeFacts {
         facts.loose.sort();
         let (resources, faults) = Resources::load(&paths.input_resources);
         facts.site = resources.site.as_ref().map(|site| site.name.to_string());
+        let settings = resources.site.as_ref().and_then(|site| site.spec.settings().ok());
+        facts.grace = settings.map(|settings| settings.lifetimes.grace()).unwrap_or_default();
         facts.resources = resources.len();
         facts.faults = faults;
         facts

@@ -320,6 +320,16 @@ fn the_credentials() {
             CredentialStatus { not_after: Some(end), ..credential("short") },
         ]);
     });
+    let day = std::time::Duration::from_secs(86_400);
+    one("credentials-endurance", Mark::Warning, "`renewal-grace` asks for", |facts| {
+        facts.home.grace = day;
+    });
+    let long = || CredentialStatus { not_after: Some(hours(6 + 25)), ..credential("long") };
+    let kept = found(|facts| {
+        facts.home.grace = day;
+        facts.credentials = Ok(vec![long()]);
+    });
+    assert_eq!(kept, [], "a day and an hour are more than a day");
 }
 
 #[test]
