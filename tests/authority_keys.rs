@@ -1,11 +1,16 @@
 //! Keys of authorities on whole nodes: encrypted at rest, kept offline, kept in a token.
 
 use std::fs;
+use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
-use handfast_testkit::eventually::{eventually, until};
+use handfast_pki::{
+    IssueRequest, Issuer, KeyAlgorithm, PrivateKey, Profile, Subject, SystemEntropy,
+};
+use handfast_testkit::eventually::{eventually, now, until};
 use handfast_testkit::openssl::OpenSsl;
 use handfast_testkit::place::Place;
 use handfast_testkit::site::Site;
@@ -219,6 +224,85 @@ fn an_existing_ca_of_openssl_signs_our_site_ca() {
     let chain = west.path("runtime/certs/handfast-site-server/tls.crt");
     openssl.file("server.crt", fs::read(chain).expect("a chain"));
     openssl.must("verify -x509_strict -CAfile root.crt -untrusted server.crt server.crt");
+    west.stop();
+}
+
+/// An upstream CA of yesterday: its life was a day, and that is over.
+fn expired_ca(place: &Place, directory: &str) -> Issuer {
+    let then = now() - Duration::from_secs(2 * 86_400);
+    let key = PrivateKey::generate(KeyAlgorithm::EcdsaP256).expect("a key");
+    let request = IssueRequest::new(Profile::Root, Subject::new("Shop upstream"), key.spki_der())
+        .with_ttl(Duration::from_secs(86_400));
+    let ca = Issuer::self_signed(&request, key.clone(), then, &mut SystemEntropy).expect("a CA");
+    place.write(&format!("{directory}/tls.crt"), ca.chain().to_pem());
+    let file = place.write(&format!("{directory}/tls.key"), key.to_pkcs8_pem().as_bytes());
+    fs::set_permissions(file, fs::Permissions::from_mode(0o600)).expect("private");
+    ca
+}
+
+#[test]
+fn an_upstream_ca_that_has_expired_signs_nothing_and_is_named_until_it_is_replaced() {
+    let place = place();
+    expired_ca(&place, "expired");
+    let mut west = place.west();
+    for file in ["tls.crt", "tls.key"] {
+        let from = place.path("expired").join(file);
+        west.write(&format!("input/issuers/handfast-root/{file}"), fs::read(from).expect("a CA"));
+    }
+    west.start();
+    let problem = eventually("the expired CA to be named", || {
+        let problems = west.status()["problems"].clone();
+        let all = problems.as_array().cloned().unwrap_or_default();
+        all.into_iter().find(|one| {
+            one["message"]
+                .as_str()
+                .is_some_and(|what| what.contains("handfast-root") && what.contains("expired"))
+        })
+    });
+    assert!(problem["remedy"].as_str().is_some_and(|text| !text.is_empty()), "{problem:#}");
+    // Nothing is signed with it, so nothing is served: no port is open without a certificate.
+    let status = west.status();
+    assert!(status["problems"].to_string().contains("handfast-site-ca"), "{status:#}");
+    for name in ["handfast-site-ca", "handfast-site-server"] {
+        let credential = west.credential(name);
+        assert!(credential.is_none_or(|one| one["serial"].is_null()), "{name} was made");
+    }
+    assert!(TcpStream::connect(("127.0.0.1", west.link_port())).is_err(), "an open link port");
+    let check = west.run("check");
+    assert!(check.code != 0 && check.stdout.contains("expired"), "{check:#?}");
+
+    // The ceremony refuses it as well, on either side.
+    let request = place.path("ca.csr");
+    let mut offline = place.site("offline");
+    offline.json("site create offline --trust-domain demo.example");
+    place.run("ca create-root --out good").ok();
+    let root = fs::read(place.path("good/tls.crt")).expect("a root");
+    offline.write("input/issuers/handfast-root/tls.crt", root);
+    offline.start();
+    until("told what to do", || problems(&offline).contains("handfast ca request"));
+    offline.json(&format!("ca request --out {}", request.display()));
+    let no = place.run("ca sign ca.csr --issuer-dir expired --out no.pem --yes");
+    assert!(no.code != 0 && no.stderr.contains("expired"), "{no:#?}");
+    assert!(!place.path("no.pem").exists());
+    let answer = place.path("expired/tls.crt");
+    let no = offline.refused(&format!("ca install {}", answer.display()), 3);
+    assert!(no["what"].is_string() && no["remedy"].is_string(), "{no:#}");
+    offline.stop();
+
+    // What somebody else's verifier would say, beforehand.
+    let verdict = place.run("cert verify expired/tls.crt --ca expired/tls.crt");
+    assert!(verdict.code != 0, "{verdict:#?}");
+    assert!(format!("{}{}", verdict.stdout, verdict.stderr).contains("expired"), "{verdict:#?}");
+
+    // A new one is laid in its place: taken up without a restart.
+    for file in ["tls.key", "tls.crt"] {
+        let from = place.path("good").join(file);
+        west.write(&format!("input/issuers/handfast-root/{file}"), fs::read(from).expect("a CA"));
+    }
+    until("served", || {
+        west.credential("handfast-site-server").is_some_and(|one| one["state"] == "valid")
+    });
+    until("nothing is wrong any more", || !problems(&west).contains("expired"));
     west.stop();
 }
 

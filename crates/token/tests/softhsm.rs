@@ -1,5 +1,5 @@
-//! Keys in SoftHSM tokens: proven, signing in parallel and after a pause, refused with the right words, and
-//! there again when the token is.
+//! Keys in SoftHSM tokens: proven, signing in parallel and after a pause, refused with the right words (also
+//! by a token that lacks the mechanism), and there again when the token is.
 //!
 //! SoftHSM finds its tokens by an environment variable, so that the cases run in a child process. With
 //! `HANDFAST_TOKEN_IDLE=60` the pause is a minute long.
@@ -32,11 +32,16 @@ const MODULES: [&str; 3] = [
 ];
 /// Set in the child: where everything is.
 const PLACE: &str = "HANDFAST_TOKEN_PLACE";
+/// Set in the child whose tokens lack mechanisms.
+const LACKING: &str = "HANDFAST_TOKEN_LACKING";
 
 fn main() -> ExitCode {
     if let Some(place) = std::env::var_os(PLACE) {
         let bench = Bench { place: PathBuf::from(place), module: module().unwrap() };
-        bench.run();
+        match std::env::var_os(LACKING) {
+            Some(_) => bench.lacking(),
+            None => bench.run(),
+        }
         return ExitCode::SUCCESS;
     }
     let tool = Command::new("softhsm2-util").arg("--version").output();
@@ -48,17 +53,23 @@ fn main() -> ExitCode {
     fs::create_dir(place.path().join("tokens")).unwrap();
     let tokens = place.path().join("tokens").display().to_string();
     let conf = place.path().join("softhsm2.conf");
-    fs::write(
-        &conf,
-        format!("directories.tokendir = {tokens}\nobjectstore.backend = file\nlog.level = ERROR\n"),
-    )
-    .unwrap();
-    let child = Command::new(std::env::current_exe().unwrap())
-        .env("SOFTHSM2_CONF", &conf)
-        .env(PLACE, place.path())
-        .status()
+    let settings =
+        format!("directories.tokendir = {tokens}\nobjectstore.backend = file\nlog.level = ERROR\n");
+    fs::write(&conf, &settings).unwrap();
+    // The same tokens, by a module without what a CA signs with. (SoftHSM 2.6 passes over the first of
+    // the list, so that is one that nobody needs.)
+    let lacking = place.path().join("lacking.conf");
+    fs::write(&lacking, format!("{settings}slots.mechanisms = -CKM_MD5,CKM_ECDSA,CKM_RSA_PKCS\n"))
         .unwrap();
-    if child.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    for (conf, case) in [(&conf, None), (&lacking, Some(LACKING))] {
+        let mut child = Command::new(std::env::current_exe().unwrap());
+        child.env("SOFTHSM2_CONF", conf).env(PLACE, place.path());
+        child.envs(case.map(|name| (name, "1")));
+        if !child.status().unwrap().success() {
+            return ExitCode::FAILURE;
+        }
+    }
+    ExitCode::SUCCESS
 }
 
 fn module() -> Option<PathBuf> {
@@ -221,6 +232,27 @@ impl Bench {
         let text = no(&format!("{without}&pin-source=open-pin"), key).to_string();
         assert!(text.contains("everybody may read it") && !text.contains(PIN), "{text}");
         println!("ok: what cannot work is refused with its name");
+    }
+
+    /// The probe of what the token offers says what is missing, before anything is signed with it.
+    fn lacking(&self) {
+        let keys = TokenKeys::default();
+        for (object, mechanism, kind) in [
+            ("site-ca", "CKM_ECDSA", "ecdsa-p256"),
+            ("root", "CKM_ECDSA", "ecdsa-p384"),
+            ("old", "CKM_RSA_PKCS", "rsa-2048"),
+        ] {
+            let uri = self.uri(object);
+            let public = public_key(&uri, &self.place).unwrap();
+            let error = keys.signer(&uri, &self.place, &public).unwrap_err();
+            assert!(matches!(error, TokenError::MechanismMissing { .. }), "{object}: {error:?}");
+            let text = error.to_string();
+            assert!(
+                text.contains(mechanism) && text.contains(kind) && text.contains("`west`"),
+                "{object}: {text}"
+            );
+        }
+        println!("ok: a token without the mechanism is refused, and the mechanism is named");
     }
 
     /// A wrong PIN is tried once; then the token is left alone until the file is corrected.

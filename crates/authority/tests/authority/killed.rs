@@ -11,7 +11,11 @@ use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
 
-use handfast_authority::{CredentialState, Declared, GrantOptions, RedeemRefusal, RedeemRequest};
+use handfast_authority::{
+    CredentialState, Declared, GrantOptions, KeySecrets, ProblemCode, Protection, RedeemRefusal,
+    RedeemRequest, Selection,
+};
+use handfast_pki::{Fingerprint, Passphrase, PrivateKey};
 use handfast_store::{CredentialStore, Home, IssuedFilter, Kind, Ledger};
 use jiff::{SignedDuration, Timestamp};
 use tempfile::TempDir;
@@ -99,6 +103,98 @@ fn redeeming_survives_being_killed() {
     assert_everything_is_recorded(&authority);
 }
 
+/// `ca protect` rewrites a key file after the other: whenever it dies, each of them is whole, in the
+/// form from before or in the new one, and the credentials go on as they were.
+#[test]
+fn encrypting_the_keys_survives_being_killed() {
+    let directory = TempDir::new().unwrap();
+    let (home, authority) = open(directory.path(), &Arc::default());
+    // A second revision of each leaf, and a request that waits: all have keys.
+    assert_eq!(authority.reconcile(&west(), start()).problems, Vec::new());
+    authority.renew_now(&west(), &Selection::All, start()).unwrap();
+    authority.reconcile(&west(), start());
+    let before = keys_on_disk(&authority);
+    let issued = authority.ledger().issued(&IssuedFilter::default()).unwrap().len();
+    assert!(before.len() >= 10, "{before:#?}");
+    drop((authority, home));
+
+    let all = before.len();
+    for round in 1..=6 {
+        // After so many of the files; the worker begins with what it finds.
+        let worker = Worker::start("protect", directory.path(), start());
+        let changed = worker.kill_when(|| {
+            let sealed = sealed_files(directory.path());
+            (sealed >= all * round / 7 && sealed < all).then_some(sealed)
+        });
+        assert!((1..all).contains(&changed), "round {round}: {changed} of {all}");
+        let (_home, authority) = open(directory.path(), &Arc::default());
+        let after = keys_on_disk(&authority);
+        let ids = |keys: &Keys| -> BTreeMap<_, _> {
+            keys.iter().map(|(at, (id, _))| (at.clone(), *id)).collect()
+        };
+        assert_eq!(ids(&after), ids(&before), "round {round}: every key is the one that it was");
+        authority.set_key_secrets(secrets());
+        let report = authority.reconcile(&west(), start());
+        let broken: Vec<_> =
+            report.problems.iter().filter(|p| p.code != ProblemCode::KeyUnprotected).collect();
+        assert!(broken.is_empty() && report.changed.is_empty(), "round {round}: {report:#?}");
+        assert_live_are_valid(&report, start());
+    }
+    // Doing it once more does the rest.
+    let (_home, authority) = open(directory.path(), &Arc::default());
+    authority.set_key_secrets(secrets());
+    authority.reconcile(&west(), start());
+    authority.protect(Protection::Everything, "test", start()).unwrap();
+    assert!(keys_on_disk(&authority).values().all(|(_, sealed)| *sealed));
+    assert_eq!(authority.ledger().issued(&IssuedFilter::default()).unwrap().len(), issued);
+}
+
+/// Every key file: of which certificate it is, and whether it lies encrypted.
+type Keys = BTreeMap<String, (Fingerprint, bool)>;
+
+fn keys_on_disk(authority: &Subjected) -> Keys {
+    let store = authority.store();
+    let mut found = BTreeMap::new();
+    for kind in [Kind::Certificate, Kind::Issuer] {
+        for name in store.list(kind).unwrap() {
+            for stored in store.kept(kind, &name).unwrap() {
+                let file = stored.pem.tls_key.as_ref().expect("a key file");
+                let sealed = PrivateKey::is_encrypted(file);
+                // Read with either secret; that it belongs to the certificate is checked with it.
+                let read = SECRETS.iter().find_map(|secret| {
+                    stored.credential(sealed.then(|| Passphrase::new(*secret)).as_ref()).ok()
+                });
+                let credential = read.unwrap_or_else(|| panic!("{kind} {name} cannot be read"));
+                let at = format!("{kind} {name} {}", stored.revision);
+                found.insert(at, (credential.leaf().fingerprint(), sealed));
+            }
+        }
+    }
+    found
+}
+
+/// How many key files of a home lie encrypted.
+fn sealed_files(directory: &Path) -> usize {
+    let Ok(entries) = fs::read_dir(directory) else { return 0 };
+    let found = entries.filter_map(Result::ok).map(|entry| {
+        let path = entry.path();
+        match entry.file_type() {
+            Ok(kind) if kind.is_dir() => sealed_files(&path),
+            Ok(kind) if kind.is_file() && entry.file_name() == "tls.key" => {
+                usize::from(fs::read(&path).is_ok_and(|bytes| PrivateKey::is_encrypted(&bytes)))
+            }
+            _ => 0,
+        }
+    });
+    found.sum()
+}
+
+const SECRETS: [&str; 2] = ["the first secret", "the second secret"];
+
+fn secrets() -> KeySecrets {
+    KeySecrets::Given(SECRETS.iter().map(|secret| Passphrase::new(*secret)).collect())
+}
+
 /// What a killed worker is in the middle of. Does nothing unless it was started as one; that it
 /// does something then is what the tests above look at.
 #[test]
@@ -110,6 +206,7 @@ fn worker() {
     let from: Timestamp = from.parse().unwrap();
     match work.as_str() {
         "reconcile" => reconcile_for_ever(&home, from),
+        "protect" => protect_for_ever(&home, from),
         "redeem" => redeem_all(&home, from),
         other => panic!("no such work: {other}"),
     }
@@ -123,6 +220,19 @@ fn reconcile_for_ever(home: &Path, from: Timestamp) {
         assert_eq!(report.problems, Vec::new());
         say(&now.to_string());
         now = report.next_wake.max(now.checked_add(SignedDuration::from_secs(1)).unwrap());
+    }
+}
+
+fn protect_for_ever(home: &Path, now: Timestamp) {
+    let (_home, authority) = open(home, &Arc::default());
+    authority.set_key_secrets(secrets());
+    authority.reconcile(&west(), now);
+    say("begun");
+    loop {
+        for how in [Protection::Off, Protection::Everything] {
+            authority.protect(how, "worker", now).unwrap();
+            say("changed");
+        }
     }
 }
 
@@ -231,6 +341,14 @@ impl Worker {
             }
         });
         Self { process, lines }
+    }
+
+    /// Kills it the moment that something is seen.
+    fn kill_when<T>(mut self, mut seen: impl FnMut() -> Option<T>) -> T {
+        let found = handfast_testkit::eventually::eventually("the moment to kill it", &mut seen);
+        self.process.kill().unwrap();
+        self.process.wait().unwrap();
+        found
     }
 
     /// Kills it once it has said so many things, and a little later still: in the middle of

@@ -86,6 +86,11 @@ impl Core {
             state.report = Some(Arc::clone(&report));
         }
         self.put_in_place(planned, &mut turning).await;
+        // What a forced rotation revoked: cut once what took its place is presented, not at the next turn.
+        if let Err(error) = self.catch_up_with_revocations().await {
+            tracing::error!(%error, "what this turn revoked cannot be read, and is not enforced yet");
+            self.state().next_wake = Some(clock::now() + SOON);
+        }
         if !self.state().no_network {
             let fault = self.place_admin_port(&resources, &wanted, &report, &mut turning).await;
             self.note_admin_fault(fault);
