@@ -54,7 +54,7 @@ pub use actions::{Action, Group, UnknownAction};
 pub use approval::{Approve, Approved, Held, PendingApproval};
 
 pub use ca::{
-    AuthorityKey, AuthorityStatus, LaggardStatus, RollBack, Rotate, RotationStatus, Taint,
+    AuthorityKey, AuthorityStatus, KeptKey, LaggardStatus, RollBack, Rotate, RotationStatus, Taint,
 };
 pub use ceremony::{
     InstallAuthorities, InstalledAuthorities, InstalledAuthority, KeysProtected, ProtectKeys,

@@ -84,6 +84,8 @@ pub(crate) struct Memory {
     pub(crate) retired: BTreeMap<Name, TrustAnchors>,
     /// The key that signs at the other end of a link now, by the link's credential.
     pub(crate) signers: BTreeMap<Name, [u8; 32]>,
+    /// When the last of what a key signed expires, for keys that sign no more.
+    pub(crate) answers_until: BTreeMap<[u8; 32], Option<Timestamp>>,
     /// When the next rotation goes on by itself.
     pub(crate) rotation_wake: Option<Timestamp>,
 }

@@ -296,6 +296,7 @@ impl<S: CredentialStore, L: Ledger> Authority<S, L> {
         let credential = Credential::new(chain, key, anchors)?;
         let files = self.sealed(Kind::Issuer, &credential)?;
         let revision = self.store.stage(Kind::Issuer, &wanted.name, &files)?;
+        self.lay_previous_aside(wanted, now)?;
         self.store.promote(Kind::Issuer, &wanted.name, revision)?;
         self.succeeded(&key_of(wanted));
         Ok(())

@@ -111,14 +111,17 @@ impl<S: CredentialStore, L: Ledger> Authority<S, L> {
     }
 
     /// The issuers of this home that can sign now, those in use first, then what each was before its
-    /// last renewal.
+    /// last renewal, and what was laid aside to answer for what it signed.
     pub fn signers(&self) -> Vec<Issuer> {
         let names = self.store.list(Kind::Issuer).unwrap_or_default();
         let current = names.iter().filter_map(|name| self.store.load(Kind::Issuer, name).ok()?);
         let previous =
             names.iter().filter_map(|name| self.store.previous(Kind::Issuer, name).ok()?);
+        let aside =
+            names.iter().flat_map(|name| self.store.aside(Kind::Issuer, name).unwrap_or_default());
         current
             .chain(previous)
+            .chain(aside)
             .filter_map(|stored| inspect::signer(&stored, &self.keys).ok())
             .collect()
     }

@@ -11,6 +11,7 @@
 //! of what is old only after it was proven, and what is old stays on disk until then. And what is
 //! answered is on disk before.
 
+mod aside;
 mod authority;
 mod bundle;
 mod ceremony;
@@ -41,6 +42,7 @@ mod schedule;
 mod skew;
 mod survey;
 
+pub use aside::KeptKey;
 pub use authority::{Authority, Prove};
 pub use bundle::{Bundle, BundleRefusal, ReceivedBundle};
 pub use ceremony::{CeremonyError, InstalledCa, RequestedCa};

@@ -214,7 +214,7 @@ impl<S: CredentialStore, L: Ledger> Authority<S, L> {
             return Err(MakingError::Proof { why: "nothing is staged any more".to_owned() });
         };
         self.prove(wanted, &stored, now)?;
-        self.promote(wanted, revision)
+        self.promote(wanted, revision, now)
     }
 
     fn prove(
@@ -240,7 +240,13 @@ impl<S: CredentialStore, L: Ledger> Authority<S, L> {
         }
     }
 
-    fn promote(&self, wanted: &DesiredCredential, revision: Revision) -> Result<(), MakingError> {
+    fn promote(
+        &self,
+        wanted: &DesiredCredential,
+        revision: Revision,
+        now: Timestamp,
+    ) -> Result<(), MakingError> {
+        self.lay_previous_aside(wanted, now)?;
         self.store.promote(wanted.kind, &wanted.name, revision)?;
         tracing::info!(kind = %wanted.kind, name = %wanted.name, "a credential was put to use");
         Ok(())

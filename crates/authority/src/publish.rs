@@ -1,7 +1,8 @@
 //! Revocation for whoever is not told by a link: CRLs and OCSP answers, made from the ledger's rows.
 //!
 //! Everything is kept by the key that signed: a CA that is made anew gets lists of its own, while those of the
-//! key before are handed out as long as they are good. The lists are made here and handed out by others.
+//! key before are made anew as long as something that it signed has not expired. The lists are made here and
+//! handed out by others.
 
 mod answer;
 mod issuer;
@@ -11,7 +12,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use handfast_pki::{Certificate, CrlBuilder, Name, RevokedEntry};
+use handfast_pki::{Certificate, CrlBuilder, Issuer, Name, RevokedEntry};
 use handfast_store::{CredentialStore, Kind, Ledger, StoreError};
 use jiff::Timestamp;
 
@@ -185,21 +186,22 @@ impl<S: CredentialStore, L: Ledger> Authority<S, L> {
         let mut published = Published::clone(&publisher.published());
         let mut news = false;
         for name in [&names.root, &names.site_ca, &names.local_ca, &names.service_ca] {
-            match self.store.load(Kind::Issuer, name) {
-                Ok(Some(_)) => {}
-                Ok(None) => continue,
+            let issuers = match self.publishing(name, *name == names.root, now) {
+                Ok(issuers) => issuers,
                 Err(error) => {
-                    report.failed.push((name.clone(), error.into()));
+                    report.failed.push((name.clone(), error));
                     continue;
                 }
-            }
-            match self.publish_issuer(publisher, &mut state, name, base, now) {
-                Ok(Some(issuer)) => {
-                    news = true;
-                    published.issuers.insert(issuer.key_id, Arc::new(issuer));
+            };
+            for issuer in &issuers {
+                match self.publish_issuer(publisher, &mut state, name, issuer, base, now) {
+                    Ok(Some(issuer)) => {
+                        news = true;
+                        published.issuers.insert(issuer.key_id, Arc::new(issuer));
+                    }
+                    Ok(None) => {}
+                    Err(error) => report.failed.push((name.clone(), error)),
                 }
-                Ok(None) => {}
-                Err(error) => report.failed.push((name.clone(), error)),
             }
         }
         let before = published.issuers.len();
@@ -211,6 +213,27 @@ impl<S: CredentialStore, L: Ledger> Authority<S, L> {
         let due = state.lists.values().filter_map(|lists| lists.next_due(publisher.interval)).min();
         report.next = due.unwrap_or(report.next).min(report.next).max(now);
         report
+    }
+
+    /// A CA with every key that lists are to be signed with: the one in use, and those of before that have
+    /// still to answer for something. None if there is no such CA.
+    fn publishing(
+        &self,
+        name: &Name,
+        is_root: bool,
+        now: Timestamp,
+    ) -> Result<Vec<Issuer>, PublishError> {
+        if self.store.load(Kind::Issuer, name)?.is_none() {
+            return Ok(Vec::new());
+        }
+        let mut issuers = self.answering(name, is_root, now)?;
+        match self.issuer(name) {
+            Ok(issuer) => issuers.insert(0, issuer),
+            // The others go on answering; that this one does not is for whoever issues to say.
+            Err(error) if issuers.is_empty() => return Err(error.into()),
+            Err(error) => tracing::error!(authority = %name, %error, "its lists are not made"),
+        }
+        Ok(issuers)
     }
 
     fn read_revocations(&self, state: &mut State) -> Result<(), StoreError> {

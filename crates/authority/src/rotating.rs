@@ -49,8 +49,14 @@ impl<S: CredentialStore, L: Ledger> Authority<S, L> {
         let mut moved = false;
         let mut wake: Option<Timestamp> = None;
         for issuer in wanted.iter().filter(|each| each.kind == Kind::Issuer) {
-            match self.advance(declared, wanted, issuer, now, &mut wake) {
-                Ok(did) => moved |= did,
+            let advanced = self
+                .advance(declared, wanted, issuer, now, &mut wake)
+                .and_then(|did| Ok((did, self.let_go_of_keys(issuer, now)?)));
+            match advanced {
+                Ok((did, next)) => {
+                    moved |= did;
+                    wake = [wake, next].into_iter().flatten().min();
+                }
                 Err(error) => {
                     self.failed(&(Kind::Issuer, issuer.name.clone()), error.to_string(), now);
                 }
@@ -215,7 +221,12 @@ impl<S: CredentialStore, L: Ledger> Authority<S, L> {
                     self.store.discard(Kind::Issuer, name, revision)?;
                 }
             }
-            Mend::DiscardPrevious => self.store.discard_previous(Kind::Issuer, name)?,
+            Mend::DiscardPrevious => {
+                if record.cause != Cause::Forced {
+                    self.lay_previous_aside(issuer, now)?;
+                }
+                self.store.discard_previous(Kind::Issuer, name)?;
+            }
         }
         Ok(())
     }

@@ -59,6 +59,17 @@ pub trait CredentialStore: Send + Sync + 'static {
     /// Every managed revision of this name: previous, current, staged, as far as they are there.
     fn kept(&self, kind: Kind, name: &Name) -> Result<Vec<Stored>, StoreError>;
 
+    /// Lays the previous revision aside: it is no revision any more, and stays until it is discarded. For
+    /// a signing authority whose key has still to answer for what it signed. Without a previous revision
+    /// nothing happens.
+    fn lay_aside(&self, kind: Kind, name: &Name) -> Result<(), StoreError>;
+
+    /// What was laid aside, the oldest first.
+    fn aside(&self, kind: Kind, name: &Name) -> Result<Vec<Stored>, StoreError>;
+
+    /// Deletes what was laid aside as this revision, if it is there.
+    fn discard_aside(&self, kind: Kind, name: &Name, revision: Revision) -> Result<(), StoreError>;
+
     /// Writes the same key differently (encrypted, or open again) into a managed revision, which stays
     /// the same revision otherwise: the file is replaced whole, after it is on disk. Nothing happens
     /// if the revision is gone.

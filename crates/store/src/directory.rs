@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use zeroize::Zeroizing;
 
 use crate::atomic::sync_directory;
-use crate::credential::{CredentialStore, Kind, Revision, Source, Stored};
+use crate::credential::{CredentialStore, Kind, RawPem, Revision, Source, Stored};
 use crate::error::{FileError, StoreError};
 use crate::home::{Home, HomePaths};
 use crate::revisions::{Revisions, TEMPORARY, is_absent, remove_tree};
@@ -133,7 +133,8 @@ impl Writing<'_> {
         name: &Name,
         revisions: &Revisions,
     ) -> Result<&mut u64, FileError> {
-        let on_disk = revisions.all()?.last().copied().unwrap_or(0);
+        let all = [revisions.all()?.last().copied(), revisions.aside()?.last().copied()];
+        let on_disk = all.into_iter().flatten().max().unwrap_or(0);
         let highest = self.highest.entry((kind, name.clone())).or_insert(0);
         *highest = (*highest).max(on_disk);
         Ok(highest)
@@ -260,7 +261,31 @@ impl CredentialStore for DirectoryStore {
         for revision in kept.into_iter().flatten() {
             found.extend(read_revision(&revisions, kind, name, revision)?);
         }
+        found.extend(self.aside(kind, name)?);
         Ok(found)
+    }
+
+    fn lay_aside(&self, kind: Kind, name: &Name) -> Result<(), StoreError> {
+        let _writing = self.writing()?;
+        let revisions = self.revisions(kind, name);
+        Ok(revisions.previous()?.map_or(Ok(()), |previous| revisions.lay_aside(previous))?)
+    }
+
+    fn aside(&self, kind: Kind, name: &Name) -> Result<Vec<Stored>, StoreError> {
+        let revisions = self.revisions(kind, name);
+        let mut found = Vec::new();
+        for revision in revisions.aside()? {
+            let pem = revisions.read_aside(revision)?;
+            found.extend(pem.map(|pem| stored(&revisions, kind, name, revision, pem)));
+        }
+        Ok(found)
+    }
+
+    fn discard_aside(&self, kind: Kind, name: &Name, revision: Revision) -> Result<(), StoreError> {
+        let mut writing = self.writing()?;
+        let revisions = self.revisions(kind, name);
+        writing.highest(kind, name, &revisions)?;
+        Ok(revisions.delete_aside(revision.0)?)
     }
 
     fn rewrite_key(
@@ -308,14 +333,18 @@ fn read_revision(
     name: &Name,
     revision: u64,
 ) -> Result<Option<Stored>, StoreError> {
-    Ok(revisions.read(revision)?.map(|pem| Stored {
+    Ok(revisions.read(revision)?.map(|pem| stored(revisions, kind, name, revision, pem)))
+}
+
+fn stored(revisions: &Revisions, kind: Kind, name: &Name, revision: u64, pem: RawPem) -> Stored {
+    Stored {
         name: name.clone(),
         kind,
         source: Source::Managed,
         pem,
         revision: Revision(revision),
         directory: revisions.directory().to_owned(),
-    }))
+    }
 }
 
 /// Removes what a killed process left half-done below a directory of ours.

@@ -31,6 +31,10 @@ pub trait Ledger: Send + Sync + 'static {
         Ok(self.recorded_issued(filter)?.into_iter().map(|recorded| recorded.issued).collect())
     }
 
+    /// When the last leaf expires that was signed by this key. OCSP responders do not count, for they only
+    /// serve the others.
+    fn last_leaf_expiry(&self, issuer_key_id: &[u8; 32]) -> Result<Option<Timestamp>, StoreError>;
+
     /// Everything issued to one enrolment, the newest first.
     fn lineage(&self, lineage: &Lineage) -> Result<Vec<Issued>, StoreError> {
         self.issued(&IssuedFilter { lineage: Some(lineage.clone()), ..IssuedFilter::default() })

@@ -5,6 +5,7 @@
 //! <name>/tls.crt -> ..data/tls.crt      never changes
 //! <name>/..data  -> ..rev-7             one rename switches all files
 //! <name>/..rev-6/ ..rev-7/ ..rev-8/     previous, current, staged: complete as soon as visible
+//! <name>/..old-3/                       laid aside: none of them any more, and kept until it is discarded
 //! <name>/..tmp-9/                       being written or being deleted: swept after a crash
 //! ```
 //!
@@ -119,25 +120,51 @@ impl Revisions {
         sync_directory(&self.directory)
     }
 
-    /// Replaces the key file of a revision; nothing if the revision is not there.
+    /// Replaces the key file of a revision, also of one that was laid aside; nothing if it is not there.
     pub(crate) fn rewrite_key(&self, revision: u64, tls_key: &str) -> Result<(), FileError> {
-        let directory = self.of(revision);
         let [_, file, _] = FILES;
-        if !directory.is_dir() {
-            return Ok(());
-        }
+        let places = [self.of(revision), self.old(revision)];
+        let Some(directory) = places.iter().find(|place| place.is_dir()) else { return Ok(()) };
         write_atomic(&directory.join(file), tls_key.as_bytes(), FILE_MODE)
+    }
+
+    /// Takes a revision out of their order, whole and at once.
+    pub(crate) fn lay_aside(&self, revision: u64) -> Result<(), FileError> {
+        rename(&self.of(revision), &self.old(revision))?;
+        sync_directory(&self.directory)
+    }
+
+    /// What was laid aside, in order.
+    pub(crate) fn aside(&self) -> Result<Vec<u64>, FileError> {
+        let entries = self.entries()?;
+        let mut found: Vec<u64> = entries.iter().filter_map(|name| numbered(name, ASIDE)).collect();
+        found.sort_unstable();
+        Ok(found)
+    }
+
+    /// Reads what was laid aside; `None` if it is gone.
+    pub(crate) fn read_aside(&self, revision: u64) -> Result<Option<RawPem>, FileError> {
+        let pem = read_files(&self.old(revision))?;
+        let complete = pem.tls_crt.is_some() && pem.tls_key.is_some() && pem.ca_crt.is_some();
+        Ok(complete.then_some(pem))
+    }
+
+    /// Deletes what was laid aside.
+    pub(crate) fn delete_aside(&self, revision: u64) -> Result<(), FileError> {
+        self.take_away(&self.old(revision), revision)
     }
 
     /// Deletes a revision. It disappears whole, so that half of it is never taken for a staged one.
     pub(crate) fn delete(&self, revision: u64) -> Result<(), FileError> {
+        self.take_away(&self.of(revision), revision)
+    }
+
+    fn take_away(&self, directory: &Path, revision: u64) -> Result<(), FileError> {
         let temporary = self.temporary(revision);
         remove_tree(&temporary)?;
-        match fs::rename(self.of(revision), &temporary) {
+        match fs::rename(directory, &temporary) {
             Err(error) if is_absent(&error) => return Ok(()),
-            renamed => {
-                renamed.map_err(|source| FileError::new("remove", &self.of(revision), source))?;
-            }
+            renamed => renamed.map_err(|source| FileError::new("remove", directory, source))?,
         }
         sync_directory(&self.directory)?;
         remove_tree(&temporary)
@@ -162,6 +189,9 @@ impl Revisions {
         for revision in self.all()? {
             // A key that was being written differently when the process was killed.
             sweep_temporaries(&self.of(revision))?;
+        }
+        for revision in self.aside()? {
+            sweep_temporaries(&self.old(revision))?;
         }
         // Killed before the first revision was complete. Only an empty directory can be removed.
         let emptied = fs::remove_dir(&self.directory).is_ok();
@@ -196,6 +226,10 @@ impl Revisions {
 
     fn of(&self, revision: u64) -> PathBuf {
         self.directory.join(format!("{REVISION}{revision}"))
+    }
+
+    fn old(&self, revision: u64) -> PathBuf {
+        self.directory.join(format!("{ASIDE}{revision}"))
     }
 
     fn temporary(&self, revision: u64) -> PathBuf {
@@ -237,7 +271,11 @@ fn rename(from: &Path, to: &Path) -> Result<(), FileError> {
 
 /// `..rev-7` is revision 7. Only what we would write ourselves counts.
 fn revision_number(name: &str) -> Option<u64> {
-    let digits = name.strip_prefix(REVISION)?;
+    numbered(name, REVISION)
+}
+
+fn numbered(name: &str, prefix: &str) -> Option<u64> {
+    let digits = name.strip_prefix(prefix)?;
     let number = digits.parse().ok()?;
     (number > 0 && format!("{number}") == digits).then_some(number)
 }
@@ -256,6 +294,7 @@ pub(crate) const DATA: &str = "..data";
 /// What marks something unfinished. Not a prefix of any name a credential can have.
 pub(crate) const TEMPORARY: &str = "..tmp-";
 const REVISION: &str = "..rev-";
+const ASIDE: &str = "..old-";
 /// No credential file is near a megabyte; a larger one is a mistake, or meant to hurt.
 const FILE_LIMIT: u64 = 1 << 20;
 

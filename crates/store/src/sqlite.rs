@@ -155,6 +155,10 @@ impl Ledger for SqliteLedger {
         self.read(|connection| redeem::select(connection, grant))
     }
 
+    fn last_leaf_expiry(&self, issuer_key_id: &[u8; 32]) -> Result<Option<Timestamp>, StoreError> {
+        self.read(|connection| issued::last_leaf_expiry(connection, issuer_key_id))
+    }
+
     fn bundle_sequence(&self, trust_domain: &TrustDomain) -> Result<u64, StoreError> {
         self.read(|connection| {
             let found: Option<i64> = connection

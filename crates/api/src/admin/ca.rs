@@ -21,6 +21,9 @@ pub struct AuthorityStatus {
     pub source: CredentialSource,
     /// Its keys, the newest first.
     pub keys: Vec<AuthorityKey>,
+    /// Keys of before that sign nothing but revocations of what they signed.
+    #[serde(default)]
+    pub kept_keys: Vec<KeptKey>,
     /// The number of the trust bundle that it is in; absent where other sites are told none.
     pub bundle_sequence: Option<u64>,
     /// Its rotation: the one under way, or the last one.
@@ -46,6 +49,17 @@ pub struct AuthorityKey {
     pub not_before: Timestamp,
     /// Valid until.
     pub not_after: Timestamp,
+}
+
+/// A key of an authority that signs nothing new and still answers for what it signed.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase")]
+pub struct KeptKey {
+    /// SHA-256 of the authority's certificate with it, in hex with colons.
+    pub fingerprint: String,
+    /// When the last of what it signed expires. Then it is deleted.
+    pub until: Timestamp,
 }
 
 /// A rotation, under way or over.

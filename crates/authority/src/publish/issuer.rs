@@ -34,30 +34,30 @@ impl Signer {
 }
 
 impl<S: CredentialStore, L: Ledger> Authority<S, L> {
-    /// Makes what is due of one CA; `None` if nothing is.
+    /// Makes what is due of one key of a CA; `None` if nothing is.
     pub(super) fn publish_issuer(
         &self,
         publisher: &Publisher,
         state: &mut State,
         name: &Name,
+        issuer: &Issuer,
         base: &str,
         now: Timestamp,
     ) -> Result<Option<PublishedIssuer>, PublishError> {
-        let issuer = self.issuer(name)?;
         let key_id = key_digest(issuer.certificate().spki_der());
         let lists = state.lists.entry(key_id).or_default();
-        let signer = lists.signer.clone().filter(|signer| signer.is_good(&issuer, now));
+        let signer = lists.signer.clone().filter(|signer| signer.is_good(issuer, now));
         let lists_due = lists.news || publisher.due(lists.made, now);
         if signer.is_some() && !lists_due {
             return Ok(None);
         }
         let signer = match signer {
             Some(signer) => signer,
-            None => self.appoint(&issuer, name, now)?,
+            None => self.appoint(issuer, name, now)?,
         };
         lists.signer = Some(signer.clone());
         let number = self.ledger.next_crl_number(&key_id)?;
-        let (full, delta) = lists.make(number, publisher, base, &issuer, key_id, now)?;
+        let (full, delta) = lists.make(number, publisher, base, issuer, key_id, now)?;
         tracing::info!(issuer = %name, number, revoked = lists.builder.len(), "revocation lists were made");
         Ok(Some(PublishedIssuer {
             name: name.clone(),

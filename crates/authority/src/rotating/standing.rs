@@ -5,6 +5,7 @@ use handfast_store::{CredentialStore, Kind, Ledger, Source, StoreError};
 use jiff::Timestamp;
 
 use super::{certificate, is_unfinished, schedule_of};
+use crate::aside::KeptKey;
 use crate::authority::Authority;
 use crate::declared::Declared;
 use crate::desired::{DesiredCredential, SignedBy, desired};
@@ -25,6 +26,8 @@ pub struct AuthorityStanding {
     pub sequence: Option<u64>,
     /// Its rotation: the one under way, or the last one.
     pub rotation: Option<Rotation>,
+    /// Keys of before that answer for what they signed, and sign nothing else.
+    pub kept: Vec<KeptKey>,
     /// Whom the rotation waits for.
     pub laggards: Vec<Laggard>,
     /// When the next step comes by itself: a successor is prepared, or begins to sign.
@@ -115,6 +118,7 @@ impl<S: CredentialStore, L: Ledger> Authority<S, L> {
                 None => None,
             },
             rotation: None,
+            kept: self.kept_keys_of(name)?,
             laggards: Vec::new(),
             next_at: None,
             fault: failures.map(|failure| failure.what),

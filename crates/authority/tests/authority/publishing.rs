@@ -1,9 +1,9 @@
 //! CRLs and OCSP answers from the ledger's rows.
 
-use handfast_authority::{OcspAnswer, Published, Publisher, Revocable, RevokeRequest};
+use handfast_authority::{OcspAnswer, Published, Publisher, Revocable, RevokeRequest, RotateOrder};
 use handfast_pki::ocsp::{CertId, CertStatus, IdHash, OcspRequest, OcspResponse};
 use handfast_pki::{Certificate, Crl, CrlNumber, CrlView, RevocationReason};
-use handfast_store::{IssuedFilter, Ledger};
+use handfast_store::{AuditRange, CredentialStore, IssuedFilter, Kind, Ledger};
 
 use crate::site::Site;
 
@@ -220,21 +220,126 @@ fn the_responders_certificate_is_recorded_and_made_anew_in_time() {
     assert_eq!(ask(&site, &publisher, &request).1, CertStatus::Good);
 }
 
-#[test]
-fn lists_of_a_ca_made_anew_do_not_take_the_place_of_those_of_the_key_before() {
-    let (mut site, publisher) = site();
+/// Renews the site CA, with a new key, and what stands below it; answers with the label of the key before.
+fn made_anew(site: &Site, publisher: &Publisher) -> String {
     let label = publisher.published().issuer("handfast-site-ca").unwrap().label();
-    site.pass(60);
     let names = handfast_authority::Selection::Named(vec!["handfast-site-ca".parse().unwrap()]);
     site.authority.renew_now(&site.declared, &names, site.now).unwrap();
     site.settled();
-    site.authority.publish_revocation(&publisher, site.now);
+    site.authority.publish_revocation(publisher, site.now);
+    label
+}
+
+/// Whether the list of this key that is handed out now is good and has this certificate.
+fn listed(site: &Site, publisher: &Publisher, label: &str, certificate: &Certificate) -> bool {
+    let published = publisher.published();
+    let issuer = published.issuer(label).unwrap_or_else(|| panic!("no list of {label}"));
+    let crl = Crl::from_der(&issuer.full.der[..]).unwrap();
+    assert_eq!(crl.verify_signed_by(&issuer.certificate), Ok(()));
+    assert!(crl.next_update() > site.now, "{label}: out of date");
+    crl.lookup(certificate.serial()).is_some()
+}
+
+#[test]
+fn a_key_that_signs_no_more_answers_for_what_it_signed_until_that_has_expired() {
+    let (mut site, publisher) = site();
+    let old = server(&site);
+    site.pass(60);
+    let first = made_anew(&site, &publisher);
+    let second_leaf = server(&site);
     let published = publisher.published();
     let newest = published.issuer("handfast-site-ca").unwrap();
-    assert_ne!(newest.label(), label);
-    assert!(published.issuer(&label).is_some(), "still handed out");
+    assert_ne!(newest.label(), first);
     assert_eq!(Crl::from_der(&newest.full.der[..]).unwrap().number(), CrlNumber::from(1));
+
+    // Hours later its list is made anew, and what it signed can be revoked still.
     site.pass(5 * 3600);
     site.authority.publish_revocation(&publisher, site.now);
-    assert!(publisher.published().issuer(&label).is_none(), "out of date");
+    assert!(!listed(&site, &publisher, &first, &old));
+    revoke(&site, &old);
+    site.authority.publish_revocation(&publisher, site.now);
+    assert!(listed(&site, &publisher, &first, &old));
+    let ca = publisher.published().issuer(&first).unwrap().certificate.clone();
+    let request =
+        OcspRequest { cert_id: CertId::new(IdHash::Sha256, &ca, old.serial()), nonce: None };
+    let status = |site: &Site| {
+        let answer = site.authority.answer_ocsp(&publisher, &request, site.now);
+        OcspResponse::from_der(&answer.der).unwrap().verify(&request, &ca, site.now).unwrap().status
+    };
+    assert!(matches!(status(&site), CertStatus::Revoked { .. }));
+
+    // Two keys later it is no revision any more, and answers all the same; also after a restart.
+    let second = made_anew(&site, &publisher);
+    made_anew(&site, &publisher);
+    let store = site.authority.store();
+    let ca_name = "handfast-site-ca".parse().unwrap();
+    assert_eq!(store.aside(Kind::Issuer, &ca_name).unwrap().len(), 2);
+    let standing = |site: &Site| {
+        let all = site.authority.authorities(&site.declared, site.now).unwrap();
+        all.into_iter().find(|one| one.name == ca_name).unwrap()
+    };
+    assert_eq!(standing(&site).kept[0].until, old.not_after());
+    revoke(&site, &second_leaf);
+    let site = site.restarted();
+    site.settled();
+    let publisher = Publisher::new(Publisher::INTERVAL);
+    site.authority.publish_revocation(&publisher, site.now);
+    assert!(listed(&site, &publisher, &first, &old));
+    assert!(listed(&site, &publisher, &second, &second_leaf));
+    // What it says over links is signed by it too.
+    let signs = |site: &Site| {
+        let signers = site.authority.signers();
+        signers.iter().any(|signer| signer.certificate() == &ca)
+    };
+    assert!(signs(&site));
+
+    // When nothing of it is valid any more, the key goes, and that is on record.
+    let mut site = site;
+    site.now = old.not_after() + jiff::SignedDuration::from_secs(1);
+    site.settled();
+    assert_eq!(standing(&site).kept.len(), 1, "one at a time");
+    site.now = second_leaf.not_after() + jiff::SignedDuration::from_secs(1);
+    site.settled();
+    assert_eq!(site.authority.store().aside(Kind::Issuer, &ca_name).unwrap().len(), 0);
+    assert!(standing(&site).kept.is_empty() && !signs(&site));
+    site.pass(5 * 3600);
+    site.authority.publish_revocation(&publisher, site.now);
+    assert!(publisher.published().issuer(&first).is_none());
+    let rows = site.authority.ledger().audit_rows(&AuditRange::after(0, 1000)).unwrap();
+    for action in ["key.keep", "key.discard"] {
+        assert!(rows.iter().any(|row| row.row.action == action), "{action}");
+    }
+}
+
+#[test]
+fn after_a_rotation_the_old_key_of_a_site_ca_answers_and_one_in_the_wrong_hands_does_not() {
+    for forced in [false, true] {
+        let (mut site, publisher) = site();
+        let old = server(&site);
+        let label = publisher.published().issuer("handfast-site-ca").unwrap().label();
+        site.pass(60);
+        let order = RotateOrder {
+            authority: "handfast-site-ca".parse().unwrap(),
+            forced,
+            without_laggards: false,
+            by: "test".to_owned(),
+            why: "test".to_owned(),
+        };
+        site.authority.rotate(&site.declared, &order, site.now).unwrap();
+        site.reconcile();
+        let ca_name = "handfast-site-ca".parse().unwrap();
+        let store = site.authority.store();
+        assert!(store.previous(Kind::Issuer, &ca_name).unwrap().is_none(), "it is over");
+        assert_eq!(store.aside(Kind::Issuer, &ca_name).unwrap().len(), usize::from(!forced));
+        site.pass(5 * 3600);
+        site.authority.publish_revocation(&publisher, site.now);
+        if forced {
+            // Its certificate is in the root's list; what it signed needs no list any more.
+            assert!(publisher.published().issuer(&label).is_none());
+            continue;
+        }
+        revoke(&site, &old);
+        site.authority.publish_revocation(&publisher, site.now);
+        assert!(listed(&site, &publisher, &label, &old));
+    }
 }

@@ -46,6 +46,10 @@ impl Ledger for Bounded {
         self.ledger.recorded_issued(filter)
     }
 
+    fn last_leaf_expiry(&self, issuer_key_id: &[u8; 32]) -> Result<Option<Timestamp>, StoreError> {
+        self.ledger.last_leaf_expiry(issuer_key_id)
+    }
+
     fn create_grant(&self, grant: &Grant, audit: &AuditRow) -> Result<(), StoreError> {
         self.room()?;
         self.ledger.create_grant(grant, audit)

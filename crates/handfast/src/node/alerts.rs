@@ -285,6 +285,7 @@ mod tests {
                 keys: Vec::new(),
                 sequence: Some(2),
                 rotation: Some(rotation(minutes)),
+                kept: Vec::new(),
                 laggards: vec![laggard.clone()],
                 next_at: None,
                 fault: None,

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use handfast_api::admin::{
-    AuthorityKey, AuthorityStatus, LaggardStatus, Refusal, RefusalCode, RollBack, Rotate,
+    AuthorityKey, AuthorityStatus, KeptKey, LaggardStatus, Refusal, RefusalCode, RollBack, Rotate,
     RotationStatus, Taint,
 };
 use handfast_api::status::CredentialSource;
@@ -250,6 +250,11 @@ fn status(declared: &Declared, standing: &AuthorityStanding) -> AuthorityStatus 
             Source::Supplied => CredentialSource::Supplied,
         },
         keys: standing.keys.iter().map(key).collect(),
+        kept_keys: standing
+            .kept
+            .iter()
+            .map(|kept| KeptKey { fingerprint: kept.fingerprint.to_string(), until: kept.until })
+            .collect(),
         bundle_sequence: standing.sequence,
         rotation: standing.rotation.as_ref().map(|rotation| RotationStatus {
             phase: rotation.phase.to_string(),

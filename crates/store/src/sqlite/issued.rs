@@ -1,6 +1,7 @@
 //! Issued certificates in the tables.
 
-use handfast_pki::{Fingerprint, Serial, SpiffeId};
+use handfast_pki::{Fingerprint, Profile, Serial, SpiffeId};
+use jiff::Timestamp;
 use rusqlite::types::Value;
 use rusqlite::{Connection, Row, params, params_from_iter};
 
@@ -110,6 +111,22 @@ pub(super) fn select(
         });
     }
     Ok(found)
+}
+
+/// When the last leaf of this signer expires, responders for OCSP left out.
+pub(super) fn last_leaf_expiry(
+    connection: &Connection,
+    issuer_key_id: &[u8; 32],
+) -> Result<Option<Timestamp>, Failure> {
+    let [root, ca, responder] =
+        [Profile::Root, Profile::SiteCa, Profile::OcspSigner].map(Profile::as_str);
+    let last: Option<i64> = connection
+        .prepare_cached(
+            "SELECT max(not_after) FROM issued
+             WHERE issuer_key_id = ?1 AND profile NOT IN (?2, ?3, ?4)",
+        )?
+        .query_row(params![issuer_key_id, root, ca, responder], |row| row.get(0))?;
+    last.map(time).transpose()
 }
 
 /// The certificate in one row of the table.

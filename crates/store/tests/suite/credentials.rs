@@ -290,3 +290,44 @@ fn private_keys_are_not_printed() {
     let text = format!("{stored:?}");
     assert!(text.contains("<redacted>") && !text.contains("key 1"), "{text}");
 }
+
+/// A revision that was laid aside is none any more: it survives what comes after it, a crash and a change
+/// of its key file, until it is discarded.
+#[test]
+fn what_is_laid_aside_stays_until_it_is_discarded() {
+    let Place { store, home, directory: _directory } = place();
+    let ca = name("ca");
+    store.lay_aside(Kind::Issuer, &ca).unwrap();
+    let mut given = Vec::new();
+    for number in 1..=5 {
+        if number == 3 {
+            store.lay_aside(Kind::Issuer, &ca).unwrap();
+            assert!(store.previous(Kind::Issuer, &ca).unwrap().is_none());
+        }
+        let revision = store.stage(Kind::Issuer, &ca, &pem(number)).unwrap();
+        store.promote(Kind::Issuer, &ca, revision).unwrap();
+        given.push(revision);
+    }
+    let aside = |store: &DirectoryStore| {
+        let all = store.aside(Kind::Issuer, &ca).unwrap();
+        all.into_iter().map(|stored| stored.revision).collect::<Vec<_>>()
+    };
+    assert_eq!(aside(&store), [given[0]]);
+    let kept = store.kept(Kind::Issuer, &ca).unwrap();
+    assert_eq!(kept.len(), 3, "previous, current, aside");
+    let text = zeroize::Zeroizing::new("written differently".to_owned());
+    store.rewrite_key(Kind::Issuer, &ca, given[0], &text).unwrap();
+    drop(store);
+    // As after a crash: swept, and still there.
+    let store = DirectoryStore::open(&home, WatchSettings::default()).unwrap();
+    let found = store.aside(Kind::Issuer, &ca).unwrap();
+    assert_eq!(found[0].pem.tls_key.as_ref().unwrap().as_slice(), text.as_bytes());
+    assert_eq!(found[0].pem.tls_crt.as_deref(), Some(pem(1).tls_crt.as_bytes()));
+    // Its number is not given again.
+    let next = store.stage(Kind::Issuer, &ca, &pem(6)).unwrap();
+    assert!(!given.contains(&next));
+    store.discard_aside(Kind::Issuer, &ca, given[0]).unwrap();
+    store.discard_aside(Kind::Issuer, &ca, given[0]).unwrap();
+    assert!(aside(&store).is_empty());
+    assert_eq!(store.load(Kind::Issuer, &ca).unwrap().unwrap().revision, given[4]);
+}

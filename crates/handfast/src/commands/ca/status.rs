@@ -55,6 +55,14 @@ pub(super) fn draw(page: &mut Page, authorities: &[AuthorityStatus]) {
         "No authorities. They are made when the node first runs: handfast run",
     );
     for authority in authorities {
+        for kept in &authority.kept_keys {
+            page.line(format!(
+                "{}: the key of {}… signs nothing but revocations; what it signed has expired {}",
+                authority.name,
+                kept.fingerprint.chars().take(SHORT).collect::<String>(),
+                words::distance(kept.until, now)
+            ));
+        }
         if let Some(rotation) = authority.rotation.as_ref().filter(|rotation| rotation.under_way) {
             page.heading(&format!("{}: {}", authority.name, headline(rotation)));
             under_way(page, authority, rotation, now);

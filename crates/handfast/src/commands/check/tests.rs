@@ -59,6 +59,7 @@ fn authority(minutes: Option<i64>) -> AuthorityStatus {
         signed_by: None,
         source: CredentialSource::Managed,
         keys: Vec::new(),
+        kept_keys: Vec::new(),
         bundle_sequence: Some(2),
         rotation: minutes.map(|minutes| RotationStatus {
             phase: "prepared".to_owned(),
