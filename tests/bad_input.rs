@@ -392,6 +392,11 @@ fn a_full_disk_stops_nothing_that_runs_and_loses_nothing() {
     let renewal = west.run("cert renew --all -o json");
     assert_eq!(renewal.code, 1, "{renewal:#?}");
     assert!(renewal.stderr.contains("disk is full"), "it says why: {renewal:#?}");
+    let taken = place.path("taken.pem");
+    let export = west.run(&format!("cert export handfast-site-server --out {}", taken.display()));
+    assert_ne!(export.code, 0, "{export:#?}");
+    assert!(export.stderr.contains("nothing is exported"), "{export:#?}");
+    assert!(!taken.exists(), "what is not on record does not leave the home");
     let error = west.run("listener create x 9099 -o json").exits(1).error();
     says(&error, &["Listener-x.yaml"]);
     assert!(
@@ -408,6 +413,13 @@ fn a_full_disk_stops_nothing_that_runs_and_loses_nothing() {
     });
     east.link_up(done["links"][0].as_str().expect("a link"));
     west.json("cert renew --all");
+    let line = format!("cert export handfast-site-server --out {} --reason moved", taken.display());
+    west.json(&line);
+    let rows = west.json("audit list --action credential.export");
+    assert_eq!(rows[0]["why"], "moved", "{rows:#}");
+    assert!(
+        rows[0]["detail"].as_str().is_some_and(|text| text.starts_with("with its private key"))
+    );
     let after = serials(&west);
     west.stop();
     west.start();

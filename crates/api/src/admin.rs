@@ -14,6 +14,7 @@
 //! | `GET /v1/policies/test` | [`TestPolicy`] -> [`PolicyVerdict`] |
 //! | `GET /v1/openapi.json` | the description of all of this |
 //! | `POST /v1/certificates` | [`IssueCertificate`] -> [`IssuedCertificate`] |
+//! | `POST /v1/exports` | [`RecordExport`] -> [`RecordedExport`] |
 //! | `POST /v1/authorities/protection` | [`ProtectKeys`] -> [`KeysProtected`] |
 //! | `POST /v1/authorities/requests` | [`RequestAuthorities`] -> [`RequestedAuthorities`] |
 //! | `POST /v1/authorities/certificates` | [`InstallAuthorities`] -> [`InstalledAuthorities`] |
@@ -38,6 +39,7 @@ mod approval;
 mod ca;
 mod ceremony;
 mod client;
+mod export;
 mod issue;
 mod message;
 mod node;
@@ -61,6 +63,7 @@ pub use ceremony::{
     ProtectedKeys, RequestAuthorities, RequestedAuthorities, RequestedAuthority,
 };
 pub use client::{Client, ClientError};
+pub use export::{RecordExport, RecordedExport};
 pub use issue::{IssueCertificate, IssuedCertificate};
 pub use message::{
     IssueToken, IssuedToken, RedeemToken, RedeemedToken, Refusal, RefusalCode, Renew, Renewal,

@@ -13,6 +13,7 @@ pub(crate) mod ceremony;
 mod core;
 mod disk;
 mod distribution;
+pub(crate) mod export;
 mod grants;
 mod issue;
 pub(crate) mod key_secret;

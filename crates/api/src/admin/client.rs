@@ -21,6 +21,7 @@ use super::ceremony::{
     InstallAuthorities, InstalledAuthorities, KeysProtected, ProtectKeys, RequestAuthorities,
     RequestedAuthorities,
 };
+use super::export::{RecordExport, RecordedExport};
 use super::issue::{IssueCertificate, IssuedCertificate};
 use super::message::{
     IssueToken, IssuedToken, RedeemToken, RedeemedToken, Refusal, Renew, Renewals,
@@ -157,7 +158,15 @@ impl Client {
         self.act("/v1/certificates", request).await
     }
 
-    /// Redeems another site's token. and the token for it.
+    /// Records that parts of a credential are taken out of the home.
+    pub async fn record_export(
+        &self,
+        request: &RecordExport,
+    ) -> Result<RecordedExport, ClientError> {
+        self.act("/v1/exports", request).await
+    }
+
+    /// Makes an access grant and the token for it.
     pub async fn issue_token(&self, request: &IssueToken) -> Result<IssuedToken, ClientError> {
         self.act("/v1/tokens", request).await
     }

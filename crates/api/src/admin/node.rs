@@ -11,6 +11,7 @@ use super::ceremony::{
     InstallAuthorities, InstalledAuthorities, KeysProtected, ProtectKeys, RequestAuthorities,
     RequestedAuthorities,
 };
+use super::export::{RecordExport, RecordedExport};
 use super::issue::{IssueCertificate, IssuedCertificate};
 use super::message::{
     IssueToken, IssuedToken, RedeemToken, RedeemedToken, Refusal, Renew, Renewals,
@@ -112,6 +113,13 @@ pub trait Node: Send + Sync + 'static {
         caller: &Caller,
         request: IssueCertificate,
     ) -> impl Future<Output = Result<IssuedCertificate, Refusal>> + Send;
+
+    /// Records that parts of a credential are taken out of the home: in the audit log when this returns.
+    fn record_export(
+        &self,
+        caller: &Caller,
+        request: RecordExport,
+    ) -> impl Future<Output = Result<RecordedExport, Refusal>> + Send;
 
     /// Makes an access grant and the token for it.
     fn issue_token(

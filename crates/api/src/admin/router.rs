@@ -16,6 +16,7 @@ use super::actions::Action;
 use super::approval::{Approve, Approved, Held};
 use super::ca::{RollBack, Rotate, Taint};
 use super::ceremony::{InstallAuthorities, ProtectKeys, RequestAuthorities};
+use super::export::RecordExport;
 use super::issue::IssueCertificate;
 use super::message::{IssueToken, RedeemToken, Refusal, RefusalCode, Renew};
 use super::node::{Node, Permit};
@@ -82,6 +83,13 @@ fn routes<N: Node>(node: Arc<N>, limits: Limits) -> Routes<N> {
         .get("/v1/credentials", Action::CredentialList, async |node: Arc<N>| {
             node.credentials().await
         })
+        .post(
+            "/v1/exports",
+            Action::CertificateExport,
+            async |node: Arc<N>, caller: Caller, body: RecordExport| {
+                node.record_export(&caller, body).await
+            },
+        )
         .get("/v1/faults", Action::FaultList, async |node: Arc<N>| Ok(node.faults().await))
         .get("/v1/links", Action::LinkList, async |node: Arc<N>| Ok(node.links().await))
         .get("/v1/listeners", Action::ListenerList, async |node: Arc<N>| Ok(node.listeners().await))

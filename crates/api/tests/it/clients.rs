@@ -10,9 +10,10 @@ use handfast_api::access::{Caller, Target};
 use handfast_api::admin::{
     Action, AdminSocket, AuthorityStatus, Held, InstallAuthorities, InstalledAuthorities,
     IssueCertificate, IssueToken, IssuedCertificate, IssuedToken, KeysProtected, Node,
-    PendingApproval, Permit, PolicyListing, PolicyVerdict, ProtectKeys, RedeemToken, RedeemedToken,
-    Refusal, RefusalCode, Renew, Renewal, RenewalOutcome, Renewals, RequestAuthorities,
-    RequestedAuthorities, Revoke, Revoked, RevokedCertificate, RollBack, Rotate, Taint, TestPolicy,
+    PendingApproval, Permit, PolicyListing, PolicyVerdict, ProtectKeys, RecordExport,
+    RecordedExport, RedeemToken, RedeemedToken, Refusal, RefusalCode, Renew, Renewal,
+    RenewalOutcome, Renewals, RequestAuthorities, RequestedAuthorities, Revoke, Revoked,
+    RevokedCertificate, RollBack, Rotate, Taint, TestPolicy,
 };
 use handfast_api::grants::{
     GrantLimits, GrantServer, Granter, LinkOffer, Problem, ProblemCode, RedemptionReply,
@@ -191,6 +192,14 @@ impl Node for FakeNode {
         _request: IssueCertificate,
     ) -> Result<IssuedCertificate, Refusal> {
         Err(Refusal::new(RefusalCode::NotGranted, "not today", "ask tomorrow"))
+    }
+
+    async fn record_export(
+        &self,
+        _caller: &Caller,
+        _request: RecordExport,
+    ) -> Result<RecordedExport, Refusal> {
+        Err(Refusal::new(RefusalCode::Internal, "not on record", "make room"))
     }
 
     async fn issue_token(

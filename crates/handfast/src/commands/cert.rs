@@ -109,7 +109,7 @@ pub(crate) enum Verb {
 pub(crate) async fn run(verb: Verb, context: &Context) -> anyhow::Result<Exit> {
     let done = match verb {
         Verb::Explain(arguments) => explain::run(&arguments, context).await,
-        Verb::Export(arguments) => export::run(&arguments, context),
+        Verb::Export(arguments) => export::run(&arguments, context).await,
         Verb::Import(arguments) => import::run(&arguments, context),
         Verb::Issue(arguments) => issue::run(arguments, context).await,
         Verb::Lint(arguments) => lint::run(&arguments, context),

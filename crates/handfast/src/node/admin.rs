@@ -10,9 +10,10 @@ use handfast_api::access::{Caller, Target};
 use handfast_api::admin::{
     Action, AuthorityStatus, Held, InstallAuthorities, InstalledAuthorities, IssueCertificate,
     IssueToken, IssuedCertificate, IssuedToken, KeysProtected, Node, PendingApproval, Permit,
-    PolicyListing, PolicyVerdict, ProtectKeys, RedeemToken, RedeemedToken, Refusal, RefusalCode,
-    Renew, Renewal, RenewalOutcome, Renewals, RequestAuthorities, RequestedAuthorities, Revoke,
-    Revoked, RevokedCertificate, RollBack, Rotate, Taint, TestPolicy,
+    PolicyListing, PolicyVerdict, ProtectKeys, RecordExport, RecordedExport, RedeemToken,
+    RedeemedToken, Refusal, RefusalCode, Renew, Renewal, RenewalOutcome, Renewals,
+    RequestAuthorities, RequestedAuthorities, Revoke, Revoked, RevokedCertificate, RollBack,
+    Rotate, Taint, TestPolicy,
 };
 use handfast_api::status::{
     ConnectorStatus, CredentialStatus, CredentialSummary, FaultView, Faults, LinkStatus,
@@ -195,6 +196,14 @@ impl Node for Admin {
         request: IssueCertificate,
     ) -> Result<IssuedCertificate, Refusal> {
         self.core.issue_certificate(request, &caller.actor()).await
+    }
+
+    async fn record_export(
+        &self,
+        caller: &Caller,
+        request: RecordExport,
+    ) -> Result<RecordedExport, Refusal> {
+        self.core.record_export(request, caller.actor()).await
     }
 
     async fn issue_token(

@@ -133,6 +133,54 @@ fn what_is_exported_is_imported_by_another_home() {
 }
 
 #[test]
+fn an_export_is_on_record_or_it_is_none() {
+    let desk = desk();
+    // Nothing was ever made in this home, so there is no record to be kept.
+    let credential = authority().server("pay", &["pay.example"]).to_pem();
+    desk.write("h/input/certs/pay/tls.crt", &credential.tls_crt);
+    desk.write("h/input/certs/pay/tls.key", credential.tls_key.as_bytes());
+    desk.write("h/input/certs/pay/ca.crt", &credential.ca_crt);
+    ok(&desk, "--home h cert export pay --out before.pem");
+
+    ok(&desk, "--home h cert issue --profile component --name a --out a");
+    ok(&desk, "--home h cert export pay --out whole.pem --reason for-java");
+    ok(&desk, "--home h cert export pay --only ca --out ca.pem");
+    ok(&desk, "--home h cert export pay --only key --out -");
+    let refused = desk.run("--home h cert export pay --out whole.pem");
+    assert_eq!(refused.code, 1, "a file is in the way: {refused:#?}");
+    desk.write("blocked", "a file");
+    let failed = desk.run("--home h cert export pay --out blocked/below.pem");
+    assert_ne!(failed.code, 0, "{failed:#?}");
+    let rows = json(&desk, "--home h audit list --action credential.export");
+    let rows = rows.as_array().expect("rows");
+    let told: Vec<(bool, &str)> = rows
+        .iter()
+        .map(|row| {
+            let detail = row["detail"].as_str().expect("text");
+            (detail.starts_with("with its private key"), row["outcome"].as_str().expect("text"))
+        })
+        .collect();
+    let newest_first = rows[0]["sequence"].as_u64() > rows[1]["sequence"].as_u64();
+    let expected = [(true, "ok"), (false, "ok"), (true, "ok"), (true, "ok"), (true, "failed")];
+    let in_order: Vec<_> = if newest_first { told.into_iter().rev().collect() } else { told };
+    assert_eq!(in_order, expected, "{rows:#?}");
+    let first = rows.iter().find(|row| row["why"] == "for-java").expect("the reason is kept");
+    assert!(first["actor"].as_str().is_some_and(|who| who.starts_with("uid:")), "{first:#}");
+    assert!(first["subject"].as_str().is_some_and(|what| what.contains("pay")), "{first:#}");
+    assert!(first["detail"].as_str().is_some_and(|what| what.contains("whole.pem")), "{first:#}");
+
+    // What cannot be recorded does not leave the home.
+    desk.write("h/runtime/state.db", "this is no ledger");
+    for out in ["lost.pem", "-"] {
+        let ran = desk.run(&format!("--home h cert export pay --out {out}"));
+        assert_ne!(ran.code, 0, "{ran:#?}");
+        assert!(ran.stderr.contains("nothing is exported"), "{ran:#?}");
+        assert!(!ran.stdout.contains("PRIVATE KEY"), "{ran:#?}");
+    }
+    assert!(!desk.path("lost.pem").exists());
+}
+
+#[test]
 fn an_import_that_fails_says_what_to_type_and_that_works() {
     let desk = desk();
     let credential = authority().leaf("greeter").version_1().build().to_pem();

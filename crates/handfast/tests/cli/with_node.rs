@@ -6,9 +6,10 @@ use handfast_api::access::{Caller, Target};
 use handfast_api::admin::{
     Action, AdminSocket, AuthorityStatus, Held, InstallAuthorities, InstalledAuthorities,
     IssueCertificate, IssueToken, IssuedCertificate, IssuedToken, KeysProtected, Node,
-    PendingApproval, Permit, PolicyListing, PolicyVerdict, ProtectKeys, RedeemToken, RedeemedToken,
-    Refusal, RefusalCode, Renew, Renewal, RenewalOutcome, Renewals, RequestAuthorities,
-    RequestedAuthorities, Revoke, Revoked, RevokedCertificate, RollBack, Rotate, Taint, TestPolicy,
+    PendingApproval, Permit, PolicyListing, PolicyVerdict, ProtectKeys, RecordExport,
+    RecordedExport, RedeemToken, RedeemedToken, Refusal, RefusalCode, Renew, Renewal,
+    RenewalOutcome, Renewals, RequestAuthorities, RequestedAuthorities, Revoke, Revoked,
+    RevokedCertificate, RollBack, Rotate, Taint, TestPolicy,
 };
 use handfast_api::secret::Secret;
 use handfast_api::status::{
@@ -127,6 +128,14 @@ impl Node for Stub {
         _request: IssueCertificate,
     ) -> Result<IssuedCertificate, Refusal> {
         Err(Refusal::new(RefusalCode::NotGranted, "not today", "ask tomorrow"))
+    }
+
+    async fn record_export(
+        &self,
+        _caller: &Caller,
+        _request: RecordExport,
+    ) -> Result<RecordedExport, Refusal> {
+        Err(Refusal::new(RefusalCode::Internal, "the disk is full", "make room"))
     }
 
     async fn issue_token(

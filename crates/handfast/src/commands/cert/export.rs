@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use handfast_api::admin::{ClientError, RecordExport};
 use handfast_pki::{
     Certificate, Chain, Credential, Encryption, Pkcs12, SystemEntropy, TrustAnchors,
 };
@@ -9,12 +10,13 @@ use handfast_store::{Kind, Stored};
 use serde::Serialize;
 use zeroize::Zeroizing;
 
-use super::files::{NewFile, write_all};
+use super::files::{NewFile, free, write_all};
 use super::passphrase::PassphraseSource;
 use super::show;
 use crate::commands::Context;
 use crate::exit::Exit;
 use crate::failure::Failure;
+use crate::node;
 
 /// Arguments of `handfast cert export`.
 #[derive(clap::Args, Debug)]
@@ -41,6 +43,9 @@ pub(crate) struct Arguments {
     /// Replace the file if it is there
     #[arg(long)]
     force: bool,
+    /// Why, for the audit log
+    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
+    reason: String,
 }
 
 /// The form of the file.
@@ -69,8 +74,8 @@ enum Part {
     Key,
 }
 
-/// Writes the file.
-pub(super) fn run(arguments: &Arguments, context: &Context) -> anyhow::Result<()> {
+/// Has the export recorded, then writes the file.
+pub(super) async fn run(arguments: &Arguments, context: &Context) -> anyhow::Result<()> {
     if arguments.format == Form::Jks {
         return Err(Failure::new(Exit::Usage, "JKS is not written")
             .because("Java has read PKCS#12 since version 8, and has written nothing else since version 9")
@@ -88,15 +93,73 @@ pub(super) fn run(arguments: &Arguments, context: &Context) -> anyhow::Result<()
             .into());
     }
     let content = content(arguments, &stored, part)?;
-    if arguments.out.as_os_str() == "-" {
-        return write_out(&content);
-    }
     let secret = matches!(part, None | Some(Part::Key));
-    let file = NewFile { path: arguments.out.clone(), content: &content, secret };
-    write_all(&[file], arguments.force)?;
+    let mut export = RecordExport {
+        name: stored.name.to_string(),
+        what: in_words(arguments, part),
+        private_key: secret,
+        reason: arguments.reason.clone(),
+        failed: None,
+    };
+    if arguments.out.as_os_str() != "-" {
+        free([arguments.out.as_path()], arguments.force)?;
+    }
+    record(&export, context).await?;
+    let written = if arguments.out.as_os_str() == "-" {
+        write_out(&content)
+    } else {
+        let file = NewFile { path: arguments.out.clone(), content: &content, secret };
+        write_all(&[file], arguments.force).map(drop)
+    };
+    if let Err(error) = written {
+        export.failed = Some(format!("{error:#}"));
+        // That it was about to be done stands in the log already.
+        drop(record(&export, context).await);
+        return Err(error);
+    }
+    if arguments.out.as_os_str() == "-" {
+        return Ok(());
+    }
     let done =
         Done { name: stored.name.to_string(), file: arguments.out.clone(), octets: content.len() };
     context.output.show(&done, |page| page.line(format!("written: {}", done.file.display())))
+}
+
+/// Writes the export into the audit log: by the node or, while none runs, by ourselves.
+async fn record(export: &RecordExport, context: &Context) -> anyhow::Result<()> {
+    let recorded = match context.client().record_export(export).await {
+        Err(ClientError::NoNode { .. }) => {
+            node::export::record_export_offline(&context.home, export).map(drop)
+        }
+        answer => answer.map(drop).map_err(Into::into),
+    };
+    recorded.map_err(|error: anyhow::Error| {
+        error.context("the export is not on record, so nothing is exported")
+    })
+}
+
+fn in_words(arguments: &Arguments, part: Option<Part>) -> String {
+    let part = match part {
+        None => "key, chain and CA",
+        Some(Part::Ca) => "CA certificates",
+        Some(Part::Certificate) => "the certificate",
+        Some(Part::Chain) => "the chain",
+        Some(Part::Key) => "the key",
+    };
+    let form = match arguments.format {
+        Form::Der => "DER",
+        Form::Jks => "JKS",
+        Form::Pem => "PEM",
+        Form::Pkcs12 => "PKCS#12, encrypted",
+    };
+    let to = match arguments.out.as_os_str() {
+        out if out == "-" => "standard output".to_owned(),
+        _ => std::path::absolute(&arguments.out)
+            .unwrap_or_else(|_| arguments.out.clone())
+            .display()
+            .to_string(),
+    };
+    format!("{part} as {form}, to {to}")
 }
 
 /// What was exported, for programs.
