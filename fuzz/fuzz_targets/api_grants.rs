@@ -13,7 +13,9 @@ fuzz_target!(|bytes: &[u8]| {
     }
     if let Ok(body) = serde_json::from_slice::<RedemptionBody>(bytes) {
         assert!(!format!("{body:?}").contains("code: \""), "the code is never printed");
-        let _ = body.site.parse::<Name>();
+        for name in body.site.iter().chain(&body.agent) {
+            let _ = name.parse::<Name>();
+        }
         let _ = Csr::from_pem(body.csr.as_bytes());
     }
     let _ = serde_json::from_slice::<RedemptionReply>(bytes);

@@ -33,7 +33,7 @@ mod site;
 mod span;
 mod suggest;
 
-pub use access::{AccessGrant, AccessToken, GrantSettings};
+pub use access::{AccessGrant, AccessToken};
 pub use certificate::Certificate;
 pub use collector::{
     Binding, Collector, CollectorPort, Forward, ForwardProtocol, ForwardTls, Quotas, Relay, RelayListen, Sharing,

@@ -1,4 +1,4 @@
-//! Access grants: the leave for another site to enrol, given out as a code.
+//! Access grants: the leave for another site or for telemetry agents to enrol, given out as a code.
 //!
 //! The code is known to whoever it is given to, and to nobody else: the ledger keeps a salted
 //! hash. What becomes of a grant is in `redeem`.
@@ -9,7 +9,7 @@ use std::time::Duration;
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use handfast_pki::{Entropy, Name, TrustAnchors};
-use handfast_store::{AuditRow, CredentialStore, Grant, Ledger, StoreError, hash_code};
+use handfast_store::{Audience, AuditRow, CredentialStore, Grant, Ledger, StoreError, hash_code};
 use jiff::Timestamp;
 use zeroize::Zeroizing;
 
@@ -22,15 +22,15 @@ use crate::schedule;
 pub struct GrantOptions {
     /// Its name, that of an AccessGrant resource; a random one if absent.
     pub name: Option<Name>,
-    /// How many sites may use it: 1 unless set, 1000 at most.
+    /// How many sites or agents may use it: 1 unless set, 1000 at most.
     pub redemptions_allowed: u32,
     /// How long it may be used: 15 minutes unless set, 90 days at most.
     pub valid_for: Duration,
     /// The cost of the links it sets up: 1 unless set.
     pub cost: u32,
-    /// The only site that may use it. A grant for one site may also take the place of that
-    /// site's present enrolment.
-    pub site: Option<Name>,
+    /// Who may use it. A grant for one site may also take the place of that site's present
+    /// enrolment.
+    pub audience: Audience,
     /// Who asked for it, for the audit row.
     pub actor: String,
 }
@@ -42,7 +42,7 @@ impl Default for GrantOptions {
             redemptions_allowed: 1,
             valid_for: Duration::from_secs(15 * 60),
             cost: 1,
-            site: None,
+            audience: Audience::AnySite,
             actor: "node".to_owned(),
         }
     }
@@ -131,9 +131,13 @@ impl<S: CredentialStore, L: Ledger> Authority<S, L> {
                 most: schedule::spoken(MAX_WINDOW),
             });
         }
-        let (declared, _) = self.site_issuer()?;
-        if options.site.as_ref() == Some(&declared.site) {
-            return Err(GrantError::OwnName { site: declared.site.clone() });
+        let declared = self.declared().ok_or(MakingError::NotReconciled)?;
+        match &options.audience {
+            Audience::Agent(_) => drop(self.issuer(&declared.names.service_ca)?),
+            Audience::Site(site) if *site == declared.site => {
+                return Err(GrantError::OwnName { site: site.clone() });
+            }
+            Audience::AnySite | Audience::Site(_) => drop(self.site_issuer()?),
         }
 
         let mut salt = [0_u8; 16];
@@ -151,7 +155,7 @@ impl<S: CredentialStore, L: Ledger> Authority<S, L> {
             redemptions_allowed: options.redemptions_allowed,
             expires: schedule::later(now, options.valid_for),
             cost: options.cost,
-            site: options.site.clone(),
+            audience: options.audience.clone(),
             created: now,
         };
         self.ledger.create_grant(&grant, &audit_row(&grant, options, now))?;
@@ -170,7 +174,11 @@ impl<S: CredentialStore, L: Ledger> Authority<S, L> {
 }
 
 fn audit_row(grant: &Grant, options: &GrantOptions, now: Timestamp) -> AuditRow {
-    let whom = options.site.as_ref().map_or_else(String::new, |site| format!(" for site {site}"));
+    let whom = match &options.audience {
+        Audience::Agent(service) => format!(" for agents of {service}"),
+        Audience::AnySite => String::new(),
+        Audience::Site(site) => format!(" for site {site}"),
+    };
     AuditRow {
         at: now,
         actor: options.actor.clone(),

@@ -11,6 +11,7 @@
 //! of what is old only after it was proven, and what is old stays on disk until then. And what is
 //! answered is on disk before.
 
+mod agent;
 mod aside;
 mod authority;
 mod bundle;
@@ -42,6 +43,7 @@ mod schedule;
 mod skew;
 mod survey;
 
+pub use agent::PresentedAgent;
 pub use aside::KeptKey;
 pub use authority::{Authority, Prove};
 pub use bundle::{Bundle, BundleRefusal, ReceivedBundle};
@@ -65,7 +67,7 @@ pub use publish::{
     Document, OcspAnswer, PublishError, PublishReport, Published, PublishedIssuer, Publisher,
 };
 pub use reconcile::{RenewNowError, Selection};
-pub use redeem::{RedeemRefusal, RedeemRequest};
+pub use redeem::{RedeemRefusal, RedeemRequest, Redeemer};
 pub use report::{
     Change, CredentialFacts, CredentialState, CsrRequest, Problem, ProblemCode, Report, Tally,
 };

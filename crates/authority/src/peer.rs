@@ -4,7 +4,7 @@
 //! its enrolment must be in the ledger. How the request travels is the caller's.
 
 use handfast_pki::{
-    Certificate, Chain, CsrError, IdentityKind, Issuer, Profile, Purpose, SpiffeId, Subject,
+    Certificate, Chain, CsrError, IdentityKind, Issuer, Name, Profile, Purpose, SpiffeId, Subject,
     TrustAnchors, verify_chain,
 };
 use handfast_store::{
@@ -38,7 +38,7 @@ pub enum RenewRefusal {
     /// Every certificate of the enrolment has expired.
     #[error(
         "the enrolment of {identity} ended with its last certificate at {at}: redeem a new token \
-         made for that site"
+         made for it"
     )]
     Ended {
         /// The identity.
@@ -47,7 +47,7 @@ pub enum RenewRefusal {
         at: Timestamp,
     },
     /// The identity is not one that this site enrols.
-    #[error("{identity} is not a site that is enrolled here: redeem a token of this site first")]
+    #[error("{identity} is not enrolled here: redeem a token of this site first")]
     NotEnrolled {
         /// The identity.
         identity: SpiffeId,
@@ -58,7 +58,7 @@ pub enum RenewRefusal {
     /// The enrolment was revoked.
     #[error(
         "the enrolment of {identity} was revoked at {at}, so nothing is renewed under it: ask the \
-         operator of this site why, and redeem a new token made for that site"
+         operator of this site why, and redeem a new token made for it"
     )]
     Revoked {
         /// The identity.
@@ -134,7 +134,7 @@ impl<S: CredentialStore, L: Ledger> Authority<S, L> {
         }
 
         if let Some(before) = enrolment.made_for(csr.spki_der(), now)
-            && let Some(chain) = self.chain_of(&declared, &authority, before)?
+            && let Some(chain) = self.chain_of(&declared.names.site_ca, &authority, before)?
             // What leads to an anchor that was given up is no answer any more.
             && verify_chain(&chain, authority.anchors(), Purpose::Client, now).is_ok()
         {
@@ -151,7 +151,7 @@ impl<S: CredentialStore, L: Ledger> Authority<S, L> {
             authority: &authority,
             cross: self.cross_for(&declared.names.site_ca)?,
             profile: Profile::LinkClient,
-            subject: Subject::new(enrolment.site).with_identity(peer.clone()),
+            subject: Subject::new(enrolment.name).with_identity(peer.clone()),
             ttl: declared.settings.leaf(),
             lineage: enrolment.lineage.to_string(),
             now,
@@ -210,11 +210,11 @@ impl<S: CredentialStore, L: Ledger> Authority<S, L> {
         if valid.is_empty() {
             return Err(RenewRefusal::Ended { identity: peer.clone(), at: newest.not_after });
         }
-        Ok(Enrolment { site: site.to_string(), lineage: newest.lineage, valid })
+        Ok(Enrolment { name: site.to_string(), lineage: newest.lineage, valid })
     }
 
     /// Since when a certificate of this enrolment with this key is revoked, if one is.
-    fn revoked_key(
+    pub(crate) fn revoked_key(
         &self,
         enrolment: &Enrolment,
         spki: &[u8],
@@ -229,9 +229,9 @@ impl<S: CredentialStore, L: Ledger> Authority<S, L> {
     }
 
     /// The chain that an earlier certificate was handed out with, if its issuer is still known.
-    fn chain_of(
+    pub(crate) fn chain_of(
         &self,
-        declared: &Declared,
+        ca: &Name,
         authority: &Issuer,
         before: &Issued,
     ) -> Result<Option<Chain>, RenewRefusal> {
@@ -245,7 +245,7 @@ impl<S: CredentialStore, L: Ledger> Authority<S, L> {
             return Ok(Some(authority.chain_for(leaf)));
         }
         // The CA was renewed since; the ledger has the one before.
-        let lineage: Lineage = own_lineage(declared.names.site_ca.as_str());
+        let lineage: Lineage = own_lineage(ca.as_str());
         for issued in self.ledger.lineage(&lineage)? {
             let Ok(found) = Chain::from_pem(issued.pem.as_bytes()) else { continue };
             if signed_by(found.leaf()) {
@@ -257,17 +257,18 @@ impl<S: CredentialStore, L: Ledger> Authority<S, L> {
 }
 
 /// What the ledger knows of a peer's enrolment.
-struct Enrolment {
-    site: String,
-    lineage: Lineage,
+pub(crate) struct Enrolment {
+    /// The name in it.
+    pub(crate) name: String,
+    pub(crate) lineage: Lineage,
     /// Its certificates that have not expired, the newest first.
-    valid: Vec<Issued>,
+    pub(crate) valid: Vec<Issued>,
 }
 
 impl Enrolment {
     /// A certificate for this key that is not yet due for renewal. Only the newest are looked at:
     /// a peer asks again with the key it asked with last.
-    fn made_for(&self, spki: &[u8], now: Timestamp) -> Option<&Issued> {
+    pub(crate) fn made_for(&self, spki: &[u8], now: Timestamp) -> Option<&Issued> {
         self.valid.iter().take(REMEMBERED).find(|issued| {
             let due = schedule::renew_at(
                 issued.not_before,
@@ -291,5 +292,5 @@ pub(crate) fn own_lineage(name: &str) -> Lineage {
 
 /// Renewals happen a few times in a certificate's life; more valid ones at a time than this are a
 /// peer gone wrong, and would only fill the ledger.
-const MAX_VALID: usize = 256;
+pub(crate) const MAX_VALID: usize = 256;
 const REMEMBERED: usize = 16;

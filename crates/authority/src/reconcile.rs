@@ -334,7 +334,7 @@ impl<S: CredentialStore, L: Ledger> Authority<S, L> {
         let live = self.publish(&mut sighting);
         let (waiting, unreadable) = self.waiting(wanted, &sighting.observed, now);
         let (held, trust) = (self.held(wanted), self.trust(wanted));
-        let bundle = self.bundle(declared);
+        let (bundle, agents) = (self.bundle(declared), self.agent_anchors().ok());
         let memory = self.memory();
         let situation = Situation {
             desired: wanted,
@@ -359,6 +359,7 @@ impl<S: CredentialStore, L: Ledger> Authority<S, L> {
             credentials: survey::credentials(&situation, &memory.tallies),
             live,
             bundle,
+            agents,
             next_wake: memory
                 .rotation_wake
                 .map_or(wake_at(&situation), |wake| wake_at(&situation).min(wake)),

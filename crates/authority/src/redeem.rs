@@ -1,4 +1,5 @@
-//! Redeeming a grant: a site shows the code and a request, and gets the certificate of its link.
+//! Redeeming a grant: a site shows the code and a request, and gets the certificate of its link; an agent does, and
+//! gets that of its service.
 //!
 //! Transport, body and rate limits are the caller's. Only the key and the proof that it is held
 //! are taken from the request: whatever names, uses or CA flags it asks for are not looked at.
@@ -9,8 +10,8 @@ use handfast_pki::{
     Certificate, Csr, CsrError, IdentityKind, Issuer, Name, NameError, Profile, SpiffeId, Subject,
 };
 use handfast_store::{
-    CredentialStore, Grant, IssuedBundle, IssuedFilter, Ledger, Lineage, RedeemOutcome, Redemption,
-    RefusalReason, StoreError,
+    Applicant, Audience, CredentialStore, Grant, IssuedBundle, IssuedFilter, Ledger, Lineage,
+    RedeemOutcome, Redemption, RefusalReason, StoreError,
 };
 use jiff::Timestamp;
 use zeroize::Zeroizing;
@@ -27,12 +28,23 @@ pub struct RedeemRequest {
     pub grant: String,
     /// The code, as presented.
     pub code: Zeroizing<Vec<u8>>,
-    /// The redeemer's name for itself.
-    pub site: String,
+    /// What the redeemer is.
+    pub redeemer: Redeemer,
+    /// Its name for itself: the site's, or the service that the agent reports as.
+    pub name: String,
     /// Its request, PEM or DER (RFC 2986).
     pub csr: Vec<u8>,
     /// Where it comes from, for the audit row.
     pub origin: String,
+}
+
+/// What redeems a grant, by its own word.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Redeemer {
+    /// A telemetry agent, or a relay that speaks for some.
+    Agent,
+    /// A site that wants to link.
+    Site,
 }
 
 /// Why a redemption was refused. Nothing was consumed.
@@ -42,8 +54,8 @@ pub enum RedeemRefusal {
     /// The request is not one, or does not prove that the key is held.
     #[error("the certificate request cannot be used: {0}")]
     BadRequest(#[from] CsrError),
-    /// The site's name is not one.
-    #[error("the site's name cannot be used: {0}")]
+    /// The name of the site or the service is not one.
+    #[error("the name cannot be used: {0}")]
     BadSiteName(#[from] NameError),
     /// The grant's time is over.
     #[error(
@@ -128,27 +140,48 @@ impl<S: CredentialStore, L: Ledger> Authority<S, L> {
     ) -> Result<IssuedBundle, RedeemRefusal> {
         let grant_id: Name = request.grant.parse().map_err(|_| RedeemRefusal::Unknown)?;
         let csr = read_request(&request.csr)?;
-        let site: Name = request.site.parse()?;
-        let _turn = self.signing_for(&site);
-        let (declared, authority) = self.site_issuer()?;
-        let enrolled = self.enrolment(&declared, &site, now)?;
-        let revoked = self.enrolment_ended(&declared, &site)?;
+        let name: Name = request.name.parse()?;
+        let _turn = self.signing_for(&name);
+        let declared = self.declared().ok_or(MakingError::NotReconciled)?;
+        let (applicant, kind, signer) = match request.redeemer {
+            Redeemer::Agent => {
+                (Applicant::Agent(name.clone()), IdentityKind::Agent, &declared.names.service_ca)
+            }
+            Redeemer::Site => {
+                (Applicant::Site(name.clone()), IdentityKind::Site, &declared.names.site_ca)
+            }
+        };
+        let authority = self.issuer(signer)?;
+        let identity =
+            declared.effective_trust_domain().map(|domain| SpiffeId::new(domain, kind, &name));
+        let (enrolled, revoked) = match &identity {
+            None => (None, None),
+            Some(identity) => {
+                (self.enrolled_until(identity, now)?, self.enrolment_ended(identity)?)
+            }
+        };
 
         let redemption = Redemption {
             grant_id,
             code: request.code.to_vec(),
             request_key: key_digest(csr.spki_der()),
-            site: site.clone(),
+            applicant: applicant.clone(),
             origin: request.origin.clone(),
             now,
         };
-        let cross = self.cross_for(&declared.names.site_ca)?;
-        let admission =
-            Admission { declared: &declared, authority: &authority, cross, enrolled, revoked, now };
+        let admission = Admission {
+            declared: &declared,
+            authority: &authority,
+            cross: self.cross_for(signer)?,
+            applicant,
+            identity,
+            enrolled,
+            revoked,
+            now,
+        };
         let outcome = self.ledger.redeem(&redemption, &mut |grant| {
-            let identity = admission.admit(grant, &site)?;
-            let mut bundle =
-                admission.sign(grant, identity, &site, &csr, &mut Shared(&self.entropy))?;
+            let identity = admission.admit(grant)?;
+            let mut bundle = admission.sign(grant, identity, &csr, &mut Shared(&self.entropy))?;
             bundle.context = context(grant);
             Ok(bundle)
         })?;
@@ -170,16 +203,14 @@ impl<S: CredentialStore, L: Ledger> Authority<S, L> {
         }
     }
 
-    /// Until when the site of this name holds a link certificate of ours, if it does.
-    fn enrolment(
+    /// Until when the site of this identity holds a link certificate of ours, if it does.
+    fn enrolled_until(
         &self,
-        declared: &Declared,
-        site: &Name,
+        identity: &SpiffeId,
         now: Timestamp,
     ) -> Result<Option<Timestamp>, StoreError> {
-        let Some(domain) = declared.effective_trust_domain() else { return Ok(None) };
         let held = self.ledger.issued(&IssuedFilter {
-            identity: Some(SpiffeId::new(domain, IdentityKind::Site, site)),
+            identity: Some(identity.clone()),
             unexpired_at: Some(now),
             ..IssuedFilter::default()
         })?;
@@ -187,15 +218,10 @@ impl<S: CredentialStore, L: Ledger> Authority<S, L> {
         Ok(links.map(|issued| issued.not_after).max())
     }
 
-    /// When an enrolment of the site of this name was revoked last, if one was.
-    fn enrolment_ended(
-        &self,
-        declared: &Declared,
-        site: &Name,
-    ) -> Result<Option<Timestamp>, StoreError> {
-        let Some(domain) = declared.effective_trust_domain() else { return Ok(None) };
+    /// When an enrolment of this identity was revoked last, if one was.
+    fn enrolment_ended(&self, identity: &SpiffeId) -> Result<Option<Timestamp>, StoreError> {
         let held = self.ledger.issued(&IssuedFilter {
-            identity: Some(SpiffeId::new(domain, IdentityKind::Site, site)),
+            identity: Some(identity.clone()),
             limit: Some(ENROLMENTS),
             ..IssuedFilter::default()
         })?;
@@ -208,7 +234,7 @@ impl<S: CredentialStore, L: Ledger> Authority<S, L> {
     }
 }
 
-/// Enrolments of one site that are looked at for an end; older ones ended before.
+/// Enrolments of one identity that are looked at for an end; older ones ended before.
 const ENROLMENTS: u32 = 64;
 
 /// Who is let in, once the code was found to be right.
@@ -216,17 +242,41 @@ struct Admission<'a> {
     declared: &'a Declared,
     authority: &'a Issuer,
     cross: Option<Certificate>,
-    /// Until when the site is enrolled already.
+    applicant: Applicant,
+    /// Who it will be; nothing where this site has no trust domain.
+    identity: Option<SpiffeId>,
+    /// Until when a site is enrolled already.
     enrolled: Option<Timestamp>,
-    /// When an enrolment of the site was revoked last.
+    /// When an enrolment of the identity was revoked last.
     revoked: Option<Timestamp>,
     now: Timestamp,
 }
 
 impl Admission<'_> {
-    /// The identity that the site gets, or why it gets none. That the grant is for this site was
+    /// The identity that the applicant gets, or why it gets none. That the grant is for it was
     /// checked by the ledger.
-    fn admit(&self, grant: &Grant, site: &Name) -> Result<SpiffeId, RefusalReason> {
+    fn admit(&self, grant: &Grant) -> Result<SpiffeId, RefusalReason> {
+        let (applicant, name) = (&self.applicant, self.applicant.name());
+        // A code that it held before must not undo its revocation.
+        if let Some(at) = self.revoked.filter(|at| grant.created <= *at) {
+            return Err(refusal(
+                "revoked",
+                format!(
+                    "the {applicant} was revoked at {at}, after this token was made: ask the site that \
+                     gave it why, and for a new token made for `{name}`"
+                ),
+            ));
+        }
+        if let Applicant::Site(site) = applicant {
+            self.admit_site(grant, site)?;
+        }
+        self.identity.clone().ok_or_else(|| {
+            let own = &self.declared.site;
+            refusal("no-trust-domain", format!("site `{own}` has no trust domain: set one there"))
+        })
+    }
+
+    fn admit_site(&self, grant: &Grant, site: &Name) -> Result<(), RefusalReason> {
         if *site == self.declared.site {
             return Err(refusal(
                 "own-name",
@@ -236,17 +286,7 @@ impl Admission<'_> {
                 ),
             ));
         }
-        // A code that the site held before must not undo its revocation.
-        if let Some(at) = self.revoked.filter(|at| grant.created <= *at) {
-            return Err(refusal(
-                "revoked",
-                format!(
-                    "site `{site}` was revoked at {at}, after this token was made: ask the site that \
-                     gave it why, and for a new token made for `{site}`"
-                ),
-            ));
-        }
-        if let (None, Some(until)) = (&grant.site, self.enrolled) {
+        if let (Audience::AnySite, Some(until)) = (&grant.audience, self.enrolled) {
             return Err(refusal(
                 "name-taken",
                 format!(
@@ -256,31 +296,31 @@ impl Admission<'_> {
                 ),
             ));
         }
-        let domain = self.declared.effective_trust_domain().ok_or_else(|| {
-            let own = &self.declared.site;
-            refusal("no-trust-domain", format!("site `{own}` has no trust domain: set one there"))
-        })?;
-        Ok(SpiffeId::new(domain, IdentityKind::Site, site))
+        Ok(())
     }
 
     fn sign(
         &self,
         grant: &Grant,
         identity: SpiffeId,
-        site: &Name,
         csr: &Csr,
         entropy: &mut dyn handfast_pki::Entropy,
     ) -> Result<IssuedBundle, RefusalReason> {
         let digest = key_digest(csr.spki_der());
         let label =
             digest.iter().take(8).fold(0_u64, |label, byte| (label << 8) | u64::from(*byte));
+        let name = self.applicant.name();
+        let (profile, enrolment) = match self.applicant {
+            Applicant::Agent(_) => (Profile::Agent, format!("agent/{name}")),
+            Applicant::Site(_) => (Profile::LinkClient, name.to_string()),
+        };
         let making = Making {
             authority: self.authority,
             cross: self.cross.clone(),
-            profile: Profile::LinkClient,
-            subject: Subject::new(site.as_str()).with_identity(identity),
+            profile,
+            subject: Subject::new(name.as_str()).with_identity(identity),
             ttl: self.declared.settings.leaf(),
-            lineage: format!("grant/{}/{site}/{label:016x}", grant.id),
+            lineage: format!("grant/{}/{enrolment}/{label:016x}", grant.id),
             now: self.now,
             distribution: self.declared.distribution.as_deref(),
         };

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
-use handfast_pki::{Credential, Name};
+use handfast_pki::{Credential, Name, TrustAnchors};
 use handfast_store::{Kind, Source};
 use jiff::Timestamp;
 
@@ -30,6 +30,8 @@ pub struct Report {
     pub live: BTreeMap<Name, Arc<Credential>>,
     /// What the sites that link here are to trust; nothing while this site cannot sign.
     pub bundle: Option<Bundle>,
+    /// The anchors under which telemetry agents prove who they are; nothing while there are none.
+    pub agents: Option<TrustAnchors>,
     /// When to reconcile again if nothing changes before.
     pub next_wake: Timestamp,
     /// The clock's fault, where what was issued shows one.

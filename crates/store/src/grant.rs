@@ -1,6 +1,8 @@
 //! Access grants and their redemption, as the ledger sees them: what is kept, what is asked, and
 //! the possible answers. How a certificate comes about is the authority's; this is the counting.
 
+use std::fmt;
+
 use aws_lc_rs::hmac;
 use handfast_pki::Name;
 use jiff::Timestamp;
@@ -22,10 +24,62 @@ pub struct Grant {
     pub expires: Timestamp,
     /// The cost of the link that a redemption sets up.
     pub cost: u32,
-    /// The only site that may redeem it, if the grant was made for one.
-    pub site: Option<Name>,
+    /// Who may redeem it.
+    pub audience: Audience,
     /// When it was made.
     pub created: Timestamp,
+}
+
+/// Whom a grant is for.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub enum Audience {
+    /// Telemetry agents that report as this service.
+    Agent(Name),
+    /// Any site that wants to link.
+    #[default]
+    AnySite,
+    /// The site of this name, and no other.
+    Site(Name),
+}
+
+impl Audience {
+    /// Whether a grant for this audience may be redeemed by `applicant`.
+    pub fn admits(&self, applicant: &Applicant) -> bool {
+        match (self, applicant) {
+            (Self::Agent(service), Applicant::Agent(name)) => service == name,
+            (Self::AnySite, Applicant::Site(_)) => true,
+            (Self::Site(site), Applicant::Site(name)) => site == name,
+            (Self::Agent(_), Applicant::Site(_))
+            | (Self::AnySite | Self::Site(_), Applicant::Agent(_)) => false,
+        }
+    }
+}
+
+/// Who redeems a grant, by its own word.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Applicant {
+    /// A telemetry agent, by the service that it reports as.
+    Agent(Name),
+    /// A site that wants to link.
+    Site(Name),
+}
+
+impl Applicant {
+    /// The name, of whichever kind.
+    pub fn name(&self) -> &Name {
+        match self {
+            Self::Agent(name) | Self::Site(name) => name,
+        }
+    }
+}
+
+impl fmt::Display for Applicant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Agent(name) => write!(f, "agent of {name}"),
+            Self::Site(name) => write!(f, "site {name}"),
+        }
+    }
 }
 
 /// A grant with what has become of it.
@@ -57,8 +111,8 @@ pub struct Redemption {
     /// SHA-256 of the SubjectPublicKeyInfo in the request: whoever asks again with the same key
     /// gets the same answer.
     pub request_key: [u8; 32],
-    /// The site that asks.
-    pub site: Name,
+    /// Who asks.
+    pub applicant: Applicant,
     /// Where the request came from, for the audit row.
     pub origin: String,
     /// The time of the request.
@@ -114,8 +168,8 @@ pub struct RedeemedRecord {
     pub grant_id: Name,
     /// The key of the request.
     pub request_key: [u8; 32],
-    /// The site that asked.
-    pub site: Name,
+    /// Who asked.
+    pub applicant: Applicant,
     /// When.
     pub at: Timestamp,
     /// What it was given.

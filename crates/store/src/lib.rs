@@ -41,8 +41,8 @@ pub use credential::{CredentialStore, Kind, RawPem, Revision, Source, Stored, St
 pub use directory::{DirectoryStore, Stray};
 pub use error::{FileError, StoreError};
 pub use grant::{
-    Grant, GrantRecord, IssuedBundle, RedeemOutcome, RedeemedRecord, Redemption, RefusalReason,
-    hash_code,
+    Applicant, Audience, Grant, GrantRecord, IssuedBundle, RedeemOutcome, RedeemedRecord,
+    Redemption, RefusalReason, hash_code,
 };
 pub use home::{Home, HomeError, HomePaths};
 pub use issued::{Issued, IssuedFilter, Lineage, LineageError, RecordedIssued};

@@ -29,6 +29,9 @@ pub struct IssueToken {
     /// The only site that may redeem it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub site: Option<String>,
+    /// The identity, a SPIFFE ID, of the telemetry agents that may redeem it: it links no site then.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub agent: Option<String>,
 }
 
 /// The answer to [`IssueToken`]: all that a token file holds.
@@ -50,6 +53,9 @@ pub struct IssuedToken {
     pub redemptions_allowed: u32,
     /// Until when.
     pub expiration_time: Timestamp,
+    /// The service whose agents it enrols, if it is for agents.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent: Option<String>,
 }
 
 /// `POST /v1/redemptions`: the content of a token file.
@@ -140,8 +146,10 @@ pub enum RenewalOutcome {
 }
 
 impl About for IssueToken {
+    /// Who is given a token for agents can become them.
     fn about(&self) -> Vec<Target> {
-        vec![Target::Site]
+        let agent = self.agent.iter().cloned().map(Target::Identity);
+        std::iter::once(Target::Site).chain(agent).collect()
     }
 }
 

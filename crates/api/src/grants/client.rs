@@ -1,21 +1,24 @@
-//! Redeeming another site's token: TLS 1.3 to the host in its URL, trusting only the CA in it, one
-//! request, no redirects.
+//! Redeeming another site's token, and renewing what an agent got by one: TLS 1.3 to the host in its URL, trusting only
+//! the CA in it, one request, no redirects.
 
 use std::io;
 use std::time::Duration;
 
-use handfast_pki::{Csr, Host, Name, TrustAnchors};
+use handfast_pki::{Credential, Csr, Host, TrustAnchors};
+use handfast_store::Applicant;
 use handfast_tls::{Attempt, ClientOptions, Clock, Fault, fault_of_io, timed_out};
 use http_body_util::Full;
 use hyper::{Request, StatusCode, header};
 use jiff::Timestamp;
+use serde::Serialize;
 use thiserror::Error;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
+use tokio_rustls::rustls;
 
-use super::message::{Problem, RedemptionBody, RedemptionReply};
+use super::message::{Problem, RedemptionBody, RedemptionReply, RenewalBody};
 use super::server::HTTP_ALPN;
-use super::url::{GrantUrl, GrantUrlError};
+use super::url::{GrantUrl, GrantUrlError, RENEWAL_PATH};
 use crate::exchange::exchange;
 use crate::secret::Secret;
 
@@ -28,8 +31,8 @@ pub struct Redeeming<'a> {
     pub code: &'a Secret,
     /// PEM in the token: what the granting site's server must chain to.
     pub ca: &'a str,
-    /// Our site.
-    pub site: &'a Name,
+    /// Who we are: a site, or agents of a service.
+    pub applicant: &'a Applicant,
     /// Our certificate request. Store its key first: a repetition with the same key gets the same
     /// answer, one with another key finds the token spent.
     pub csr: &'a Csr,
@@ -42,71 +45,148 @@ pub struct Redeeming<'a> {
 /// Redeems a token. Nothing is stored; that is the caller's, before and after.
 pub async fn redeem(redeeming: Redeeming<'_>) -> Result<RedemptionReply, RedeemError> {
     let url: GrantUrl = redeeming.url.parse()?;
-    let bound = redeeming.timeout;
-    let authority = url.authority();
-    match timeout(bound, redeem_at(&url, redeeming)).await {
-        Ok(result) => result,
-        Err(_) => Err(RedeemError::TimedOut { at: authority, seconds: bound.as_secs() }),
+    let (site, agent) = match redeeming.applicant {
+        Applicant::Agent(service) => (None, Some(service.to_string())),
+        Applicant::Site(site) => (Some(site.to_string()), None),
+    };
+    let body =
+        RedemptionBody { code: redeeming.code.clone(), site, agent, csr: redeeming.csr.to_pem() };
+    let asking = Asking {
+        url: &url,
+        path: url.path(),
+        ca: redeeming.ca,
+        credential: None,
+        what: "redeeming a token",
+        now: redeeming.now,
+        timeout: redeeming.timeout,
+    };
+    asking.ask(&body).await
+}
+
+/// What an agent renews, and where.
+#[derive(Clone, Debug)]
+pub struct Renewing<'a> {
+    /// URL of the token that it enrolled with: the same host and port renew.
+    pub url: &'a str,
+    /// PEM of what the server there must chain to: that of the token, or what the last answer said.
+    pub ca: &'a str,
+    /// What is to be renewed; it authenticates the request.
+    pub credential: &'a Credential,
+    /// The request for the new certificate. Store its key first: a repetition with the same key gets the same answer.
+    pub csr: &'a Csr,
+    /// The moment, for checking the server's certificate and for faults.
+    pub now: Timestamp,
+    /// For everything together; half of it for connecting.
+    pub timeout: Duration,
+}
+
+/// Renews an agent's certificate. Nothing is stored; that is the caller's, before and after.
+pub async fn renew(renewing: Renewing<'_>) -> Result<RedemptionReply, RedeemError> {
+    let url: GrantUrl = renewing.url.parse()?;
+    let asking = Asking {
+        url: &url,
+        path: RENEWAL_PATH,
+        ca: renewing.ca,
+        credential: Some(renewing.credential),
+        what: "renewing a certificate",
+        now: renewing.now,
+        timeout: renewing.timeout,
+    };
+    asking.ask(&RenewalBody { csr: renewing.csr.to_pem() }).await
+}
+
+/// One request to a grant port.
+struct Asking<'a> {
+    url: &'a GrantUrl,
+    path: &'a str,
+    ca: &'a str,
+    credential: Option<&'a Credential>,
+    what: &'a str,
+    now: Timestamp,
+    timeout: Duration,
+}
+
+impl Asking<'_> {
+    async fn ask<B: Serialize>(&self, body: &B) -> Result<RedemptionReply, RedeemError> {
+        match timeout(self.timeout, self.ask_patiently(body)).await {
+            Ok(result) => result,
+            Err(_) => Err(RedeemError::TimedOut {
+                at: self.url.authority(),
+                seconds: self.timeout.as_secs(),
+            }),
+        }
+    }
+
+    async fn ask_patiently<B: Serialize>(&self, body: &B) -> Result<RedemptionReply, RedeemError> {
+        let at = self.url.authority();
+        let anchors = TrustAnchors::from_pem(self.ca.as_bytes())
+            .map_err(|error| RedeemError::Ca { reason: error.to_string() })?;
+        let options = ClientOptions {
+            alpn: vec![HTTP_ALPN.to_vec()],
+            clock: Clock::fixed(self.now),
+            ..ClientOptions::default()
+        };
+        let config = handfast_tls::client_config(self.credential, &anchors, &options)?;
+
+        let host = self.url.host().to_string();
+        let attempt = Attempt::client(host.clone(), self.now)
+            .with_alpn(&[HTTP_ALPN])
+            .with_subject(format!("{} at {at}", self.what));
+        let connecting = async {
+            match self.url.host() {
+                Host::Ip(address) => TcpStream::connect((*address, self.url.port())).await,
+                Host::Dns(name) => TcpStream::connect((name.as_str(), self.url.port())).await,
+            }
+        };
+        let half = self.timeout / 2;
+        let stream = match timeout(half, connecting).await {
+            Ok(Ok(stream)) => stream,
+            Ok(Err(error)) => return Err(unreachable(&at, error, &attempt)),
+            Err(_) => return Err(RedeemError::Tls(Box::new(timed_out(half, &attempt)))),
+        };
+        let stream =
+            handfast_tls::connect(stream, config, &host, attempt.clone(), self.timeout).await?;
+
+        let odd = |reason: String| RedeemError::Odd { at: at.clone(), reason };
+        let body = serde_json::to_vec(body).map_err(|error| odd(error.to_string()))?;
+        let request = Request::post(self.path)
+            .header(header::HOST, &at)
+            .header(header::CONTENT_TYPE, "application/json")
+            .body(Full::new(body.into()))
+            .map_err(|error| odd(error.to_string()))?;
+        let exchanged = exchange(stream, request, ANSWER_BYTES).await;
+        let (status, bytes) =
+            exchanged.map_err(|error| match refused_in_tls(&error, &attempt) {
+                // In TLS 1.3 a client learns with its first read that its certificate was refused.
+                Some(fault) => RedeemError::Tls(Box::new(fault)),
+                None => odd(error.to_string()),
+            })?;
+        if status == StatusCode::OK {
+            return serde_json::from_slice(&bytes)
+                .map_err(|error| odd(format!("unexpected answer: {error}")));
+        }
+        if status.is_redirection() {
+            return Err(odd("it redirects elsewhere, which is never followed".to_owned()));
+        }
+        match serde_json::from_slice::<Problem>(&bytes) {
+            Ok(problem) => Err(RedeemError::Refused { at, problem: Box::new(problem) }),
+            Err(_) => Err(odd(format!("it answered with HTTP status {status}"))),
+        }
     }
 }
 
-async fn redeem_at(
-    url: &GrantUrl,
-    redeeming: Redeeming<'_>,
-) -> Result<RedemptionReply, RedeemError> {
-    let at = url.authority();
-    let anchors = TrustAnchors::from_pem(redeeming.ca.as_bytes())
-        .map_err(|error| RedeemError::Ca { reason: error.to_string() })?;
-    let options = ClientOptions {
-        alpn: vec![HTTP_ALPN.to_vec()],
-        clock: Clock::fixed(redeeming.now),
-        ..ClientOptions::default()
-    };
-    let config = handfast_tls::client_config(None, &anchors, &options)?;
-
-    let host = url.host().to_string();
-    let attempt = Attempt::client(host.clone(), redeeming.now)
-        .with_alpn(&[HTTP_ALPN])
-        .with_subject(format!("redeeming a token at {at}"));
-    let connecting = async {
-        match url.host() {
-            Host::Ip(address) => TcpStream::connect((*address, url.port())).await,
-            Host::Dns(name) => TcpStream::connect((name.as_str(), url.port())).await,
+/// The TLS fault behind an exchange that failed, if one is.
+fn refused_in_tls(error: &(dyn std::error::Error + 'static), attempt: &Attempt) -> Option<Fault> {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        if let Some(error) = error.downcast_ref::<io::Error>()
+            && error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>())
+        {
+            return Some(fault_of_io(error, attempt));
         }
-    };
-    let half = redeeming.timeout / 2;
-    let stream = match timeout(half, connecting).await {
-        Ok(Ok(stream)) => stream,
-        Ok(Err(error)) => return Err(unreachable(&at, error, &attempt)),
-        Err(_) => return Err(RedeemError::Tls(Box::new(timed_out(half, &attempt)))),
-    };
-    let stream = handfast_tls::connect(stream, config, &host, attempt, redeeming.timeout).await?;
-
-    let odd = |reason: String| RedeemError::Odd { at: at.clone(), reason };
-    let body = RedemptionBody {
-        code: redeeming.code.clone(),
-        site: redeeming.site.to_string(),
-        csr: redeeming.csr.to_pem(),
-    };
-    let body = serde_json::to_vec(&body).map_err(|error| odd(error.to_string()))?;
-    let request = Request::post(url.path())
-        .header(header::HOST, &at)
-        .header(header::CONTENT_TYPE, "application/json")
-        .body(Full::new(body.into()))
-        .map_err(|error| odd(error.to_string()))?;
-    let (status, bytes) =
-        exchange(stream, request, ANSWER_BYTES).await.map_err(|error| odd(error.to_string()))?;
-    if status == StatusCode::OK {
-        return serde_json::from_slice(&bytes)
-            .map_err(|error| odd(format!("unexpected answer: {error}")));
+        cause = error.source();
     }
-    if status.is_redirection() {
-        return Err(odd("it redirects elsewhere, which is never followed".to_owned()));
-    }
-    match serde_json::from_slice::<Problem>(&bytes) {
-        Ok(problem) => Err(RedeemError::Refused { at, problem: Box::new(problem) }),
-        Err(_) => Err(odd(format!("it answered with HTTP status {status}"))),
-    }
+    None
 }
 
 fn unreachable(at: &str, source: io::Error, attempt: &Attempt) -> RedeemError {

@@ -1,7 +1,8 @@
 //! Between the HTTP of a redemption and the authority's decision: what goes in, and which of its
 //! words a stranger may read.
 
-use handfast_authority::{RedeemRefusal, RedeemRequest};
+use handfast_authority::{RedeemRefusal, RedeemRequest, Redeemer, RenewRefusal};
+use handfast_store::Applicant;
 use zeroize::Zeroizing;
 
 use super::message::{Problem, ProblemCode};
@@ -12,7 +13,11 @@ impl From<RedemptionRequest> for RedeemRequest {
         Self {
             grant: request.grant.to_string(),
             code: Zeroizing::new(request.code.reveal().as_bytes().to_vec()),
-            site: request.site.to_string(),
+            redeemer: match request.applicant {
+                Applicant::Agent(_) => Redeemer::Agent,
+                Applicant::Site(_) => Redeemer::Site,
+            },
+            name: request.applicant.name().to_string(),
             csr: request.csr.der().to_vec(),
             origin: request.from.to_string(),
         }
@@ -38,6 +43,21 @@ impl From<&RedeemRefusal> for Problem {
             RedeemRefusal::Unknown => Self::new(ProblemCode::Unknown),
             RedeemRefusal::WrongCode => Self::new(ProblemCode::WrongCode),
             _ => Self::new(ProblemCode::Internal),
+        }
+    }
+}
+
+impl From<&RenewRefusal> for Problem {
+    fn from(refusal: &RenewRefusal) -> Self {
+        match refusal {
+            RenewRefusal::BadRequest(_) => {
+                Self::new(ProblemCode::Invalid).because(refusal.to_string())
+            }
+            RenewRefusal::NotReady(_) => Self::new(ProblemCode::Unavailable),
+            RenewRefusal::Store(_) => Self::new(ProblemCode::Internal),
+            _ => Self::new(ProblemCode::Refused).because(refusal.to_string()).remedied_by(
+                "ask the operator of the site for a new token (`handfast token issue --agent`)",
+            ),
         }
     }
 }

@@ -14,21 +14,37 @@ use crate::secret::Secret;
 pub struct RedemptionBody {
     /// The code of the token.
     pub code: Secret,
-    /// Name of the site that wants to link.
-    pub site: String,
+    /// Name of the site that wants to link; this or `agent`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub site: Option<String>,
+    /// The service that a telemetry agent reports as; this or `site`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent: Option<String>,
     /// PEM of its certificate request (PKCS#10, RFC 2986), which proves possession of the key.
     pub csr: String,
 }
 
-/// The answer to a redemption that is granted.
+/// `POST /v1/renew`, over a connection that an agent's certificate authenticates.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct RenewalBody {
+    /// PEM of the certificate request (PKCS#10, RFC 2986), which proves possession of the new key.
+    pub csr: String,
+}
+
+/// The answer to a redemption or renewal that is granted.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RedemptionReply {
     /// PEM of the certificate and its issuers, leaf first.
     pub certificate: String,
-    /// PEM of the certificates that the granting site's servers chain to.
+    /// PEM of the certificates that the granting site's servers chain to: those that the certificate is for.
     pub ca: String,
-    /// Where the granting site can be linked to.
+    /// PEM of what the grant port itself chains to, where that may be something else: for who renews there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port_ca: Option<String>,
+    /// Where the granting site can be linked to; nowhere for agents.
+    #[serde(default)]
     pub links: Vec<LinkOffer>,
     /// The trust domain of the identity in the certificate.
     pub trust_domain: String,
@@ -124,6 +140,8 @@ pub enum ProblemCode {
     TooLarge,
     /// Too many requests from this address.
     TooMany,
+    /// The connection shows no certificate that could be renewed.
+    Unauthenticated,
     /// The granting site cannot answer now.
     Unavailable,
     /// No such grant.
@@ -147,6 +165,7 @@ impl ProblemCode {
             Self::TimedOut => StatusCode::REQUEST_TIMEOUT,
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::TooMany => StatusCode::TOO_MANY_REQUESTS,
+            Self::Unauthenticated => StatusCode::UNAUTHORIZED,
             Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
             Self::Unknown => StatusCode::NOT_FOUND,
             Self::WrongCode => StatusCode::FORBIDDEN,
@@ -182,6 +201,10 @@ impl ProblemCode {
             Self::TimedOut => ("the request did not come in time", "try again"),
             Self::TooLarge => ("the request is too large", "send one certificate request only"),
             Self::TooMany => ("too many requests from this address", "wait, then try again"),
+            Self::Unauthenticated => (
+                "nobody is known by this connection, so nothing can be renewed over it",
+                "show the certificate that is to be renewed while it is valid; after that, redeem a new token",
+            ),
             Self::Unavailable => ("the granting site cannot answer now", "try again later"),
             Self::Unknown => (
                 "no such grant at this site",

@@ -1,4 +1,4 @@
-//! The grant port: HTTPS for strangers that hold a token.
+//! The grant port: HTTPS for strangers that hold a token, and for agents that renew what they got by one.
 
 use std::future::Future;
 use std::io;
@@ -13,16 +13,18 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::Response;
 use axum::routing::post;
 use handfast_pki::{Csr, Name};
-use handfast_tls::{Attempt, Fault};
+use handfast_store::Applicant;
+use handfast_tls::{Attempt, Fault, Peer};
 use jiff::Timestamp;
+use serde::de::DeserializeOwned;
 use thiserror::Error;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::Instant;
 use tokio_rustls::rustls::ServerConfig;
 use tokio_util::sync::CancellationToken;
 
-use super::message::{Problem, ProblemCode, RedemptionBody, RedemptionReply};
-use super::url::PATH_PREFIX;
+use super::message::{Problem, ProblemCode, RedemptionBody, RedemptionReply, RenewalBody};
+use super::url::{PATH_PREFIX, RENEWAL_PATH};
 use crate::admin::json_fault;
 use crate::gate::{Gate, Place, Rate, RateLimiter};
 use crate::secret::Secret;
@@ -36,6 +38,12 @@ pub trait Granter: Send + Sync + 'static {
     fn redeem(
         &self,
         request: RedemptionRequest,
+    ) -> impl Future<Output = Result<RedemptionReply, Problem>> + Send;
+
+    /// Decides about the renewal of an agent's certificate, signs and records, as above.
+    fn renew(
+        &self,
+        request: RenewalRequest,
     ) -> impl Future<Output = Result<RedemptionReply, Problem>> + Send;
 
     /// The node's clock, for faults.
@@ -54,9 +62,20 @@ pub struct RedemptionRequest {
     pub grant: Name,
     /// The code presented.
     pub code: Secret,
-    /// The site that wants to link.
-    pub site: Name,
+    /// Who it says that it is.
+    pub applicant: Applicant,
     /// Its certificate request, possession of the key proven.
+    pub csr: Csr,
+    /// Where it came from.
+    pub from: SocketAddr,
+}
+
+/// A renewal as asked for.
+#[derive(Debug)]
+pub struct RenewalRequest {
+    /// Who the connection belongs to, by its certificate.
+    pub peer: Peer,
+    /// The request for the new certificate, possession of its key proven.
     pub csr: Csr,
     /// Where it came from.
     pub from: SocketAddr,
@@ -167,9 +186,11 @@ async fn connection<G: Granter>(
             return;
         }
     };
-    let shared = Arc::new(Shared { granter, from, requests, limits });
+    let peer = Peer::of(stream.get_ref().1);
+    let shared = Arc::new(Shared { granter, from, peer, requests, limits });
     let router = Router::new()
         .route(&format!("{PATH_PREFIX}{{id}}"), post(redeem::<G>))
+        .route(RENEWAL_PATH, post(renew::<G>))
         .fallback(|| async { problem(&Problem::new(ProblemCode::Unknown)) })
         .method_not_allowed_fallback(wrong_method)
         .with_state(shared);
@@ -179,8 +200,29 @@ async fn connection<G: Granter>(
 struct Shared<G> {
     granter: Arc<G>,
     from: SocketAddr,
+    /// Who is at the other end, if a certificate was shown.
+    peer: Option<Peer>,
     requests: Arc<Mutex<RateLimiter>>,
     limits: Limits,
+}
+
+async fn renew<G: Granter>(State(shared): State<Arc<Shared<G>>>, body: Body) -> Response {
+    match answer_renewal(&shared, body).await {
+        Ok(reply) => json(StatusCode::OK, serde_json::to_vec(&reply)),
+        Err(reason) => problem(&reason),
+    }
+}
+
+async fn answer_renewal<G: Granter>(
+    shared: &Shared<G>,
+    body: Body,
+) -> Result<RedemptionReply, Problem> {
+    shared.admit()?;
+    // Before the body: who is nobody need not send one.
+    let peer = shared.peer.clone().ok_or_else(|| Problem::new(ProblemCode::Unauthenticated))?;
+    let body: RenewalBody = read(body, shared.limits, "a renewal").await?;
+    let request = RenewalRequest { peer, csr: csr(&body.csr)?, from: shared.from };
+    shared.granter.renew(request).await
 }
 
 async fn redeem<G: Granter>(
@@ -199,30 +241,55 @@ async fn answer<G: Granter>(
     id: &str,
     body: Body,
 ) -> Result<RedemptionReply, Problem> {
-    let invalid = |message: String| Problem::new(ProblemCode::Invalid).because(message);
-    shared
-        .requests
-        .lock()
-        // Nothing that runs under the lock can panic half-way through a change.
-        .unwrap_or_else(PoisonError::into_inner)
-        .take(shared.from.ip(), Instant::now())
-        .map_err(|wait| Problem::new(ProblemCode::TooMany).retry_after(wait))?;
+    shared.admit()?;
     // An identifier that cannot be one of ours is simply not known.
     let grant: Name = id.parse().map_err(|_| Problem::new(ProblemCode::Unknown))?;
-    let bytes = serve::body(body, shared.limits).await.map_err(|fault| match fault {
+    let body: RedemptionBody = read(body, shared.limits, "a redemption").await?;
+    let applicant = match (&body.site, &body.agent) {
+        (Some(site), None) => {
+            Applicant::Site(site.parse().map_err(|error| invalid(format!("`site`: {error}")))?)
+        }
+        (None, Some(service)) => {
+            Applicant::Agent(service.parse().map_err(|error| invalid(format!("`agent`: {error}")))?)
+        }
+        _ => {
+            return Err(invalid("the request names neither one `site` nor one `agent`".to_owned()));
+        }
+    };
+    let csr = csr(&body.csr)?;
+    let request = RedemptionRequest { grant, code: body.code, applicant, csr, from: shared.from };
+    shared.granter.redeem(request).await
+}
+
+impl<G> Shared<G> {
+    /// Counts a request against the address that it comes from.
+    fn admit(&self) -> Result<(), Problem> {
+        self.requests
+            .lock()
+            // Nothing that runs under the lock can panic half-way through a change.
+            .unwrap_or_else(PoisonError::into_inner)
+            .take(self.from.ip(), Instant::now())
+            .map_err(|wait| Problem::new(ProblemCode::TooMany).retry_after(wait))
+    }
+}
+
+async fn read<T: DeserializeOwned>(body: Body, limits: Limits, what: &str) -> Result<T, Problem> {
+    let bytes = serve::body(body, limits).await.map_err(|fault| match fault {
         BodyFault::Broken => invalid("the request body could not be read".to_owned()),
         BodyFault::TimedOut => Problem::new(ProblemCode::TimedOut),
         BodyFault::TooLarge => Problem::new(ProblemCode::TooLarge)
-            .because(format!("the request is larger than {} KiB", shared.limits.body_bytes / 1024)),
+            .because(format!("the request is larger than {} KiB", limits.body_bytes / 1024)),
     })?;
-    let body: RedemptionBody = serde_json::from_slice(&bytes).map_err(|error| {
-        invalid(format!("the request is not a redemption ({})", json_fault(&error)))
-    })?;
-    let site: Name = body.site.parse().map_err(|error| invalid(format!("`site`: {error}")))?;
-    let csr =
-        Csr::from_pem(body.csr.as_bytes()).map_err(|error| invalid(format!("`csr`: {error}")))?;
-    let request = RedemptionRequest { grant, code: body.code, site, csr, from: shared.from };
-    shared.granter.redeem(request).await
+    serde_json::from_slice(&bytes)
+        .map_err(|error| invalid(format!("the request is not {what} ({})", json_fault(&error))))
+}
+
+fn csr(pem: &str) -> Result<Csr, Problem> {
+    Csr::from_pem(pem.as_bytes()).map_err(|error| invalid(format!("`csr`: {error}")))
+}
+
+fn invalid(message: String) -> Problem {
+    Problem::new(ProblemCode::Invalid).because(message)
 }
 
 async fn wrong_method() -> Response {

@@ -24,10 +24,18 @@ pub fn write_token(file: &Path, token: &IssuedToken) -> Result<(), TokenError> {
         code: token.code.clone(),
         ca: token.ca.clone(),
         link_cost: token.link_cost,
-        settings: std::collections::BTreeMap::new(),
+        settings: token.agent.iter().map(|service| ("agent".to_owned(), service.clone())).collect(),
+    };
+    let use_it = match &token.agent {
+        None => {
+            "Whoever holds this file may link; redeem it with `handfast token redeem".to_owned()
+        }
+        Some(service) => format!(
+            "Whoever holds this file may report as {service}; name it as the `token` of a Relay, or to `handfast relay"
+        ),
     };
     let comment = format!(
-        "handfast token issue {}` until {}. Whoever holds this file may link; redeem it with `handfast token redeem",
+        "handfast token issue {}` until {}. {use_it}",
         file.file_name().unwrap_or_default().to_string_lossy(),
         token.expiration_time,
     );

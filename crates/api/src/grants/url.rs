@@ -104,6 +104,9 @@ pub enum GrantUrlError {
 /// Where grants live at our own servers.
 pub(super) const PATH_PREFIX: &str = "/v1/grants/";
 
+/// Where agents renew at our own servers.
+pub(super) const RENEWAL_PATH: &str = "/v1/renew";
+
 /// RFC 9110 section 4.2.2.
 const HTTPS_PORT: u16 = 443;
 

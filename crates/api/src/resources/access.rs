@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use handfast_pki::{Name, TrustAnchors};
+use handfast_store::Audience;
 use serde::{Deserialize, Serialize};
 
 use super::field::{parsed_option, positive};
@@ -28,20 +29,31 @@ pub struct AccessGrant {
     /// The signing credential; the site's default issuer when absent.
     #[serde(default, skip_serializing_if = "Option::is_none", with = "parsed_option")]
     pub issuer: Option<Name>,
-    /// `site` is ours: only a site of this name may redeem.
+    /// `site` and `agent` are ours: only a site of this name, or only telemetry agents of this service, may redeem.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub settings: BTreeMap<String, String>,
 }
 
 impl AccessGrant {
-    /// The settings as types.
-    pub fn settings(&self) -> Result<GrantSettings, Invalid> {
-        Ok(GrantSettings { site: settings::parsed(&self.settings, "site")? })
+    /// Whom it is for, by its settings.
+    pub fn audience(&self) -> Result<Audience, Invalid> {
+        let site = settings::parsed(&self.settings, "site")?;
+        let agent = settings::parsed(&self.settings, "agent")?;
+        match (site, agent) {
+            (None, None) => Ok(Audience::AnySite),
+            (Some(site), None) => Ok(Audience::Site(site)),
+            (None, Some(service)) => Ok(Audience::Agent(service)),
+            (Some(_), Some(_)) => Err(Invalid::error(
+                "settings",
+                "settings `site` and `agent` are both given, and a grant is for one of them",
+                "declare two AccessGrants",
+            )),
+        }
     }
 
     pub(super) fn problems(&self) -> Vec<Invalid> {
-        let mut problems = settings::unknown(&self.settings, &["site"]);
-        problems.extend(self.settings().err());
+        let mut problems = settings::unknown(&self.settings, &["agent", "site"]);
+        problems.extend(self.audience().err());
         if self.code.as_ref().is_some_and(|code| code.reveal().len() < 16) {
             problems.push(Invalid::error(
                 "code",
@@ -65,13 +77,6 @@ impl Default for AccessGrant {
     }
 }
 
-/// The settings of an AccessGrant that have an effect here.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct GrantSettings {
-    /// The only site that may redeem it.
-    pub site: Option<Name>,
-}
-
 /// `spec` of an AccessToken.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
@@ -85,14 +90,20 @@ pub struct AccessToken {
     /// Cost of the link that it makes. At least 1, which is the default.
     #[serde(default = "one", with = "positive")]
     pub link_cost: u32,
-    /// None has an effect here.
+    /// `agent` is ours: it links nothing, but enrols telemetry agents of this service.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub settings: BTreeMap<String, String>,
 }
 
 impl AccessToken {
+    /// The service whose agents it enrols, if it is for agents.
+    pub fn agent(&self) -> Result<Option<Name>, Invalid> {
+        settings::parsed(&self.settings, "agent")
+    }
+
     pub(super) fn problems(&self) -> Vec<Invalid> {
-        let mut problems = settings::unknown(&self.settings, &[]);
+        let mut problems = settings::unknown(&self.settings, &["agent"]);
+        problems.extend(self.agent().err());
         if let Err(error) = self.url.parse::<GrantUrl>() {
             problems.push(Invalid::error(
                 "url",

@@ -17,7 +17,7 @@ use handfast_api::admin::{
 };
 use handfast_api::grants::{
     GrantLimits, GrantServer, Granter, LinkOffer, Problem, ProblemCode, RedemptionReply,
-    RedemptionRequest,
+    RedemptionRequest, RenewalRequest,
 };
 use handfast_api::secret::Secret;
 use handfast_api::serve::Limits;
@@ -25,6 +25,7 @@ use handfast_api::status::{
     ConnectorStatus, CredentialSource, CredentialState, CredentialStatus, CredentialSummary,
     EdgeState, Faults, LinkDirection, LinkState, LinkStatus, ListenerStatus, NodeState, NodeStatus,
 };
+use handfast_store::Applicant;
 use handfast_testkit::authority::TestAuthority;
 use handfast_tls::{ClientAuth, Fault, ServerOptions};
 use jiff::Timestamp;
@@ -215,6 +216,7 @@ impl Node for FakeNode {
             link_cost: request.cost.unwrap_or(1),
             redemptions_allowed: request.redemptions_allowed.unwrap_or(1),
             expiration_time: now(),
+            agent: None,
         })
     }
 
@@ -303,12 +305,15 @@ impl Granter for FakeGranter {
         let refuse = |code| Err(Problem::new(code));
         match request.grant.as_ref() {
             "good" if request.code.reveal() != CODE => refuse(ProblemCode::WrongCode),
-            "good" if request.site.as_ref() != "east" => refuse(ProblemCode::Refused),
+            "good" if request.applicant != Applicant::Site("east".parse().expect("a name")) => {
+                refuse(ProblemCode::Refused)
+            }
             "good" => {
                 self.redeemed.fetch_add(1, Ordering::Relaxed);
                 Ok(RedemptionReply {
                     certificate: request.csr.to_pem(),
                     ca: "ca".to_owned(),
+                    port_ca: None,
                     links: vec![LinkOffer {
                         name: None,
                         host: "127.0.0.1".to_owned(),
@@ -324,6 +329,18 @@ impl Granter for FakeGranter {
             "used" => refuse(ProblemCode::Spent),
             _ => refuse(ProblemCode::Unknown),
         }
+    }
+
+    async fn renew(&self, request: RenewalRequest) -> Result<RedemptionReply, Problem> {
+        let identity = request.peer.identity.map(|identity| identity.to_string());
+        Ok(RedemptionReply {
+            certificate: request.csr.to_pem(),
+            ca: "ca".to_owned(),
+            port_ca: Some("port".to_owned()),
+            links: Vec::new(),
+            trust_domain: "demo.example".to_owned(),
+            site: identity.unwrap_or_default(),
+        })
     }
 
     fn now(&self) -> Timestamp {

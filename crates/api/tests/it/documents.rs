@@ -9,6 +9,7 @@ use handfast_api::resources::{
     Kind, LinkAccess, Listener, ResourceFault, Resources, RoleName, Severity, declared,
 };
 use handfast_pki::Name;
+use handfast_store::Audience;
 
 fn parse(text: &str) -> (Resources, Vec<ResourceFault>) {
     Resources::parse(Path::new("site.yaml"), text)
@@ -118,7 +119,7 @@ fn every_kind_and_field_of_skupper_is_read_as_it_is() {
 
     let grant = &resources.access_grants[&name("grant")].spec;
     assert_eq!(grant.expiration_window.expect("declared").duration().as_secs(), 900);
-    assert_eq!(grant.settings().expect("settings").site, Some(name("east")));
+    assert_eq!(grant.audience(), Ok(Audience::Site(name("east"))));
 
     let listener = resources.find::<Listener>(&name("payments")).expect("a listener");
     assert_eq!(listener.spec.port, 9090);

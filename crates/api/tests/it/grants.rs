@@ -5,20 +5,23 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use handfast_api::grants::{
-    GrantLimits, ProblemCode, Rate, RedeemError, Redeeming, RedemptionReply, redeem,
+    GrantLimits, ProblemCode, Rate, RedeemError, Redeeming, RedemptionReply, Renewing, redeem,
+    renew,
 };
 use handfast_api::secret::Secret;
-use handfast_pki::{Csr, KeyAlgorithm, Name, PrivateKey, Subject};
+use handfast_pki::{Credential, Csr, IdentityKind, KeyAlgorithm, PrivateKey, Profile, Subject};
+use handfast_store::Applicant;
 use handfast_testkit::authority::TestAuthority;
+use handfast_tls::{Attempt, ClientAuth, ClientOptions, Clock, IdentityRule, ServerOptions};
 use tokio::io::AsyncWriteExt;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 
 use crate::clients::{CODE, GrantPort, PATIENCE, now, server_config};
 
 /// A site that redeems.
 pub(crate) struct East {
     code: Secret,
-    site: Name,
+    applicant: Applicant,
     csr: Csr,
 }
 
@@ -37,7 +40,7 @@ impl East {
         };
         Self {
             code: Secret::new(code),
-            site: site.parse().expect("a name"),
+            applicant: Applicant::Site(site.parse().expect("a name")),
             csr: Csr::create(&key, &subject).expect("a request"),
         }
     }
@@ -47,7 +50,7 @@ impl East {
             url,
             code: &self.code,
             ca,
-            site: &self.site,
+            applicant: &self.applicant,
             csr: &self.csr,
             now: now(),
             timeout: PATIENCE,
@@ -236,5 +239,65 @@ async fn a_server_that_stops_closes_its_port() {
     assert!(reply.is_ok());
     let address = port.address;
     port.server.stop().await;
-    assert!(tokio::net::TcpStream::connect(address).await.is_err(), "the port is closed");
+    assert!(TcpStream::connect(address).await.is_err(), "the port is closed");
+}
+
+#[tokio::test]
+async fn an_agent_renews_over_mutual_tls_and_nobody_else_does() {
+    let authority = authority();
+    let options = ServerOptions {
+        alpn: vec![b"http/1.1".to_vec()],
+        client_auth: ClientAuth::Optional,
+        clock: Clock::fixed(now()),
+        identities: IdentityRule::within(authority.trust_domain().clone())
+            .kind(IdentityKind::Agent),
+        ..ServerOptions::default()
+    };
+    let config = handfast_tls::server_config(&authority.server("west", &["127.0.0.1"]), &options)
+        .expect("a configuration");
+    let port =
+        GrantPort::start_with(move || Some(Arc::clone(&config)), GrantLimits::default()).await;
+    let (url, ca) = (port.url("whatever"), authority.anchors().to_pem());
+    let agent = Subject::new("shop").with_identity(authority.identity(IdentityKind::Agent, "shop"));
+    let agent = authority.issue(Profile::Agent, agent);
+    let east = East::new();
+    let ask = async |credential: &Credential| {
+        renew(Renewing {
+            url: &url,
+            ca: &ca,
+            credential,
+            csr: &east.csr,
+            now: now(),
+            timeout: PATIENCE,
+        })
+        .await
+    };
+    let reply = ask(&agent).await.expect("renewed");
+    assert_eq!(reply.site, "spiffe://demo.example/agent/shop", "who the connection belongs to");
+    assert_eq!((reply.certificate, reply.port_ca), (east.csr.to_pem(), Some("port".to_owned())));
+
+    // Another kind of certificate is refused in the handshake, and so is another CA's.
+    let stranger = TestAuthority::new("demo.example", now());
+    for credential in [authority.client("east"), stranger.client("east")] {
+        let refused = ask(&credential).await.expect_err("no agent of ours");
+        assert!(matches!(refused, RedeemError::Tls(_)), "{refused:?}");
+    }
+    // A client without a certificate redeems as before, and renews nothing.
+    east.redeem(&port.url("good"), &ca).await.expect("granted");
+    let options = ClientOptions { clock: Clock::fixed(now()), ..ClientOptions::default() };
+    let dialler = handfast_tls::client_config(None, &authority.anchors(), &options).expect("sound");
+    let socket = TcpStream::connect(port.address).await.expect("loopback");
+    let attempt = Attempt::client("127.0.0.1", now());
+    let mut anonymous = handfast_tls::connect(socket, dialler, "127.0.0.1", attempt, PATIENCE)
+        .await
+        .expect("without a certificate");
+    let body = "{\"csr\":\"\"}";
+    let head = "POST /v1/renew HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n";
+    let request =
+        format!("{head}Connection: close\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+    anonymous.write_all(request.as_bytes()).await.expect("written");
+    let answer = crate::clients::read_to_end(&mut anonymous).await;
+    assert_eq!(crate::clients::status_of(&answer), Some(401));
+    assert!(String::from_utf8_lossy(&answer).contains("unauthenticated"));
+    port.server.stop().await;
 }

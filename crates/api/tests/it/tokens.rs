@@ -19,6 +19,7 @@ fn issued() -> IssuedToken {
         link_cost: 5,
         redemptions_allowed: 1,
         expiration_time: now(),
+        agent: None,
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use handfast_authority::{GrantError, GrantOptions, RedeemRefusal};
 use handfast_pki::{Csr, KeyAlgorithm, PrivateKey, Purpose, Subject, verify_chain};
-use handfast_store::{AuditRange, Ledger};
+use handfast_store::{Audience, AuditRange, Ledger};
 
 use crate::site::{Applicant, Site, anchors, chain, name};
 
@@ -19,7 +19,7 @@ fn west() -> Site {
 }
 
 fn for_site(site: &str) -> GrantOptions {
-    GrantOptions { site: Some(name(site)), ..GrantOptions::default() }
+    GrantOptions { audience: Audience::Site(name(site)), ..GrantOptions::default() }
 }
 
 #[test]

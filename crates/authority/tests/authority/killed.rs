@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use handfast_authority::{
     CredentialState, Declared, GrantOptions, KeySecrets, ProblemCode, Protection, RedeemRefusal,
-    RedeemRequest, Selection,
+    RedeemRequest, Redeemer, Selection,
 };
 use handfast_pki::{Fingerprint, Passphrase, PrivateKey};
 use handfast_store::{CredentialStore, Home, IssuedFilter, Kind, Ledger};
@@ -88,10 +88,11 @@ fn redeeming_survives_being_killed() {
     let (_home, authority) = open(west.directory(), &Arc::default());
     let redeemed = authority.ledger().redemptions(&grant.id).unwrap();
     assert!(redeemed.len() <= 30, "{} redemptions", redeemed.len());
-    let sites: BTreeSet<String> = redeemed.iter().map(|each| each.site.to_string()).collect();
+    let sites: BTreeSet<String> =
+        redeemed.iter().map(|each| each.applicant.name().to_string()).collect();
     assert_eq!(sites.len(), redeemed.len(), "somebody was served twice");
     for each in &redeemed {
-        if let Some(answer) = answered.get(each.site.as_str()) {
+        if let Some(answer) = answered.get(each.applicant.name().as_str()) {
             assert_eq!(*answer, each.bundle.issued.fingerprint.to_string());
         }
     }
@@ -249,7 +250,8 @@ fn redeem_all(home: &Path, now: Timestamp) {
         let request = RedeemRequest {
             grant: grant.to_owned(),
             code: Zeroizing::new(code.as_bytes().to_vec()),
-            site: site.clone(),
+            redeemer: Redeemer::Site,
+            name: site.clone(),
             csr: fs::read(&path).unwrap(),
             origin: "worker".to_owned(),
         };

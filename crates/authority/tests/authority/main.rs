@@ -2,6 +2,7 @@
 //! directory store and a real ledger, killed and wrong clocks included.
 #![expect(clippy::unwrap_used, reason = "a failed helper fails its test; that is its report")]
 
+mod agents;
 mod decisions;
 mod enrolment;
 mod grants;

@@ -9,7 +9,7 @@ use handfast_authority::rotation::{
 };
 use handfast_authority::{GrantOptions, KeyState, RotateError, RotateOrder, SiteSeen};
 use handfast_pki::{Certificate, Fingerprint, Purpose, TrustAnchors, verify_chain};
-use handfast_store::{AuditRange, CredentialStore, Kind, Ledger};
+use handfast_store::{Audience, AuditRange, CredentialStore, Kind, Ledger};
 use jiff::Timestamp;
 use proptest::prelude::*;
 
@@ -354,7 +354,7 @@ fn every_step_survives_a_restart_and_the_away_come_back_over_the_cross_certifica
 
     // It is back, with a certificate of the new one: the old one goes.
     let renewed = west.enrol(
-        &GrantOptions { site: Some(name("east")), ..GrantOptions::default() },
+        &GrantOptions { audience: Audience::Site(name("east")), ..GrantOptions::default() },
         &Applicant::new("east"),
     );
     (east.linked, east.chain) = (true, Some(chain(&renewed)));

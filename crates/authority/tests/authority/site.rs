@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use handfast_authority::{
     Authority, CredentialState, CsrRequest, Declared, DeclaredAccess, DeclaredLink,
-    EnrolmentAnswer, GrantOptions, Lifetimes, RedeemRefusal, RedeemRequest, Report, ResourceRef,
+    EnrolmentAnswer, GrantOptions, Lifetimes, RedeemRefusal, RedeemRequest, Redeemer, Report,
+    ResourceRef,
 };
 use handfast_pki::{
     Chain, Credential, Csr, KeyAlgorithm, Name, PrivateKey, Purpose, Subject, TrustAnchors,
@@ -153,10 +154,21 @@ impl Site {
         code: &str,
         applicant: &Applicant,
     ) -> Result<IssuedBundle, RedeemRefusal> {
+        self.redeem_as(Redeemer::Site, grant, code, applicant)
+    }
+
+    pub(crate) fn redeem_as(
+        &self,
+        redeemer: Redeemer,
+        grant: &str,
+        code: &str,
+        applicant: &Applicant,
+    ) -> Result<IssuedBundle, RedeemRefusal> {
         let request = RedeemRequest {
             grant: grant.to_owned(),
             code: Zeroizing::new(code.as_bytes().to_vec()),
-            site: applicant.site.clone(),
+            redeemer,
+            name: applicant.site.clone(),
             csr: applicant.csr.clone(),
             origin: "127.0.0.1:9".to_owned(),
         };

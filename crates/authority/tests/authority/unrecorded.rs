@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use handfast_authority::{
-    Authority, GrantError, GrantOptions, ProblemCode, RedeemRefusal, RedeemRequest, RenewRefusal,
-    Selection,
+    Authority, GrantError, GrantOptions, ProblemCode, RedeemRefusal, RedeemRequest, Redeemer,
+    RenewRefusal, Selection,
 };
 use handfast_pki::{Credential, Name, Serial, TrustDomain};
 use handfast_store::{
@@ -195,7 +195,8 @@ fn a_full_disk_signs_nothing_answers_nothing_and_loses_nothing() {
     let request = RedeemRequest {
         grant: grant.id.to_string(),
         code: Zeroizing::new(code.expose().as_bytes().to_vec()),
-        site: "east".to_owned(),
+        redeemer: Redeemer::Site,
+        name: "east".to_owned(),
         csr: applicant.csr.clone(),
         origin: "here".to_owned(),
     };

@@ -10,10 +10,11 @@ use anyhow::Context as _;
 use handfast_api::admin::{ClientError, IssueToken, IssuedToken, RedeemToken, RedeemedToken};
 use handfast_api::grants::{read_token, write_token};
 use handfast_api::status::LinkState;
-use handfast_pki::Name;
+use handfast_pki::{IdentityKind, Name, SpiffeId};
 use jiff::Timestamp;
 use serde::Serialize;
 
+use super::cert::issue::trust_domain;
 use super::{Context, words};
 use crate::clock;
 use crate::exit::Exit;
@@ -23,10 +24,11 @@ use crate::node;
 /// Verbs of `handfast token`.
 #[derive(clap::Subcommand, Debug)]
 pub(crate) enum Verb {
-    /// Make a token that lets another site link to this one, and write it to a file
+    /// Make a token that lets another site link to this one, or telemetry agents report, and write it to a file
     #[command(after_help = "Examples:\n  \
         handfast token issue west.token\n  \
-        handfast token issue west.token --redemptions-allowed 3 --expiration-window 1h --cost 5\n\n\
+        handfast token issue west.token --redemptions-allowed 3 --expiration-window 1h --cost 5\n  \
+        handfast token issue shop.token --agent shop --redemptions-allowed 20\n\n\
         Hand the file over on a way that others cannot read: until it is redeemed or expires, who has it can link.")]
     Issue(Issue),
     /// Use a token of another site: make a key here, have its certificate signed there, and link
@@ -40,7 +42,7 @@ pub(crate) enum Verb {
 pub(crate) struct Issue {
     /// The file to write (mode 0600). It must not exist
     file: PathBuf,
-    /// How many sites may redeem it
+    /// How many sites or agents may redeem it
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     redemptions_allowed: u32,
     /// How long it can be redeemed, like 15m or 1h30m
@@ -52,6 +54,9 @@ pub(crate) struct Issue {
     /// Only the site of this name may redeem it
     #[arg(long, value_name = "NAME")]
     site: Option<Name>,
+    /// For telemetry agents of this service instead of a site: it links nothing
+    #[arg(long, value_name = "SERVICE", conflicts_with_all = ["site", "cost"])]
+    agent: Option<Name>,
 }
 
 /// Arguments of `handfast token redeem`.
@@ -80,6 +85,10 @@ async fn issue(issue: Issue, context: &Context) -> anyhow::Result<()> {
         expiration_window: Some(format!("{}s", issue.expiration_window.as_secs())),
         cost: Some(issue.cost),
         site: issue.site.map(|site| site.to_string()),
+        agent: match &issue.agent {
+            Some(service) => Some(agent(service, context).await?),
+            None => None,
+        },
     };
     let token = context.client().issue_token(&request).await.context("no token was issued")?;
     place.fill(&token)?;
@@ -91,6 +100,7 @@ async fn issue(issue: Issue, context: &Context) -> anyhow::Result<()> {
         redemptions_allowed: token.redemptions_allowed,
         expiration_time: token.expiration_time,
         link_cost: token.link_cost,
+        agent: token.agent,
     };
     context.output.show(&issued, |page| {
         let until = words::moment(Some(issued.expiration_time), clock::now());
@@ -99,11 +109,31 @@ async fn issue(issue: Issue, context: &Context) -> anyhow::Result<()> {
             ("redeemed at", issued.url.clone()),
             ("redemptions", issued.redemptions_allowed.to_string()),
             ("until", until),
-            ("link cost", issued.link_cost.to_string()),
+            ("agents of", issued.agent.clone().unwrap_or_default()),
+            (
+                "link cost",
+                if issued.agent.is_none() { issued.link_cost.to_string() } else { String::new() },
+            ),
         ]);
+        if issued.agent.is_some() {
+            page.line(
+                "Hand the file over in private, and name it as the `token` of the relay there.",
+            );
+            return;
+        }
         page.line("Hand the file over in private, and at the other site type:");
         page.line(format!("  handfast token redeem {}", file_name(&issue.file)));
     })
+}
+
+/// The identity of a service's agents, in full.
+async fn agent(service: &Name, context: &Context) -> anyhow::Result<String> {
+    let domain = trust_domain(context).await?.ok_or_else(|| {
+        Failure::new(Exit::Failed, "this home has no site yet, so nothing enrols here")
+            .at(context.home.root.display())
+            .remedy(format!("create one first: {}", context.command("site create NAME")))
+    })?;
+    Ok(SpiffeId::new(domain, IdentityKind::Agent, service).to_string())
 }
 
 /// What `token issue` did, for programs: all but the code, which is in the file alone.
@@ -116,10 +146,23 @@ struct Issued {
     redemptions_allowed: u32,
     expiration_time: Timestamp,
     link_cost: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    agent: Option<String>,
 }
 
 async fn redeem(redeem: Redeem, context: &Context) -> anyhow::Result<()> {
-    let request = RedeemToken::from(&read_token(&redeem.file)?);
+    let file = read_token(&redeem.file)?;
+    if let Some(service) = file.spec.agent().ok().flatten() {
+        return Err(Failure::new(
+            Exit::BadInput,
+            "the token is for telemetry agents and links no site",
+        )
+        .at(redeem.file.display())
+        .because(format!("it enrols agents of service {service}"))
+        .remedy("name it as the `token` of a Relay; for a link, ask for a token without --agent")
+        .into());
+    }
+    let request = RedeemToken::from(&file);
     let client = context.client().with_timeout(redeem.wait.timeout.max(SHORTEST_REDEMPTION));
     let (redeemed, node_running) = match client.redeem_token(&request).await {
         Err(ClientError::NoNode { .. }) => {

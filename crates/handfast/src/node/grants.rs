@@ -6,11 +6,11 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use handfast_api::grants::{
     GrantLimits, GrantServer, GrantServerError, Granter, LinkOffer, Problem, ProblemCode,
-    RedemptionReply, RedemptionRequest,
+    RedemptionReply, RedemptionRequest, RenewalRequest,
 };
 use handfast_api::status::{FaultView, RefusalView};
-use handfast_authority::RedeemRequest;
-use handfast_store::Grant;
+use handfast_authority::{PresentedAgent, RedeemRequest, Redeemer};
+use handfast_store::{Audience, Grant};
 use handfast_tls::Fault;
 use jiff::Timestamp;
 use rustls::ServerConfig;
@@ -68,14 +68,20 @@ struct Answers(Arc<Core>);
 impl Granter for Answers {
     async fn redeem(&self, request: RedemptionRequest) -> Result<RedemptionReply, Problem> {
         let core = Arc::clone(&self.0);
-        let (from, site) = (request.from, request.site.clone());
+        let (from, applicant) = (request.from, request.applicant.clone());
         // Not dropped half-way when the connection is: what was begun is finished and durable.
         let work = tokio::task::spawn_blocking(move || decide(&core, request));
         let answer = work.await.unwrap_or_else(|_| Err(Problem::new(ProblemCode::Internal)));
         if answer.is_ok() {
-            tracing::info!(%site, %from, "a token was redeemed");
+            tracing::info!(%applicant, %from, "a token was redeemed");
         }
         answer
+    }
+
+    async fn renew(&self, request: RenewalRequest) -> Result<RedemptionReply, Problem> {
+        let core = Arc::clone(&self.0);
+        let work = tokio::task::spawn_blocking(move || renew(&core, &request));
+        work.await.unwrap_or_else(|_| Err(Problem::new(ProblemCode::Internal)))
     }
 
     fn now(&self) -> Timestamp {
@@ -107,32 +113,66 @@ pub(super) fn keep_refusal(core: &Core, refusal: RefusalView) {
 
 fn decide(core: &Core, request: RedemptionRequest) -> Result<RedemptionReply, Problem> {
     let offers = |grant: &Grant| {
-        serde_json::to_string(&link_offers(core, grant.cost)).unwrap_or_else(|_| "[]".to_owned())
+        let links = match grant.audience {
+            Audience::Agent(_) => Vec::new(),
+            Audience::AnySite | Audience::Site(_) => link_offers(core, grant.cost),
+        };
+        serde_json::to_string(&links).unwrap_or_else(|_| "[]".to_owned())
     };
     let request = RedeemRequest::from(request);
     let bundle = core.authority().redeem(&request, &offers, clock::now()).map_err(|refusal| {
         // The log may say more than the stranger is told.
-        tracing::warn!(origin = %request.origin, site = %request.site, %refusal, "a token was not redeemed");
+        tracing::warn!(origin = %request.origin, name = %request.name, %refusal, "a token was not redeemed");
         Problem::from(&refusal)
     })?;
     let links: Vec<LinkOffer> =
         serde_json::from_str(&bundle.context).map_err(|_| Problem::new(ProblemCode::Internal))?;
-    let (site, trust_domain) = {
-        let state = core.state();
-        let declared =
-            state.declared.as_ref().ok_or_else(|| Problem::new(ProblemCode::Unavailable))?;
-        let trust_domain = declared
-            .effective_trust_domain()
-            .ok_or_else(|| Problem::new(ProblemCode::Unavailable))?;
-        (declared.site.to_string(), trust_domain.to_string())
+    let port_ca = match request.redeemer {
+        Redeemer::Agent => core.authority().trust_anchors().ok().map(|anchors| anchors.to_pem()),
+        Redeemer::Site => None,
     };
+    let (site, trust_domain) = whose(core)?;
     Ok(RedemptionReply {
         certificate: bundle.chain_pem,
         ca: bundle.anchors_pem,
+        port_ca,
         links,
         trust_domain,
         site,
     })
+}
+
+fn renew(core: &Core, request: &RenewalRequest) -> Result<RedemptionReply, Problem> {
+    let RenewalRequest { peer, csr, from } = request;
+    let identity =
+        peer.identity.clone().ok_or_else(|| Problem::new(ProblemCode::Unauthenticated))?;
+    let presented = PresentedAgent { identity: identity.clone(), serial: peer.serial.clone() };
+    let renewed = core.authority().renew_for_agent(&presented, csr.der(), clock::now()).map_err(
+        |refusal| {
+            tracing::warn!(%identity, %from, %refusal, "a renewal was refused");
+            Problem::from(&refusal)
+        },
+    )?;
+    let serial = renewed.chain.leaf().serial();
+    tracing::info!(%identity, %from, %serial, "renewed for an agent");
+    let (site, trust_domain) = whose(core)?;
+    Ok(RedemptionReply {
+        certificate: renewed.chain.to_pem(),
+        ca: renewed.anchors.to_pem(),
+        port_ca: core.authority().trust_anchors().ok().map(|anchors| anchors.to_pem()),
+        links: Vec::new(),
+        trust_domain,
+        site,
+    })
+}
+
+/// This site and its trust domain.
+fn whose(core: &Core) -> Result<(String, String), Problem> {
+    let state = core.state();
+    let unavailable = || Problem::new(ProblemCode::Unavailable);
+    let declared = state.declared.as_ref().ok_or_else(unavailable)?;
+    let trust_domain = declared.effective_trust_domain().ok_or_else(unavailable)?;
+    Ok((declared.site.to_string(), trust_domain.to_string()))
 }
 
 /// Every host under which this site can be linked to.

@@ -11,10 +11,10 @@ use handfast_api::resources::{Kind, Resource, Resources, RevocationPolicy, Route
 use handfast_api::status::{ProblemSeverity, ProblemView};
 use handfast_authority::{Declared, Report};
 use handfast_network::{ConnectorPlan, LinkAccess, LinkPlan, ListenerPlan, Plan};
-use handfast_pki::{Credential, Host, Name, TrustAnchors};
+use handfast_pki::{Credential, Host, IdentityKind, Name, TrustAnchors, TrustDomain};
 use handfast_tls::{
-    ClientAuth, ClientOptions, Fault, RevocationCheck, Revocations, ServerOptions, Staple,
-    client_config, server_config,
+    ClientAuth, ClientOptions, Fault, IdentityRule, RevocationCheck, Revocations, ServerOptions,
+    Staple, client_config, server_config,
 };
 use rustls::{ClientConfig, ServerConfig};
 
@@ -29,6 +29,8 @@ pub(super) struct TlsCache {
     grants: BTreeMap<Key, (Arc<Credential>, Arc<ServerConfig>)>,
     clients: BTreeMap<Key, (Arc<Credential>, Arc<ClientConfig>)>,
     staples: BTreeMap<Name, (Arc<Credential>, Staple)>,
+    /// What agents at the grant port are judged by.
+    agents: Option<TrustAnchors>,
 }
 
 impl TlsCache {
@@ -192,14 +194,14 @@ fn plan_access(
         };
         server_config(credential, &options)
     });
+    if cache.agents != report.agents {
+        cache.agents.clone_from(&report.agents);
+        cache.grants.clear();
+    }
+    let revocation = RevocationCheck::by(cache.revocations.clone());
     let grants = cached(&mut cache.grants, (name.clone(), false), good, |credential| {
-        let options = ServerOptions {
-            alpn: vec![b"http/1.1".to_vec()],
-            client_auth: ClientAuth::None,
-            staple,
-            ..ServerOptions::default()
-        };
-        server_config(credential, &options)
+        let options = grant_port(report.agents.clone(), trust_domain.clone());
+        server_config(credential, &ServerOptions { staple, revocation, ..options })
     });
     match link {
         Ok(tls) => {
@@ -215,6 +217,17 @@ fn plan_access(
     }
     if let (Ok(tls), Some(port)) = (grants, access.spec.grant_port()) {
         planned.grants = Some((SocketAddr::new(ip, port), tls));
+    }
+}
+
+/// Whoever holds a token comes without a certificate; an agent that renews shows its own.
+fn grant_port(agents: Option<TrustAnchors>, trust_domain: TrustDomain) -> ServerOptions {
+    ServerOptions {
+        alpn: vec![b"http/1.1".to_vec()],
+        client_auth: if agents.is_some() { ClientAuth::Optional } else { ClientAuth::None },
+        identities: IdentityRule::within(trust_domain).kind(IdentityKind::Agent),
+        trust: agents,
+        ..ServerOptions::default()
     }
 }
 

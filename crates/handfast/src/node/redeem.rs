@@ -14,6 +14,7 @@ use handfast_api::resources::{Endpoint, Link, Resource, Resources};
 use handfast_api::status::FaultView;
 use handfast_authority::{EnrolmentAnswer, EnrolmentError};
 use handfast_pki::{Chain, Csr, Name, TrustAnchors};
+use handfast_store::Applicant;
 
 use super::core::Core;
 use crate::clock;
@@ -63,7 +64,7 @@ impl Core {
             url: &token.url,
             code: &token.code,
             ca: &token.ca,
-            site: &site,
+            applicant: &Applicant::Site(site.clone()),
             csr: &csr,
             now,
             timeout: PATIENCE,
@@ -152,7 +153,9 @@ impl Core {
         for token in resources.access_tokens.values() {
             let now = Instant::now();
             let tried = attempts.0.get(&token.name);
-            if resources.links.contains_key(&token.name)
+            // What enrols agents links nothing; a Relay names it.
+            if token.spec.agent().is_ok_and(|agent| agent.is_some())
+                || resources.links.contains_key(&token.name)
                 || tried.is_some_and(|at| now.duration_since(*at) < AGAIN)
             {
                 continue;

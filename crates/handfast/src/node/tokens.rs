@@ -11,8 +11,8 @@ use handfast_api::resources::Resources;
 use handfast_api::secret::Secret;
 use handfast_api::status::{ProblemSeverity, ProblemView};
 use handfast_authority::{GrantError, GrantOptions, parse_duration};
-use handfast_pki::{Entropy as _, Name, SystemEntropy};
-use handfast_store::StoreError;
+use handfast_pki::{Entropy as _, IdentityKind, Name, SpiffeId, SystemEntropy};
+use handfast_store::{Audience, StoreError};
 
 use super::core::Core;
 use super::plan::chosen_access;
@@ -64,7 +64,44 @@ impl Core {
             link_cost: grant.cost,
             redemptions_allowed: grant.redemptions_allowed,
             expiration_time: grant.expires,
+            agent: match grant.audience {
+                Audience::Agent(service) => Some(service.to_string()),
+                Audience::AnySite | Audience::Site(_) => None,
+            },
         })
+    }
+
+    /// Whom a token is asked for.
+    fn audience(&self, request: &IssueToken) -> Result<Audience, Refusal> {
+        let Some(agent) = &request.agent else {
+            return match &request.site {
+                Some(site) => Ok(Audience::Site(parsed("site", site)?)),
+                None => Ok(Audience::AnySite),
+            };
+        };
+        let invalid = |what: String, remedy: &str| Refusal::new(RefusalCode::Invalid, what, remedy);
+        if request.site.is_some() {
+            return Err(invalid(
+                "`site` and `agent` are both given, and a token is for one of them".to_owned(),
+                "ask for two tokens",
+            ));
+        }
+        let identity: SpiffeId = agent.parse().map_err(|error| {
+            invalid(format!("{error}"), "write spiffe://TRUST-DOMAIN/agent/SERVICE")
+        })?;
+        let domain = self.state().declared.as_ref().and_then(|d| d.effective_trust_domain());
+        match identity.name() {
+            Some(service)
+                if identity.kind() == Some(IdentityKind::Agent)
+                    && domain.as_ref() == Some(identity.trust_domain()) =>
+            {
+                Ok(Audience::Agent(service))
+            }
+            _ => Err(invalid(
+                format!("{identity} is no agent of this site's trust domain"),
+                "write spiffe://TRUST-DOMAIN/agent/SERVICE, with the trust domain that `handfast status` shows",
+            )),
+        }
     }
 
     fn options(&self, request: &IssueToken, actor: &str) -> Result<GrantOptions, Refusal> {
@@ -73,10 +110,7 @@ impl Core {
             Some(name) => Some(parsed("name", name)?),
             None => self.grant_name(),
         };
-        options.site = match &request.site {
-            Some(site) => Some(parsed("site", site)?),
-            None => None,
-        };
+        options.audience = self.audience(request)?;
         if let Some(count) = request.redemptions_allowed {
             options.redemptions_allowed = count;
         }
@@ -106,12 +140,23 @@ impl Core {
             if file.exists() {
                 continue;
             }
+            let audience = grant.spec.audience().unwrap_or_default();
+            let domain = self.state().declared.as_ref().and_then(|d| d.effective_trust_domain());
             let request = IssueToken {
                 name: Some(grant.name.to_string()),
                 redemptions_allowed: Some(grant.spec.redemptions_allowed),
                 expiration_window: grant.spec.expiration_window.as_ref().map(ToString::to_string),
                 cost: None,
-                site: grant.spec.settings().ok().and_then(|s| s.site).map(|site| site.to_string()),
+                site: match &audience {
+                    Audience::Site(site) => Some(site.to_string()),
+                    Audience::Agent(_) | Audience::AnySite => None,
+                },
+                agent: match (&audience, domain) {
+                    (Audience::Agent(service), Some(domain)) => {
+                        Some(SpiffeId::new(domain, IdentityKind::Agent, service).to_string())
+                    }
+                    _ => None,
+                },
             };
             // The place first: a code that could not be written down would be lost.
             let place = DirBuilder::new().mode(0o700).recursive(true).create(self.tokens());

@@ -324,6 +324,7 @@ pub(super) fn empty_report() -> Report {
         credentials: Vec::new(),
         live: std::collections::BTreeMap::new(),
         bundle: None,
+        agents: None,
         next_wake: Timestamp::MAX,
         skew: None,
     }

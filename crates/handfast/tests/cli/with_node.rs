@@ -256,6 +256,7 @@ fn issued() -> IssuedToken {
         link_cost: 3,
         redemptions_allowed: 2,
         expiration_time: Timestamp::UNIX_EPOCH,
+        agent: None,
     }
 }
 

@@ -6,14 +6,19 @@ use rusqlite::{Connection, Row, params};
 
 use super::audit::time;
 use super::failure::Failure;
-use crate::grant::{Grant, GrantRecord};
+use crate::grant::{Audience, Grant, GrantRecord};
 
 pub(super) fn insert(connection: &Connection, grant: &Grant) -> Result<(), Failure> {
+    let (site, agent) = match &grant.audience {
+        Audience::Agent(service) => (None, Some(service)),
+        Audience::AnySite => (None, None),
+        Audience::Site(site) => (Some(site), None),
+    };
     connection
         .prepare_cached(
             "INSERT INTO access_grant (id, code_hash, salt, redemptions_allowed, expires, cost,
-                                       site, created)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+                                       site, agent, created)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
         )?
         .execute(params![
             grant.id.as_str(),
@@ -22,7 +27,8 @@ pub(super) fn insert(connection: &Connection, grant: &Grant) -> Result<(), Failu
             grant.redemptions_allowed,
             grant.expires.as_microsecond(),
             grant.cost,
-            grant.site.as_ref().map(Name::as_str),
+            site.map(Name::as_str),
+            agent.map(Name::as_str),
             grant.created.as_microsecond(),
         ])
         .map_err(|error| Failure::taken(error, || format!("a grant named `{}`", grant.id)))?;
@@ -60,6 +66,14 @@ fn read(row: &Row<'_>) -> Result<GrantRecord, Failure> {
     let name = |text: String| {
         text.parse::<Name>().map_err(|error| Failure::unreadable("grant or site", error))
     };
+    let optional = |column| -> Result<Option<Name>, Failure> {
+        row.get::<_, Option<String>>(column)?.map(name).transpose()
+    };
+    let audience = match (optional("agent")?, optional("site")?) {
+        (Some(service), _) => Audience::Agent(service),
+        (None, Some(site)) => Audience::Site(site),
+        (None, None) => Audience::AnySite,
+    };
     Ok(GrantRecord {
         grant: Grant {
             id: name(row.get("id")?)?,
@@ -68,7 +82,7 @@ fn read(row: &Row<'_>) -> Result<GrantRecord, Failure> {
             redemptions_allowed: row.get("redemptions_allowed")?,
             expires: time(row.get("expires")?)?,
             cost: row.get("cost")?,
-            site: row.get::<_, Option<String>>("site")?.map(name).transpose()?,
+            audience,
             created: time(row.get("created")?)?,
         },
         redemptions: row.get("redemptions")?,

@@ -193,9 +193,9 @@ WHERE NOT EXISTS (SELECT 1 FROM main.issued_name AS known
                   WHERE known.issued = mine.number AND known.position = names.position)";
 
 const TAKE_GRANTS: &str = "
-INSERT INTO access_grant (id, code_hash, salt, redemptions_allowed, expires, cost, site, created,
-                          free_rows)
-SELECT id, code_hash, salt, redemptions_allowed, expires, cost, site, created, free_rows
+INSERT INTO access_grant (id, code_hash, salt, redemptions_allowed, expires, cost, site, agent,
+                          created, free_rows)
+SELECT id, code_hash, salt, redemptions_allowed, expires, cost, site, agent, created, free_rows
 FROM old.access_grant AS theirs
 WHERE NOT EXISTS (SELECT 1 FROM main.access_grant AS mine WHERE mine.id = theirs.id)
 ORDER BY number;

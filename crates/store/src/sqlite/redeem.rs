@@ -11,8 +11,8 @@ use super::group::Writing;
 use super::{grants, issued};
 use crate::audit::AuditRow;
 use crate::grant::{
-    Grant, GrantRecord, IssuedBundle, RedeemOutcome, RedeemedRecord, Redemption, RefusalReason,
-    hash_code,
+    Applicant, Audience, Grant, GrantRecord, IssuedBundle, RedeemOutcome, RedeemedRecord,
+    Redemption, RefusalReason, hash_code,
 };
 use crate::journal::Entry;
 
@@ -32,8 +32,8 @@ pub(super) fn redeem(
             insert(writing, redemption, bundle)?;
             writing.facts.push(Entry::Spent(record.grant.id.clone(), redemption.now));
             let detail = format!(
-                "site {}, redemption {} of {}, certificate {} of {}",
-                redemption.site,
+                "{}, redemption {} of {}, certificate {} of {}",
+                redemption.applicant,
                 record.redemptions + 1,
                 record.grant.redemptions_allowed,
                 bundle.issued.serial,
@@ -55,8 +55,8 @@ pub(super) fn select(
     connection: &Connection,
     grant: &Name,
 ) -> Result<Vec<RedeemedRecord>, Failure> {
-    let mut statement = connection
-        .prepare_cached("SELECT * FROM redemption WHERE grant_id = ?1 ORDER BY number")?;
+    let mut statement =
+        connection.prepare_cached(&format!("{SELECT} WHERE grant_id = ?1 ORDER BY number"))?;
     let mut rows = statement.query([grant.as_str()])?;
     let mut found = Vec::new();
     while let Some(row) = rows.next()? {
@@ -91,12 +91,12 @@ fn decide(
         return Ok(RedeemOutcome::WrongCode);
     }
     if let Some(served) = find(connection, &grant.id, &redemption.request_key)? {
-        return Ok(if served.site == redemption.site {
+        return Ok(if served.applicant == redemption.applicant {
             RedeemOutcome::Repeated(served.bundle)
         } else {
             refused(
                 "key-used",
-                format!("this key was already used to redeem the grant for site {}", served.site),
+                format!("this key was already used to redeem the grant for {}", served.applicant),
             )
         });
     }
@@ -106,19 +106,37 @@ fn decide(
     if record.redemptions >= grant.redemptions_allowed {
         return Ok(RedeemOutcome::Spent);
     }
-    if grant.site.as_ref().is_some_and(|site| *site != redemption.site) {
-        return Ok(refused(
-            "wrong-site",
-            format!(
-                "the grant was made for another site than {}; ask for one of your own",
-                redemption.site
-            ),
-        ));
+    if !grant.audience.admits(&redemption.applicant) {
+        return Ok(not_meant_for(&redemption.applicant, &grant.audience));
     }
     Ok(match issue(grant) {
         Ok(bundle) => RedeemOutcome::Redeemed(bundle),
         Err(reason) => RedeemOutcome::Refused(reason),
     })
+}
+
+fn not_meant_for(applicant: &Applicant, audience: &Audience) -> RedeemOutcome {
+    match (audience, applicant) {
+        (Audience::Agent(service), Applicant::Site(_)) => refused(
+            "for-agents",
+            format!(
+                "the token is for telemetry agents of service {service} and links no site; ask for one without --agent"
+            ),
+        ),
+        (Audience::Agent(service), Applicant::Agent(name)) => refused(
+            "wrong-service",
+            format!("the token is for agents of service {service}, not of {name}; ask for one of your own"),
+        ),
+        (_, Applicant::Agent(_)) => refused(
+            "for-sites",
+            "the token links sites and enrols no agent; ask for one that `handfast token issue --agent` made"
+                .to_owned(),
+        ),
+        (_, Applicant::Site(site)) => refused(
+            "wrong-site",
+            format!("the grant was made for another site than {site}; ask for one of your own"),
+        ),
+    }
 }
 
 fn refused(code: &str, message: String) -> RedeemOutcome {
@@ -148,7 +166,7 @@ fn record_free_answer(
         RedeemOutcome::WrongCode => "the code is wrong",
     };
     let result = if matches!(outcome, RedeemOutcome::Repeated(_)) { "repeated" } else { "refused" };
-    let detail = format!("site {}: {why}", redemption.site);
+    let detail = format!("{}: {why}", redemption.applicant);
     audit::insert(writing, &row(redemption, result, detail))?;
     Ok(())
 }
@@ -180,7 +198,7 @@ fn insert(
         .execute(params![
             redemption.grant_id.as_str(),
             redemption.request_key,
-            redemption.site.as_str(),
+            redemption.applicant.name().as_str(),
             redemption.now.as_microsecond(),
             number,
             bundle.chain_pem,
@@ -195,8 +213,8 @@ fn find(
     grant: &Name,
     request_key: &[u8; 32],
 ) -> Result<Option<RedeemedRecord>, Failure> {
-    let mut statement = connection
-        .prepare_cached("SELECT * FROM redemption WHERE grant_id = ?1 AND request_key = ?2")?;
+    let mut statement =
+        connection.prepare_cached(&format!("{SELECT} WHERE grant_id = ?1 AND request_key = ?2"))?;
     let mut rows = statement.query(params![grant.as_str(), request_key])?;
     rows.next()?.map(|row| read(connection, row)).transpose()
 }
@@ -209,7 +227,11 @@ fn read(connection: &Connection, row: &Row<'_>) -> Result<RedeemedRecord, Failur
     Ok(RedeemedRecord {
         grant_id: name("grant_id")?,
         request_key: row.get("request_key")?,
-        site: name("site")?,
+        applicant: if row.get("by_agent")? {
+            Applicant::Agent(name("site")?)
+        } else {
+            Applicant::Site(name("site")?)
+        },
         at: time(row.get("at")?)?,
         bundle: IssuedBundle {
             issued: issued::by_number(connection, row.get("issued")?)?,
@@ -219,6 +241,11 @@ fn read(connection: &Connection, row: &Row<'_>) -> Result<RedeemedRecord, Failur
         },
     })
 }
+
+/// A grant is for agents or for sites, so its redemptions are of one kind.
+const SELECT: &str =
+    "SELECT *, (SELECT agent IS NOT NULL FROM access_grant WHERE id = grant_id) AS by_agent
+     FROM redemption";
 
 /// Audit rows a grant may cause without using a redemption: enough to see an attack, too few to be
 /// one.

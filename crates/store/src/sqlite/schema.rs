@@ -296,4 +296,10 @@ BEGIN SELECT RAISE(ABORT, 'statements of revocation are never removed'); END;
 CREATE TRIGGER revocation_statement_stays BEFORE UPDATE ON revocation_statement
 BEGIN SELECT RAISE(ABORT, 'statements of revocation are never changed'); END;
 ",
+    "
+ALTER TABLE access_grant ADD COLUMN agent TEXT CHECK (agent IS NULL OR site IS NULL);
+
+CREATE TRIGGER access_grant_audience_stays BEFORE UPDATE OF agent ON access_grant
+BEGIN SELECT RAISE(ABORT, 'grants are never changed'); END;
+",
 ];

@@ -11,7 +11,7 @@ use proptest::prelude::*;
 use tempfile::TempDir;
 
 use super::*;
-use crate::grant::hash_code;
+use crate::grant::{Applicant, Audience, hash_code};
 use crate::issued::Lineage;
 
 const CODE: &[u8] = b"correct horse battery staple";
@@ -73,7 +73,7 @@ pub(super) fn grant(id: &str, allowed: u32) -> Grant {
         redemptions_allowed: allowed,
         expires: at(900),
         cost: 1,
-        site: None,
+        audience: Audience::AnySite,
         created: at(0),
     }
 }
@@ -83,7 +83,7 @@ pub(super) fn redemption(id: &str, key: u8) -> Redemption {
         grant_id: id.parse().unwrap(),
         code: CODE.to_vec(),
         request_key: [key; 32],
-        site: "east".parse().unwrap(),
+        applicant: Applicant::Site("east".parse().unwrap()),
         origin: "127.0.0.1:5000".to_owned(),
         now: at(10),
     }
@@ -249,7 +249,8 @@ fn every_answer_to_a_redemption() {
     }
     let guess = Redemption { code: Vec::new(), ..redemption("g", 1) };
     assert_eq!(redeem(&guess, &mut never), RedeemOutcome::WrongCode);
-    let other_site = Redemption { site: "north".parse().unwrap(), ..redemption("g", 1) };
+    let north = Applicant::Site("north".parse().unwrap());
+    let other_site = Redemption { applicant: north, ..redemption("g", 1) };
     assert!(matches!(
         redeem(&other_site, &mut never),
         RedeemOutcome::Refused(RefusalReason { code, .. }) if code == "key-used"
@@ -277,15 +278,47 @@ fn every_answer_to_a_redemption() {
 #[test]
 fn a_grant_for_one_site_serves_no_other() {
     let (_directory, ledger) = ledger();
-    let bound = Grant { site: Some("north".parse().unwrap()), ..grant("g", 1) };
+    let bound = Grant { audience: Audience::Site("north".parse().unwrap()), ..grant("g", 1) };
     ledger.create_grant(&bound, &row("grant")).unwrap();
     assert!(matches!(
         ledger.redeem(&redemption("g", 1), &mut never).unwrap(),
         RedeemOutcome::Refused(RefusalReason { code, .. }) if code == "wrong-site"
     ));
-    let north = Redemption { site: "north".parse().unwrap(), ..redemption("g", 1) };
+    let north = Applicant::Site("north".parse().unwrap());
+    let north = Redemption { applicant: north, ..redemption("g", 1) };
     let outcome = ledger.redeem(&north, &mut |_| Ok(bundle(1))).unwrap();
     assert_eq!(outcome, RedeemOutcome::Redeemed(bundle(1)));
+}
+
+#[test]
+fn a_grant_for_agents_serves_no_site_and_the_other_way_round() {
+    let (_directory, ledger) = ledger();
+    let shop = || Applicant::Agent("shop".parse().unwrap());
+    let for_agents = Grant { audience: Audience::Agent("shop".parse().unwrap()), ..grant("a", 2) };
+    ledger.create_grant(&for_agents, &row("grant")).unwrap();
+    ledger.create_grant(&grant("s", 1), &row("grant")).unwrap();
+    let named = Grant { audience: Audience::Site("shop".parse().unwrap()), ..grant("n", 1) };
+    ledger.create_grant(&named, &row("grant")).unwrap();
+    let site = Applicant::Site("shop".parse().unwrap());
+    let other = Applicant::Agent("cart".parse().unwrap());
+    for (id, applicant, expect) in [
+        ("a", site, "for-agents"),
+        ("a", other, "wrong-service"),
+        ("s", shop(), "for-sites"),
+        ("n", shop(), "for-sites"),
+    ] {
+        let asked = Redemption { applicant, ..redemption(id, 1) };
+        let outcome = ledger.redeem(&asked, &mut never).unwrap();
+        let RedeemOutcome::Refused(RefusalReason { code, .. }) = outcome else {
+            panic!("{id}: {outcome:?}")
+        };
+        assert_eq!(code, expect, "{id}");
+    }
+    let asked = Redemption { applicant: shop(), ..redemption("a", 1) };
+    let outcome = ledger.redeem(&asked, &mut |_| Ok(bundle(1))).unwrap();
+    assert_eq!(outcome, RedeemOutcome::Redeemed(bundle(1)));
+    assert_eq!(ledger.redemptions(&"a".parse().unwrap()).unwrap()[0].applicant, shop());
+    assert_eq!(ledger.grant(&"a".parse().unwrap()).unwrap().unwrap().grant, for_agents);
 }
 
 #[test]

@@ -4,9 +4,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use handfast_store::{
-    AuditLog, AuditRow, BackedUp, BackupError, BackupRequest, CredentialStore, DirectoryStore,
-    Home, HomePaths, IssuedFilter, Kind, Ledger, RedeemOutcome, Redemption, RestoreRequest,
-    Restored, SignedHead, SqliteLedger, StoreError, WatchSettings, back_up, restore,
+    Applicant, AuditLog, AuditRow, BackedUp, BackupError, BackupRequest, CredentialStore,
+    DirectoryStore, Home, HomePaths, IssuedFilter, Kind, Ledger, RedeemOutcome, Redemption,
+    RestoreRequest, Restored, SignedHead, SqliteLedger, StoreError, WatchSettings, back_up,
+    restore,
 };
 use tempfile::TempDir;
 use zeroize::Zeroizing;
@@ -153,7 +154,7 @@ fn redeem(ledger: &SqliteLedger, id: &str, key: u8, number: u64) -> RedeemOutcom
         grant_id: name(id),
         code: CODE.to_vec(),
         request_key: [key; 32],
-        site: name("east"),
+        applicant: Applicant::Site(name("east")),
         origin: "here".to_owned(),
         now: at(160),
     };

@@ -8,8 +8,8 @@ use std::thread;
 use std::time::Duration;
 
 use handfast_store::{
-    AuditLog, AuditRange, AuditRow, CredentialStore, DirectoryStore, Home, IssuedFilter, Kind,
-    Ledger, RedeemOutcome, Redemption, SqliteLedger, WatchSettings, write_atomic,
+    Applicant, AuditLog, AuditRange, AuditRow, CredentialStore, DirectoryStore, Home, IssuedFilter,
+    Kind, Ledger, RedeemOutcome, Redemption, SqliteLedger, WatchSettings, write_atomic,
 };
 
 use crate::child::{self, Worker};
@@ -223,7 +223,7 @@ fn redemption(number: u64, key: u8) -> Redemption {
         grant_id: name(&format!("g-{number}")),
         code: CODE.to_vec(),
         request_key: [key; 32],
-        site: name("east"),
+        applicant: Applicant::Site(name("east")),
         origin: "127.0.0.1:5000".to_owned(),
         now: at(1),
     }

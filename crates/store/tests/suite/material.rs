@@ -5,7 +5,7 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 
 use handfast_pki::{CredentialPem, Fingerprint, Name, Profile, RevocationReason};
-use handfast_store::{Grant, Issued, IssuedBundle, Revocation, Stored, hash_code};
+use handfast_store::{Audience, Grant, Issued, IssuedBundle, Revocation, Stored, hash_code};
 use jiff::Timestamp;
 
 /// A credential whose three files carry the same number, and are large enough to be written in parts.
@@ -74,7 +74,7 @@ pub(crate) fn grant(id: &str, redemptions_allowed: u32) -> Grant {
         redemptions_allowed,
         expires: at(900),
         cost: 1,
-        site: None,
+        audience: Audience::AnySite,
         created: at(0),
     }
 }
