@@ -3,6 +3,8 @@
 //! - [`method`] is the table of what agents call, and what becomes of each call.
 //! - [`claim`] finds who a message says it comes from; [`carry`] what it leaves out because an earlier
 //!   one of its stream said it; [`collection`] takes apart what is several messages in one.
+//! - [`json`] is what is posted over HTTP.
+//! - [`sw8`] is how traces are handed on, and taken off at the edge.
 //! - [`view`] is what is in a record, for those who index and draw it.
 
 pub mod carry;
