@@ -255,9 +255,7 @@ impl Desk {
 
     fn strip<B>(&self, request: &mut Request<B>) {
         if self.plan.load().strip_trace_context {
-            for name in sw8::HEADERS {
-                request.headers_mut().remove(*name);
-            }
+            sw8::strip(request.headers_mut());
         }
     }
 }

@@ -15,7 +15,7 @@ use super::stream_quota::StreamQuota;
 use super::{Desk, plain};
 use crate::caller::Caller;
 use crate::grpc::{Body, Code, MESSAGE_LIMIT, Status};
-use crate::protocol::json::{self, Endpoint, Format};
+use crate::protocol::json::{Endpoint, Expects};
 
 pub(super) async fn answer(
     desk: &Desk,
@@ -26,7 +26,7 @@ pub(super) async fn answer(
     if request.method() == Method::GET && matches!(path, "/healthcheck" | "/internal/l7check") {
         return plain(StatusCode::OK, "{\"status\":\"ok\"}".to_owned());
     }
-    let Some(endpoint) = json::endpoint(path) else {
+    let Some(endpoint) = Endpoint::at(path) else {
         return refuse(&Status::new(
             Code::NotFound,
             format!("nothing is reported at {}", path.escape_debug()),
@@ -38,7 +38,12 @@ pub(super) async fn answer(
         return response;
     }
     match report(desk, endpoint, request, caller).await {
-        Ok((format, body)) => {
+        Ok(format) => {
+            // An empty message says the same in protobuf.
+            let body = match format {
+                Format::Json => Bytes::from_static(b"{}"),
+                Format::Protobuf => Bytes::new(),
+            };
             let mut response = Response::new(Body::from(body));
             let kind = match format {
                 Format::Json => "application/json",
@@ -53,27 +58,51 @@ pub(super) async fn answer(
     }
 }
 
+/// How a body is written.
+#[derive(Clone, Copy)]
+enum Format {
+    Json,
+    Protobuf,
+}
+
+impl Format {
+    /// OpenTelemetry sends protobuf unless it says JSON; everybody else sends JSON, whatever they say.
+    fn of(endpoint: &Endpoint, headers: &HeaderMap) -> Self {
+        let kind = headers.get(header::CONTENT_TYPE).map_or(&b""[..], |value| value.as_bytes());
+        if endpoint.expects == Expects::Export && !kind.starts_with(b"application/json") {
+            Self::Protobuf
+        } else {
+            Self::Json
+        }
+    }
+}
+
 async fn report(
     desk: &Desk,
-    endpoint: Endpoint,
+    endpoint: &Endpoint,
     request: Request<Incoming>,
     caller: &Caller,
-) -> Result<(Format, Bytes), Status> {
+) -> Result<Format, Status> {
     desk.admit(&request)?;
     let (parts, body) = request.into_parts();
-    let format = endpoint.format(parts.headers.get(header::CONTENT_TYPE).map(|v| v.as_bytes()));
+    let format = Format::of(endpoint, &parts.headers);
     let quota = StreamQuota::open(desk, caller.name())?;
     let body = whole(body, &parts.headers).await?;
     let mut intake = Intake::new(desk, caller, &parts.headers, quota);
-    for (kind, message) in endpoint.read(format, &body).map_err(|error| malformed(&error))? {
-        intake.add_record(kind, message)?;
+    match format {
+        Format::Json => {
+            for message in endpoint.read(&body).map_err(|error| malformed(&error))? {
+                intake.add_record(endpoint.kind, message)?;
+            }
+        }
+        Format::Protobuf => {
+            for message in endpoint.parts(body) {
+                intake.add_record(endpoint.kind, message.map_err(|error| malformed(&error))?)?;
+            }
+        }
     }
     intake.finish().await?;
-    let answer = match format {
-        Format::Json => Bytes::from_static(b"{}"),
-        Format::Protobuf => Bytes::new(),
-    };
-    Ok((format, answer))
+    Ok(format)
 }
 
 /// The body, unpacked, within its limits of size and time.
