@@ -182,7 +182,7 @@ fn killed_at_any_moment_nothing_is_lost_and_nothing_happens_twice() {
             .expect("every token is known");
         let redemptions = ledger.redemptions(&record.grant.id).expect("redemptions");
         assert_eq!((record.redemptions, redemptions.len()), (1, 1), "{note}: {name}");
-        assert_eq!(redemptions[0].site.as_str(), token.redeemer, "{note}: {name}");
+        assert_eq!(redemptions[0].applicant.name().as_str(), token.redeemer, "{note}: {name}");
 
         let site = visitors.get(&token.redeemer).unwrap_or(&east);
         let credential =

@@ -9,6 +9,15 @@
 //! | `GET /v1/credentials` | list of [`CredentialStatus`](crate::status::CredentialStatus) |
 //! | `GET /v1/authorities` | list of [`AuthorityStatus`] |
 //! | `GET /v1/faults` | [`Faults`](crate::status::Faults) |
+//! | `GET /v1/telemetry` | list of [`StationView`](crate::telemetry::StationView) |
+//! | `GET /v1/telemetry/reporters` | [`RolloutQuestion`](crate::telemetry::RolloutQuestion) -> [`Rollout`](crate::telemetry::Rollout) |
+//! | `GET /v1/services` | list of [`ServiceView`](crate::telemetry::ServiceView) |
+//! | `GET /v1/instances` | [`OfService`](crate::telemetry::OfService) -> list of [`InstanceView`](crate::telemetry::InstanceView) |
+//! | `GET /v1/endpoints` | [`OfService`](crate::telemetry::OfService) -> list of [`EndpointView`](crate::telemetry::EndpointView) |
+//! | `GET /v1/traces` | [`TraceSearch`](crate::telemetry::TraceSearch) -> list of [`TraceLine`](crate::telemetry::TraceLine) |
+//! | `GET /v1/trace` | [`TraceWanted`](crate::telemetry::TraceWanted) -> [`Trace`](crate::telemetry::Trace) |
+//! | `GET /v1/logs` | [`LogSearch`](crate::telemetry::LogSearch) -> list of [`LogLine`](crate::telemetry::LogLine) |
+//! | `GET /v1/metrics` | [`MetricSearch`](crate::telemetry::MetricSearch) -> list of [`MetricView`](crate::telemetry::MetricView) |
 //! | `GET /v1/approvals` | list of [`PendingApproval`] |
 //! | `GET /v1/policies` | [`PolicyListing`] |
 //! | `GET /v1/policies/test` | [`TestPolicy`] -> [`PolicyVerdict`] |

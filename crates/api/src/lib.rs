@@ -18,3 +18,4 @@ pub mod resources;
 pub mod secret;
 pub mod serve;
 pub mod status;
+pub mod telemetry;

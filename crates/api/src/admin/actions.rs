@@ -67,6 +67,10 @@ pub enum Action {
     RevocationList,
     /// See the node at one glance.
     StatusRead,
+    /// Read what services report: traces, logs, metrics.
+    TelemetryRead,
+    /// See collectors and relays, and who reports to them.
+    TelemetryStatus,
     /// Make a token that lets another site link to this one.
     TokenIssue,
     /// Redeem another site's token.
@@ -106,7 +110,7 @@ impl Group {
 
 impl Action {
     /// Every action, in the order of their words.
-    pub const ALL: [Self; 31] = [
+    pub const ALL: [Self; 33] = [
         Self::ApiDescribe,
         Self::ApprovalGive,
         Self::ApprovalList,
@@ -136,6 +140,8 @@ impl Action {
         Self::PolicyTest,
         Self::RevocationList,
         Self::StatusRead,
+        Self::TelemetryRead,
+        Self::TelemetryStatus,
         Self::TokenIssue,
         Self::TokenRedeem,
     ];
@@ -172,6 +178,8 @@ impl Action {
             Self::PolicyTest => "policy.test",
             Self::RevocationList => "revocation.list",
             Self::StatusRead => "status.read",
+            Self::TelemetryRead => "telemetry.read",
+            Self::TelemetryStatus => "telemetry.status",
             Self::TokenIssue => "token.issue",
             Self::TokenRedeem => "token.redeem",
         }
@@ -205,7 +213,9 @@ impl Action {
             | Self::PolicyList
             | Self::PolicyTest
             | Self::RevocationList
-            | Self::StatusRead => Group::View,
+            | Self::StatusRead
+            | Self::TelemetryRead
+            | Self::TelemetryStatus => Group::View,
         }
     }
 

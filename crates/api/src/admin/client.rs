@@ -34,6 +34,10 @@ use crate::exchange::{ExchangeError, exchange};
 use crate::status::{
     ConnectorStatus, CredentialStatus, Faults, LinkStatus, ListenerStatus, NodeStatus,
 };
+use crate::telemetry::{
+    EndpointView, InstanceView, LogLine, LogSearch, MetricSearch, MetricView, OfService, Rollout,
+    RolloutQuestion, ServiceView, StationView, Trace, TraceLine, TraceSearch, TraceWanted,
+};
 
 /// Calls one node. Every call is a connection of its own.
 #[derive(Clone, Debug)]
@@ -95,9 +99,7 @@ impl Client {
 
     /// What the policies in force say of a case.
     pub async fn test_policy(&self, case: &TestPolicy) -> Result<PolicyVerdict, ClientError> {
-        let query =
-            serde_urlencoded::to_string(case).map_err(|error| self.odd(error.to_string()))?;
-        self.read(&format!("/v1/policies/test?{query}")).await
+        self.find("/v1/policies/test", case).await
     }
 
     /// The node at one glance.
@@ -118,6 +120,52 @@ impl Client {
     /// Connectors.
     pub async fn connectors(&self) -> Result<Vec<ConnectorStatus>, ClientError> {
         self.read("/v1/connectors").await
+    }
+
+    /// Collectors and relays.
+    pub async fn stations(&self) -> Result<Vec<StationView>, ClientError> {
+        self.read("/v1/telemetry").await
+    }
+
+    /// Who reports to them, and who was refused.
+    pub async fn rollout(&self, question: RolloutQuestion) -> Result<Rollout, ClientError> {
+        let mode = question.mode.map(|mode| ("mode", mode.as_str()));
+        self.find("/v1/telemetry/reporters", &Vec::from_iter(mode)).await
+    }
+
+    /// The services that reported something.
+    pub async fn services(&self) -> Result<Vec<ServiceView>, ClientError> {
+        self.read("/v1/services").await
+    }
+
+    /// The instances of a service.
+    pub async fn instances(&self, of: &OfService) -> Result<Vec<InstanceView>, ClientError> {
+        self.find("/v1/instances", of).await
+    }
+
+    /// The endpoints of a service.
+    pub async fn endpoints(&self, of: &OfService) -> Result<Vec<EndpointView>, ClientError> {
+        self.find("/v1/endpoints", of).await
+    }
+
+    /// Traces that are wanted.
+    pub async fn traces(&self, search: &TraceSearch) -> Result<Vec<TraceLine>, ClientError> {
+        self.find("/v1/traces", &search.pairs()).await
+    }
+
+    /// One trace, whole.
+    pub async fn trace(&self, wanted: &TraceWanted) -> Result<Trace, ClientError> {
+        self.find("/v1/trace", wanted).await
+    }
+
+    /// Lines of log that are wanted.
+    pub async fn logs(&self, search: &LogSearch) -> Result<Vec<LogLine>, ClientError> {
+        self.find("/v1/logs", &search.pairs()).await
+    }
+
+    /// Values of metrics that are wanted.
+    pub async fn metrics(&self, search: &MetricSearch) -> Result<Vec<MetricView>, ClientError> {
+        self.find("/v1/metrics", search).await
     }
 
     /// Credentials.
@@ -214,6 +262,16 @@ impl Client {
 
     async fn read<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
         self.call(Method::GET, path, Bytes::new(), READING.min(self.timeout)).await
+    }
+
+    async fn find<Q: Serialize, T: DeserializeOwned>(
+        &self,
+        path: &str,
+        query: &Q,
+    ) -> Result<T, ClientError> {
+        let query =
+            serde_urlencoded::to_string(query).map_err(|error| self.odd(error.to_string()))?;
+        self.read(&format!("{path}?{query}")).await
     }
 
     async fn act<B: Serialize, T: DeserializeOwned>(

@@ -2,6 +2,7 @@
 
 use std::future::Future;
 
+use handfast_telemetry::keep::KeepReader;
 use jiff::Timestamp;
 
 use super::actions::Action;
@@ -22,6 +23,7 @@ use crate::access::{Caller, Target};
 use crate::status::{
     ConnectorStatus, CredentialStatus, Faults, LinkStatus, ListenerStatus, NodeStatus,
 };
+use crate::telemetry::{Rollout, RolloutQuestion, StationView};
 
 /// A running node. Write the methods as `async fn`.
 ///
@@ -40,6 +42,15 @@ pub trait Node: Send + Sync + 'static {
 
     /// Connectors.
     fn connectors(&self) -> impl Future<Output = Vec<ConnectorStatus>> + Send;
+
+    /// Collectors and relays.
+    fn stations(&self) -> impl Future<Output = Vec<StationView>> + Send;
+
+    /// Who reports to them, and who was refused.
+    fn rollout(&self, question: RolloutQuestion) -> impl Future<Output = Rollout> + Send;
+
+    /// The stores of its collectors.
+    fn kept(&self) -> impl Future<Output = Vec<KeepReader>> + Send;
 
     /// Credentials, signing ones included.
     fn credentials(&self) -> impl Future<Output = Result<Vec<CredentialStatus>, Refusal>> + Send;

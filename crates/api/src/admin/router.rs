@@ -1,5 +1,7 @@
 //! Paths to calls of a [`Node`]. Every route names its action; see [`Routes`].
 
+mod telemetry;
+
 use std::sync::Arc;
 
 use axum::Router;
@@ -38,7 +40,7 @@ pub fn list<N: Node>(node: Arc<N>) -> Vec<Route> {
 }
 
 fn routes<N: Node>(node: Arc<N>, limits: Limits) -> Routes<N> {
-    Routes::new(node, limits)
+    telemetry::routes(Routes::new(node, limits))
         .get("/v1/approvals", Action::ApprovalList, async |node: Arc<N>| Ok(node.approvals().await))
         .special::<Approve, Approved>(
             Method::POST,

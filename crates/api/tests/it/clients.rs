@@ -26,6 +26,8 @@ use handfast_api::status::{
     EdgeState, Faults, LinkDirection, LinkState, LinkStatus, ListenerStatus, NodeState, NodeStatus,
 };
 use handfast_store::Applicant;
+use handfast_api::telemetry::{Rollout, RolloutQuestion, StationView};
+use handfast_telemetry::keep::KeepReader;
 use handfast_testkit::authority::TestAuthority;
 use handfast_tls::{ClientAuth, Fault, ServerOptions};
 use jiff::Timestamp;
@@ -160,6 +162,18 @@ impl Node for FakeNode {
     }
 
     async fn connectors(&self) -> Vec<ConnectorStatus> {
+        Vec::new()
+    }
+
+    async fn stations(&self) -> Vec<StationView> {
+        Vec::new()
+    }
+
+    async fn rollout(&self, _question: RolloutQuestion) -> Rollout {
+        Rollout::default()
+    }
+
+    async fn kept(&self) -> Vec<KeepReader> {
         Vec::new()
     }
 

@@ -1,6 +1,7 @@
 //! The node behind the admin API.
 
 mod revoke;
+mod telemetry;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -19,8 +20,10 @@ use handfast_api::status::{
     ConnectorStatus, CredentialStatus, CredentialSummary, FaultView, Faults, LinkStatus,
     ListenerStatus, NodeState, NodeStatus, ProblemSeverity, RefusalView,
 };
+use handfast_api::telemetry::{Rollout, RolloutQuestion, StationView};
 use handfast_authority::{RenewNowError, Report, Selection};
 use handfast_pki::Name;
+use handfast_telemetry::keep::KeepReader;
 use jiff::Timestamp;
 
 use super::core::Core;
@@ -111,6 +114,18 @@ impl Node for Admin {
 
     async fn connectors(&self) -> Vec<ConnectorStatus> {
         view::connectors(&self.network_status().await)
+    }
+
+    async fn stations(&self) -> Vec<StationView> {
+        telemetry::stations(&self.core).await
+    }
+
+    async fn rollout(&self, question: RolloutQuestion) -> Rollout {
+        telemetry::rollout(&self.core, question).await
+    }
+
+    async fn kept(&self) -> Vec<KeepReader> {
+        telemetry::kept(&self.core).await
     }
 
     async fn credentials(&self) -> Result<Vec<CredentialStatus>, Refusal> {

@@ -17,6 +17,8 @@ use handfast_api::status::{
     LinkDirection, LinkState, LinkStatus, ListenerStatus, NodeState, NodeStatus, PeerView,
     ProblemSeverity, ProblemView, SessionView,
 };
+use handfast_api::telemetry::{Rollout, RolloutQuestion, StationView};
+use handfast_telemetry::keep::KeepReader;
 use handfast_testkit::authority::TestAuthority;
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
@@ -62,6 +64,18 @@ impl Node for Stub {
     }
 
     async fn connectors(&self) -> Vec<ConnectorStatus> {
+        Vec::new()
+    }
+
+    async fn stations(&self) -> Vec<StationView> {
+        Vec::new()
+    }
+
+    async fn rollout(&self, _question: RolloutQuestion) -> Rollout {
+        Rollout::default()
+    }
+
+    async fn kept(&self) -> Vec<KeepReader> {
         Vec::new()
     }
 

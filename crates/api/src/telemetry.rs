@@ -1,0 +1,27 @@
+//! Telemetry as the admin API shows it: what collectors and relays are up to, who reports to them, and
+//! what is kept. The edge's own types, and how they are made from a store.
+//!
+//! What is asked of a store blocks for as long as its disk takes: not for a thread that serves.
+
+mod logs;
+mod metrics;
+mod pairs;
+mod rollout;
+mod services;
+mod stations;
+mod trace;
+mod traces;
+
+pub use logs::{LogLine, LogSearch, logs};
+pub use metrics::{MetricSearch, MetricView, metrics};
+pub use rollout::{ReporterView, Rollout, RolloutQuestion};
+pub use services::{
+    EndpointView, InstanceView, OfService, ServiceView, endpoints, instances, services,
+};
+pub use stations::{
+    ConnectionCounts, ForwardView, PortView, StationKind, StationView, StoreView,
+};
+pub use trace::{
+    RefView, SegmentView, SpanLogView, SpanView, TagView, Trace, TraceWanted, trace,
+};
+pub use traces::{TraceLine, TraceSearch, traces};

@@ -1,0 +1,75 @@
+//! Collectors and relays behind the admin API: as they run, and those that are declared and do not.
+
+use std::collections::BTreeMap;
+
+use handfast_api::resources::Kind;
+use handfast_api::status::{FaultView, ProblemView, RefusalView};
+use handfast_api::telemetry::{ReporterView, Rollout, RolloutQuestion, StationKind, StationView};
+use handfast_telemetry::keep::KeepReader;
+
+use super::super::core::Core;
+
+/// Every station, by kind and name.
+pub(in crate::node) async fn stations(core: &Core) -> Vec<StationView> {
+    let mut problems: BTreeMap<String, Vec<ProblemView>> = BTreeMap::new();
+    let mut declared: Vec<(String, StationKind, String)> = Vec::new();
+    {
+        let state = core.state();
+        for problem in &state.telemetry_faults {
+            problems.entry(problem.subject.clone()).or_default().push(problem.clone());
+        }
+        let mut add = |kind, station, name: &str| {
+            declared.push((format!("{kind}/{name}"), station, name.to_owned()));
+        };
+        for name in state.resources.collectors.keys() {
+            add(Kind::Collector, StationKind::Collector, name.as_str());
+        }
+        for name in state.resources.relays.keys() {
+            add(Kind::Relay, StationKind::Relay, name.as_str());
+        }
+    }
+    let mut running = BTreeMap::new();
+    core.each_station(|subject, station| {
+        running.insert(subject.to_owned(), station.status());
+    })
+    .await;
+    let view = |(subject, kind, name): (String, StationKind, String)| {
+        let problems = problems.remove(&subject).unwrap_or_default();
+        match running.remove(&subject) {
+            Some(status) => StationView::of(kind, status, problems),
+            None => StationView::not_running(kind, &name, problems),
+        }
+    };
+    declared.into_iter().map(view).collect()
+}
+
+/// Who reports to them. What a mode would need is said for collectors only: the ports of a relay are
+/// in the clear, on loopback, whatever comes.
+pub(super) async fn rollout(core: &Core, question: RolloutQuestion) -> Rollout {
+    let mut rollout = Rollout::default();
+    core.each_station(|subject, station| {
+        let collects = subject.starts_with(Kind::Collector.as_str());
+        let mode = question.mode.filter(|_| collects);
+        let census = station.census();
+        let reporters = census.reporters().into_iter();
+        rollout.reporters.extend(reporters.map(|it| ReporterView::of(subject, it, mode)));
+        let refusals = census.refusals().into_iter().map(|refusal| RefusalView {
+            at: refusal.at,
+            peer: refusal.from,
+            on: format!("{subject} {}", refusal.on),
+            fault: FaultView::from(&refusal.fault),
+        });
+        rollout.refusals.extend(refusals);
+    })
+    .await;
+    rollout.refusals.sort_by_key(|refusal| std::cmp::Reverse(refusal.at));
+    rollout
+}
+
+/// The stores of the collectors that keep.
+pub(super) async fn kept(core: &Core) -> Vec<KeepReader> {
+    let mut readers = Vec::new();
+    core.each_station(|_, station| readers.extend(station.keep().map(|keep| keep.reader().clone())))
+        .await;
+    readers
+}
