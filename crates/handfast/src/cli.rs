@@ -10,8 +10,8 @@ use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use handfast_api::admin::NodeUrl;
 
 use crate::commands::{
-    agent_certs, approve, audit, backup, ca, cert, check, completion, connector, link, listener,
-    man, policy, run, site, status, token,
+    agent_certs, approve, audit, backup, ca, cert, check, completion, connector, enrol, link,
+    listener, man, policy, run, site, status, token,
 };
 use crate::demo;
 use crate::exit::Exit;
@@ -87,6 +87,8 @@ pub(crate) enum Command {
     /// Issue and redeem the tokens that link sites
     #[command(subcommand)]
     Token(token::Verb),
+    /// Get the certificate of telemetry agents by a token, and keep it fresh
+    Enrol(enrol::Arguments),
     /// See the links to other sites
     #[command(subcommand)]
     Link(link::Verb),

@@ -10,6 +10,7 @@ pub(crate) mod check;
 pub(crate) mod completion;
 pub(crate) mod connector;
 mod edge;
+pub(crate) mod enrol;
 pub(crate) mod link;
 pub(crate) mod listener;
 pub(crate) mod man;
@@ -104,6 +105,7 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<Exit> {
         Command::Connector(verb) => runtime.block_on(connector::run(verb, &context()?)),
         Command::Demo(arguments) => return runtime.block_on(demo::run(arguments, output)),
         Command::DemoService(arguments) => runtime.block_on(demo::serve(arguments)),
+        Command::Enrol(arguments) => runtime.block_on(enrol::run(arguments, output)),
         Command::Link(verb) => runtime.block_on(link::run(verb, &context()?)),
         Command::Listener(verb) => runtime.block_on(listener::run(verb, &context()?)),
         Command::Man(arguments) => man::run(&arguments, output),

@@ -2,6 +2,7 @@
 //!
 //! Nothing is decided here. Commands are in [`commands`], the wiring of a node in [`node`].
 
+mod agent_enrolment;
 mod cli;
 mod clock;
 mod commands;

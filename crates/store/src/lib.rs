@@ -22,6 +22,7 @@ mod issued;
 mod journal;
 mod ledger;
 mod lock;
+mod lone;
 mod revisions;
 mod revocation;
 mod scan;
@@ -47,6 +48,7 @@ pub use grant::{
 pub use home::{Home, HomeError, HomePaths};
 pub use issued::{Issued, IssuedFilter, Lineage, LineageError, RecordedIssued};
 pub use ledger::Ledger;
+pub use lone::{LoneCredential, LoneError};
 pub use revocation::{RecordedRevocation, RecordedStatement, Revocation};
 pub use sqlite::{AuditLog, SqliteLedger};
 pub use supplied::revocation_lists;

@@ -180,7 +180,8 @@ fn refused_in_tls(error: &(dyn std::error::Error + 'static), attempt: &Attempt) 
     let mut cause = Some(error);
     while let Some(error) = cause {
         if let Some(error) = error.downcast_ref::<io::Error>()
-            && error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>())
+            && let Some(inner) = error.get_ref()
+            && inner.is::<rustls::Error>()
         {
             return Some(fault_of_io(error, attempt));
         }

@@ -1,0 +1,320 @@
+//! The credential of telemetry agents for a process without a node: enrolled by a token, renewed before it ends, in a
+//! directory of its own. The key is made here, and what comes back is proven by a handshake before it takes over.
+//!
+//! When what is done is decided in `due`, the files are `handfast_store::LoneCredential`, the exchange is
+//! `handfast_api::grants`.
+
+mod due;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use handfast_api::grants::{
+    RedeemError, Redeeming, RedemptionReply, Renewing, TokenError, TokenFile, read_token, redeem,
+    renew,
+};
+use handfast_pki::{
+    Chain, Credential, CredentialPem, Csr, IdentityKind, KeyAlgorithm, Name, PrivateKey, Purpose,
+    Subject, TrustAnchors,
+};
+use handfast_store::{
+    Applicant, FileError, LoneCredential, LoneError, RawPem, read_bounded, write_atomic,
+};
+use handfast_tls::Fault;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
+
+use self::due::{Due, Held, Known, due};
+
+/// An agent's credential and how it is kept.
+pub(crate) struct AgentEnrolment {
+    files: LoneCredential,
+    token: Option<PathBuf>,
+    live: watch::Sender<Option<Arc<Credential>>>,
+    /// With whom it is enrolled, once it is.
+    enrolled: Option<Enrolled>,
+    failures: u32,
+    failed_at: Option<Timestamp>,
+    refused: bool,
+}
+
+/// What was done in one step.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) enum Step {
+    /// A certificate was had by the token.
+    Enrolled,
+    /// Somebody has to bring a token.
+    NeedsToken,
+    /// A new certificate was had with the one before.
+    Renewed,
+    /// Nothing is due before this moment.
+    Waits(Timestamp),
+}
+
+/// Where to renew: kept beside the credential, for the token may be gone by then.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Enrolled {
+    /// The URL of the token that was redeemed.
+    url: String,
+    /// PEM of what the port there chains to.
+    ca: String,
+}
+
+impl AgentEnrolment {
+    /// Takes a directory, with the token that is redeemed if nothing is there.
+    ///
+    /// What is there is live at once; a credential there that cannot be used is an error, and not replaced.
+    pub(crate) fn open(directory: &Path, token: Option<PathBuf>) -> Result<Self, EnrolmentFault> {
+        let files = LoneCredential::open(directory)?;
+        let current = files
+            .current()?
+            .map(|pem| credential(&pem))
+            .transpose()
+            .map_err(|why| EnrolmentFault::Broken { directory: directory.to_owned(), why })?;
+        let enrolled = read_bounded(&directory.join(ENROLLED), LARGEST)?
+            .and_then(|bytes| serde_json::from_slice(&bytes).ok());
+        Ok(Self {
+            files,
+            token,
+            live: watch::Sender::new(current.map(Arc::new)),
+            enrolled,
+            failures: 0,
+            failed_at: None,
+            refused: false,
+        })
+    }
+
+    /// The credential in use, now and whenever another one takes over.
+    pub(crate) fn live(&self) -> watch::Receiver<Option<Arc<Credential>>> {
+        self.live.subscribe()
+    }
+
+    /// Does what is due at `now`, if anything is. An error leaves everything as it was.
+    pub(crate) async fn step(&mut self, now: Timestamp) -> Result<Step, EnrolmentFault> {
+        let token = match self.token.as_deref() {
+            Some(file) if file.exists() => Some(read_token(file)?),
+            _ => None,
+        };
+        let held = self.live.borrow().clone();
+        let known = Known {
+            held: held.as_deref().map(|credential| Held {
+                not_before: credential.leaf().not_before(),
+                not_after: credential.leaf().not_after(),
+                fingerprint: credential.leaf().fingerprint(),
+            }),
+            token: token.is_some(),
+            token_is_new: token.as_ref().is_some_and(|token| {
+                self.enrolled.as_ref().is_none_or(|enrolled| enrolled.url != token.spec.url)
+            }),
+            failures: self.failures,
+            failed_at: self.failed_at,
+            refused: self.refused,
+        };
+        let done = match (due(&known, now), token, held) {
+            (Due::NeedsToken, ..) => return Ok(Step::NeedsToken),
+            (Due::Nothing(until), ..) => return Ok(Step::Waits(until)),
+            (Due::Renew, _, Some(held)) => self.renew(&held, now).await.map(|()| Step::Renewed),
+            (_, Some(token), _) => self.redeem(&token, now).await.map(|()| Step::Enrolled),
+            (_, None, _) => return Ok(Step::NeedsToken),
+        };
+        match &done {
+            Ok(_) => (self.failures, self.failed_at, self.refused) = (0, None, false),
+            Err(fault) => {
+                self.failures = self.failures.saturating_add(1);
+                self.failed_at = Some(now);
+                self.refused = fault.is_final();
+                if self.refused {
+                    // This key will never get an answer: the next attempt is made with another.
+                    self.files.unstage()?;
+                }
+            }
+        }
+        done
+    }
+
+    async fn redeem(&mut self, token: &TokenFile, now: Timestamp) -> Result<(), EnrolmentFault> {
+        let service = token.spec.agent().ok().flatten().ok_or_else(|| {
+            EnrolmentFault::ForSites { token: self.token.clone().unwrap_or_default() }
+        })?;
+        let (csr, key) = self.request(&service, &token.spec.ca)?;
+        let redeeming = Redeeming {
+            url: &token.spec.url,
+            code: &token.spec.code,
+            ca: &token.spec.ca,
+            applicant: &Applicant::Agent(service.clone()),
+            csr: &csr,
+            now,
+            timeout: PATIENCE,
+        };
+        let reply = redeem(redeeming).await?;
+        let ca = reply.port_ca.clone().unwrap_or_else(|| token.spec.ca.clone());
+        self.take(&reply, key, &service, Enrolled { url: token.spec.url.clone(), ca }, now)
+    }
+
+    async fn renew(&mut self, held: &Credential, now: Timestamp) -> Result<(), EnrolmentFault> {
+        let enrolled = self.enrolled.clone().ok_or_else(|| EnrolmentFault::Unknown {
+            file: self.files.directory().join(ENROLLED),
+        })?;
+        let service = service_of(held).ok_or(EnrolmentFault::NotAnAgent)?;
+        let (csr, key) = self.request(&service, &enrolled.ca)?;
+        let renewing = Renewing {
+            url: &enrolled.url,
+            ca: &enrolled.ca,
+            credential: held,
+            csr: &csr,
+            now,
+            timeout: PATIENCE,
+        };
+        let reply = renew(renewing).await?;
+        let ca = reply.port_ca.clone().unwrap_or(enrolled.ca);
+        self.take(&reply, key, &service, Enrolled { url: enrolled.url, ca }, now)
+    }
+
+    /// The request to send. Its key is on disk before: asking again after a crash or a lost answer is the same request,
+    /// and gets the same answer.
+    fn request(&self, service: &Name, ca: &str) -> Result<(Csr, PrivateKey), EnrolmentFault> {
+        if let Some((_, staged)) = self.files.staged()?
+            && let Some(pending) = pending(&staged)
+        {
+            return Ok(pending);
+        }
+        let unmade = |why: String| EnrolmentFault::Key { why };
+        let key =
+            PrivateKey::generate(KeyAlgorithm::EcdsaP256).map_err(|e| unmade(e.to_string()))?;
+        let csr = Csr::create(&key, &Subject::new(service.as_str()))
+            .map_err(|e| unmade(e.to_string()))?;
+        self.files.stage(&CredentialPem {
+            tls_crt: csr.to_pem(),
+            tls_key: key.to_pkcs8_pem(),
+            ca_crt: ca.to_owned(),
+        })?;
+        Ok((csr, key))
+    }
+
+    /// Proves what came back, and puts it into use.
+    fn take(
+        &mut self,
+        reply: &RedemptionReply,
+        key: PrivateKey,
+        service: &Name,
+        enrolled: Enrolled,
+        now: Timestamp,
+    ) -> Result<(), EnrolmentFault> {
+        let odd = |why: String| EnrolmentFault::Odd { why };
+        let chain = Chain::from_pem(reply.certificate.as_bytes())
+            .map_err(|error| odd(error.to_string()))?;
+        let anchors =
+            TrustAnchors::from_pem(reply.ca.as_bytes()).map_err(|error| odd(error.to_string()))?;
+        let credential =
+            Credential::new(chain, key, anchors).map_err(|error| odd(error.to_string()))?;
+        if service_of(&credential).as_ref() != Some(service) {
+            return Err(odd(format!("the certificate is not one of an agent of {service}")));
+        }
+        handfast_tls::check(&credential, Purpose::Client, &[], now)?;
+        let revision = self.files.stage(&credential.to_pem())?;
+        // Before the certificate: where it is renewed is known from the moment on that it is used.
+        let text = serde_json::to_vec(&enrolled).map_err(|error| odd(error.to_string()))?;
+        write_atomic(&self.files.directory().join(ENROLLED), &text, 0o600)?;
+        self.files.promote(revision)?;
+        self.enrolled = Some(enrolled);
+        self.live.send_replace(Some(Arc::new(credential)));
+        Ok(())
+    }
+}
+
+/// The service whose agents this credential is for.
+fn service_of(credential: &Credential) -> Option<Name> {
+    let identity = credential.leaf().spiffe_id().ok().flatten()?;
+    if identity.kind() == Some(IdentityKind::Agent) { identity.name() } else { None }
+}
+
+fn credential(pem: &RawPem) -> Result<Credential, String> {
+    let missing = || "a file is missing".to_owned();
+    let (chain, anchors) =
+        (pem.tls_crt.as_deref().ok_or_else(missing)?, pem.ca_crt.as_deref().ok_or_else(missing)?);
+    let key = pem.tls_key.as_deref().ok_or_else(missing)?;
+    Credential::from_pem(chain, key, anchors, None).map_err(|error| error.to_string())
+}
+
+/// A request that was made before and not answered yet.
+fn pending(staged: &RawPem) -> Option<(Csr, PrivateKey)> {
+    let csr = Csr::from_pem(staged.tls_crt.as_deref()?).ok()?;
+    let key = PrivateKey::read(staged.tls_key.as_deref()?, None).ok()?;
+    (csr.spki_der() == key.spki_der()).then_some((csr, key))
+}
+
+/// Why there is no new certificate.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub(crate) enum EnrolmentFault {
+    /// What lies there cannot be used.
+    #[error("the credential in {} cannot be used: {why}; remove the directory to enrol anew", directory.display())]
+    Broken { directory: PathBuf, why: String },
+    /// The directory cannot be used.
+    #[error(transparent)]
+    Directory(#[from] LoneError),
+    /// The other side refused, or cannot be reached.
+    #[error(transparent)]
+    Exchange(#[from] RedeemError),
+    /// A file cannot be read or written.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// The token links sites.
+    #[error(
+        "the token {} links sites and enrols no agent: ask for one that `handfast token issue --agent` made",
+        token.display()
+    )]
+    ForSites { token: PathBuf },
+    /// No key or request could be made.
+    #[error("no key could be made: {why}")]
+    Key { why: String },
+    /// What is in use is no agent's.
+    #[error("the certificate in use is no agent's, so it is not renewed: name another directory")]
+    NotAnAgent,
+    /// The answer makes no sense.
+    #[error(
+        "the answer makes no sense: {why}; check that both sides run the same version of handfast"
+    )]
+    Odd { why: String },
+    /// The new certificate failed its trial.
+    #[error("the new certificate was not put to use: {0}")]
+    Proof(#[source] Box<Fault>),
+    /// The token cannot be read.
+    #[error(transparent)]
+    Token(#[from] TokenError),
+    /// It is not known where to renew.
+    #[error("{} is gone, so it is not known where to renew: redeem a new token", file.display())]
+    Unknown { file: PathBuf },
+}
+
+impl EnrolmentFault {
+    /// Whether the same request will never be granted.
+    fn is_final(&self) -> bool {
+        match self {
+            Self::Exchange(RedeemError::Refused { problem, .. }) => !problem.error.is_passing(),
+            Self::Exchange(RedeemError::Tls(fault)) => {
+                fault.code() == handfast_tls::FaultCode::Revoked
+            }
+            Self::NotAnAgent | Self::Unknown { .. } => true,
+            _ => false,
+        }
+    }
+}
+
+impl From<Fault> for EnrolmentFault {
+    fn from(fault: Fault) -> Self {
+        Self::Proof(Box::new(fault))
+    }
+}
+
+/// For one exchange, connecting included.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Where to renew, beside the credential.
+const ENROLLED: &str = "enrolled.json";
+
+/// Of that file, in bytes.
+const LARGEST: u64 = 256 * 1024;
