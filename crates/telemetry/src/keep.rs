@@ -69,9 +69,9 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 
 pub use self::error::KeepError;
-pub use self::events::{EventQuery, KeptEvent};
+pub use self::events::EventQuery;
 use self::facts::Facts;
-pub use self::logs::{KeptLog, LogQuery};
+pub use self::logs::LogQuery;
 pub use self::metrics::{MetricName, MetricQuery, MetricSeries};
 use self::part::{Part, gather};
 pub use self::reader::KeepReader;
@@ -109,7 +109,7 @@ impl Default for KeepSettings {
             limit_bytes: 10 << 30,
             queue_bytes: 32 << 20,
             recent_segments: window::HALF,
-            retention: Duration::from_hours(7 * 24),
+            retention: Duration::from_secs(7 * 24 * 3600),
         }
     }
 }
@@ -124,7 +124,7 @@ pub struct Keep {
 struct Inner {
     // In this order: no record comes any more when the last indexes are written.
     journal: Journal,
-    settling: Settling,
+    _settling: Settling,
     shared: Arc<Shared>,
     retention: Duration,
     reader: KeepReader,
@@ -185,7 +185,7 @@ impl Keep {
         let settling = Settling::start(Arc::clone(&shared)).map_err(KeepError::Thread)?;
         let inner = Inner {
             journal,
-            settling,
+            _settling: settling,
             shared,
             retention: settings.retention,
             reader: KeepReader { parts },

@@ -28,18 +28,6 @@ impl<'a> Index<'a> {
         let tags = tags.get(first..first + usize::from(row.tag_count)).unwrap_or_default();
         wanted.iter().all(|wanted| tags.iter().any(|tag| u32::from_le_bytes(*tag) == *wanted))
     }
-
-    pub(super) fn service(&self, row: &Row) -> &'a str {
-        self.names.at(row.service)
-    }
-
-    pub(super) fn instance(&self, row: &Row) -> &'a str {
-        self.names.at(row.instance)
-    }
-
-    pub(super) fn subject(&self, row: &Row) -> &'a str {
-        self.names.at(row.subject)
-    }
 }
 
 /// Names, by number: all texts in a row, and where each of them ends.
@@ -89,7 +77,8 @@ pub(super) fn bounded(name: &str) -> &str {
     if name.len() <= LONGEST_NAME {
         return name;
     }
-    name.get(..name.floor_char_boundary(LONGEST_NAME)).unwrap_or_default()
+    let border = (0..=LONGEST_NAME).rev().find(|at| name.is_char_boundary(*at));
+    border.and_then(|border| name.get(..border)).unwrap_or_default()
 }
 
 /// What is known together of all records that agree in kind and names.

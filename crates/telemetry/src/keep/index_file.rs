@@ -143,8 +143,10 @@ impl IndexFile {
         let entry = |number: u64| -> io::Result<(u64, u32)> {
             let mut bytes = [0; TRACE];
             file.read_exact_at(&mut bytes, traces + number * TRACE as u64)?;
-            let [a, b, c, d, e, f, g, h, row @ ..] = bytes;
-            Ok((u64::from_le_bytes([a, b, c, d, e, f, g, h]), u32::from_le_bytes(row)))
+            let (mut digest, mut row) = ([0; 8], [0; 4]);
+            digest.copy_from_slice(&bytes[..8]);
+            row.copy_from_slice(&bytes[8..]);
+            Ok((u64::from_le_bytes(digest), u32::from_le_bytes(row)))
         };
         let (mut low, mut high) = (0, count);
         while low < high {

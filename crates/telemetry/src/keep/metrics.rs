@@ -1,17 +1,15 @@
 //! Metrics: which there are, and their values over time. What a runtime reports of itself has the names that
-//! SkyWalking's backend gives it.
-
-mod points;
+//! Prometheus' clients give it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 
-use self::points::{CLR_NAMES, JVM_NAMES, Point};
 use super::KeepError;
 use super::reader::{KeepReader, Records};
 use super::scan::{Wanted, time};
-use crate::RecordKind;
+use crate::protocol::view::{JvmView, MeterValue, MeterView, Tag};
+use crate::{Record, RecordKind};
 
 /// Which values are wanted.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -47,7 +45,7 @@ pub struct MetricSeries {
     /// Of which instance.
     pub instance: String,
     /// Its labels.
-    pub labels: Vec<(String, String)>,
+    pub labels: Vec<Tag>,
     /// What it is called.
     pub name: String,
     /// Its values, the oldest first.
@@ -76,7 +74,6 @@ impl KeepReader {
             let told: &[&str] = match kind {
                 Ok(RecordKind::Meter | RecordKind::OtlpMetrics) => &own,
                 Ok(RecordKind::JvmMetrics) => &JVM_NAMES,
-                Ok(RecordKind::ClrMetrics) => &CLR_NAMES,
                 _ => return,
             };
             for name in told {
@@ -118,7 +115,7 @@ impl KeepReader {
                     break;
                 }
                 let Some(record) = records.record(&part, at)? else { continue };
-                points::read(&record, &mut |point| {
+                read(&record, &mut |point| {
                     if query.takes(&point) {
                         points.push(point);
                     }
@@ -149,12 +146,10 @@ impl MetricQuery {
             to: self.to,
             ..Wanted::default()
         };
-        let runtime = |name: &String| {
-            JVM_NAMES.contains(&name.as_str()) || CLR_NAMES.contains(&name.as_str())
-        };
+        let runtime = |name: &String| JVM_NAMES.contains(&name.as_str());
         let runtimes: &[RecordKind] = match &self.name {
             Some(name) if !runtime(name) => &[],
-            _ => &[RecordKind::JvmMetrics, RecordKind::ClrMetrics],
+            _ => &[RecordKind::JvmMetrics],
         };
         [
             of(&[RecordKind::Meter, RecordKind::OtlpMetrics], self.name.as_deref()),
@@ -174,6 +169,67 @@ impl MetricQuery {
     }
 }
 
+/// One value.
+#[derive(Clone, Debug, PartialEq)]
+struct Point {
+    service: String,
+    instance: String,
+    name: String,
+    labels: Vec<Tag>,
+    time: Timestamp,
+    value: f64,
+}
+
+/// Calls `found` with each value in a record; what cannot be read has none.
+fn read(record: &Record, found: &mut dyn FnMut(Point)) {
+    let at = |time_ms| if time_ms > 0 { time(time_ms) } else { record.received };
+    if record.kind == RecordKind::JvmMetrics {
+        let Ok(jvm) = JvmView::of(&record.body) else { return };
+        for sample in &jvm.samples {
+            for (name, label, value) in sample.series() {
+                let label = (!label.is_empty()).then(|| tag("of", label));
+                found(Point {
+                    service: jvm.service.clone(),
+                    instance: jvm.instance.clone(),
+                    name: name.to_owned(),
+                    labels: label.into_iter().collect(),
+                    time: at(sample.time_ms),
+                    value,
+                });
+            }
+        }
+        return;
+    }
+    for meter in MeterView::of(record.kind, &record.body).unwrap_or_default() {
+        let MeterView { service, instance, name, labels, time_ms, value } = meter;
+        let point = Point { service, instance, name, labels, time: at(time_ms), value: 0.0 };
+        match value {
+            MeterValue::Single(value) => found(Point { value, ..point }),
+            MeterValue::Histogram { buckets, sum } => {
+                for bucket in buckets {
+                    let mut labels = point.labels.clone();
+                    labels.push(tag("from", &bucket.from.to_string()));
+                    found(Point { labels, value: float(bucket.count), ..point.clone() });
+                }
+                if let Some(value) = sum {
+                    let mut labels = point.labels.clone();
+                    labels.push(tag("of", "sum"));
+                    found(Point { labels, value, ..point });
+                }
+            }
+        }
+    }
+}
+
+fn tag(key: &str, value: &str) -> Tag {
+    Tag { key: key.to_owned(), value: value.to_owned() }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a metric is a float; beyond 2^53 it is rounded")]
+fn float(number: u64) -> f64 {
+    number as f64
+}
+
 /// The newest points, newest first.
 fn newest(points: &mut Vec<Point>, limit: usize) {
     points.sort_by_key(|point| std::cmp::Reverse(point.time));
@@ -183,3 +239,18 @@ fn newest(points: &mut Vec<Point>, limit: usize) {
 /// Points if nobody says how many, and at most.
 const USUAL: usize = 1000;
 const MOST: usize = 1_000_000;
+
+/// What a Java virtual machine's report is listed as.
+const JVM_NAMES: [&str; 11] = [
+    "jvm_classes_loaded",
+    "jvm_cpu_percent",
+    "jvm_gc_count",
+    "jvm_gc_time_ms",
+    "jvm_memory_max_bytes",
+    "jvm_memory_pool_used_bytes",
+    "jvm_memory_used_bytes",
+    "jvm_threads_daemon",
+    "jvm_threads_live",
+    "jvm_threads_peak",
+    "jvm_threads_state",
+];

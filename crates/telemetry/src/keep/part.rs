@@ -111,7 +111,7 @@ impl Part {
     /// Goes through names and rows.
     pub(super) fn with<T>(&self, ask: impl FnOnce(&Index<'_>) -> T) -> io::Result<T> {
         match &*self.good()? {
-            Content::File { index, .. } => index.with(ask),
+            Content::File { index, .. } => index.with(ask).map_err(|error| self.named(error)),
             Content::Memory(gathered) => Ok(ask(&gathered.index())),
         }
     }
@@ -122,7 +122,9 @@ impl Part {
         ask: impl FnOnce(&Names<'_>, &[Summary]) -> T,
     ) -> io::Result<T> {
         match &*self.good()? {
-            Content::File { index, .. } => index.with_summaries(ask),
+            Content::File { index, .. } => {
+                index.with_summaries(ask).map_err(|error| self.named(error))
+            }
             Content::Memory(gathered) => {
                 let summaries: Vec<Summary> = gathered.summaries().copied().collect();
                 Ok(ask(&gathered.index().names, &summaries))
@@ -133,19 +135,20 @@ impl Part {
     /// The rows of a trace.
     pub(super) fn of_trace(&self, trace: u64) -> io::Result<Vec<Row>> {
         match &*self.good()? {
-            Content::File { index, .. } => index.of_trace(trace),
+            Content::File { index, .. } => index.of_trace(trace).map_err(|error| self.named(error)),
             Content::Memory(gathered) => Ok(gathered.of_trace(trace)),
         }
     }
 
     /// A record, by where in the chunk it begins. `None` if it cannot be read any more.
     pub(super) fn record(&self, file: &File, at: u32) -> io::Result<Option<Record>> {
-        chunk::read_one(file, &self.chunk, u64::from(at))
+        chunk::read_one(file, &self.chunk, u64::from(at)).map_err(|error| self.named(error))
     }
 
     /// The chunk's file, to read records from.
     pub(super) fn open(&self) -> io::Result<File> {
-        File::open(chunk::path(&self.directory, self.base(), CHUNK))
+        let path = chunk::path(&self.directory, self.base(), CHUNK);
+        File::open(path).map_err(|error| self.named(error))
     }
 
     /// Removes the file of the index, with the chunk that it was of.
@@ -157,7 +160,7 @@ impl Part {
     fn good(&self) -> io::Result<RwLockReadGuard<'_, Content>> {
         let content = self.content();
         let Content::File { index, verified: false } = &*content else { return Ok(content) };
-        let whole = index.verify()?;
+        let whole = index.verify().map_err(|error| self.named(error))?;
         drop(content);
         let mut content = self.write();
         if whole {
@@ -177,6 +180,12 @@ impl Part {
             tracing::warn!(%error, "the index of a chunk stays in memory");
         }
         Ok(self.content())
+    }
+
+    /// The same failure, with the file that it was of.
+    fn named(&self, error: io::Error) -> io::Error {
+        let path = chunk::path(&self.directory, self.base(), CHUNK);
+        io::Error::new(error.kind(), format!("`{}` or its index: {error}", path.display()))
     }
 
     fn length(&self) -> io::Result<u64> {

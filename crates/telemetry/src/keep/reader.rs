@@ -14,6 +14,7 @@ use super::KeepError;
 use super::part::Part;
 use super::window::Window;
 use crate::Record;
+use crate::journal::JournalError;
 use crate::journal::chunk::{self, CHUNK, Chunk};
 
 /// A store to look into. Everything here blocks for as long as the disk takes, also while the store is
@@ -38,7 +39,7 @@ impl KeepReader {
     pub fn open(directory: impl AsRef<Path>) -> Result<Self, KeepError> {
         let directory = directory.as_ref();
         let parts = Parts::new(directory);
-        let bases = chunk::list(directory)?;
+        let bases = chunk::list(directory).map_err(JournalError::file("list", directory))?;
         let mut window = Window::new(super::window::HALF);
         for base in bases {
             let Some(file) = present(File::open(chunk::path(directory, base, CHUNK)))? else {

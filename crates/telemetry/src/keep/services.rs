@@ -4,9 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use handfast_proto::skywalking::v3::InstanceProperties;
 use jiff::Timestamp;
-use prost::Message;
 
 use super::KeepError;
 use super::index::{Names, Summary};
@@ -14,6 +12,7 @@ use super::part::Part;
 use super::reader::{KeepReader, Records, present};
 use super::scan::time;
 use crate::RecordKind;
+use crate::protocol::view::{InstanceView, Tag};
 
 /// A service that reported something.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -50,7 +49,7 @@ pub struct KeptInstance {
     /// Its name.
     pub name: String,
     /// What it last said of itself.
-    pub properties: Vec<(String, String)>,
+    pub properties: Vec<Tag>,
     /// Segments, and traces of OpenTelemetry's messages.
     pub segments: u64,
 }
@@ -145,7 +144,9 @@ impl KeepReader {
                 instance.last_ping = instance.last_ping.max(Some(time(summary.last)));
             }
             let newer = found.properties.as_ref().is_none_or(|(at, ..)| summary.last >= *at);
-            if summary.group.kind == RecordKind::InstanceProperties as u8 && newer {
+            let said = summary.group.kind == RecordKind::InstanceProperties as u8
+                || RecordKind::try_from(summary.group.kind).is_ok_and(RecordKind::is_otlp);
+            if said && newer {
                 found.properties = Some((summary.last, Arc::clone(part), summary.last_at));
             }
         })?;
@@ -154,11 +155,10 @@ impl KeepReader {
         for Found { mut instance, properties } in instances.into_values() {
             if let Some((_, part, at)) = properties
                 && let Some(record) = records.record(&part, at)?
-                && let Ok(said) = InstanceProperties::decode(record.body.as_ref())
+                && let Ok(Some(said)) = InstanceView::of(record.kind, &record.body)
             {
                 instance.layer = said.layer;
-                let pairs = said.properties.into_iter().map(|pair| (pair.key, pair.value));
-                instance.properties = pairs.collect();
+                instance.properties = said.properties;
             }
             kept.push(instance);
         }

@@ -4,16 +4,15 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use handfast_proto::skywalking::v3::SegmentObject;
 use jiff::Timestamp;
-use prost::Message;
 
 use super::KeepError;
-use super::facts::{self, Facts};
+use super::facts;
 use super::part::Part;
 use super::reader::{KeepReader, Records, present};
 use super::row::{DUPLICATE, ERROR, ROOT, Row};
 use super::scan::{Wanted, time};
+use crate::protocol::view::SegmentView;
 use crate::{Record, RecordKind};
 
 /// Which traces are wanted: those with a segment that is all of this.
@@ -117,15 +116,26 @@ impl KeepReader {
         Ok(summaries)
     }
 
-    /// A trace: each of its segments once, by when it began, with what was attached to its spans. Messages of
-    /// OpenTelemetry hold spans of other traces besides.
-    pub fn trace(&self, trace_id: &str) -> Result<Vec<Record>, KeepError> {
-        let digest = facts::trace(trace_id.as_bytes());
+    /// A trace: each of its segments once, by when it began.
+    pub fn trace(&self, trace_id: &str) -> Result<Vec<SegmentView>, KeepError> {
+        let mut segments = Vec::new();
+        for record in self.trace_records(trace_id)? {
+            // What could not be read had no trace id.
+            let of_record = SegmentView::of(record.kind, &record.body).unwrap_or_default();
+            segments.extend(of_record.into_iter().filter(|it| it.trace_id == trace_id));
+        }
+        segments.sort_by_key(|segment| segment.start_ms);
+        Ok(segments)
+    }
+
+    /// The records that a trace is in, each once, with what was attached to its spans. Those of
+    /// OpenTelemetry may hold other traces besides.
+    pub fn trace_records(&self, trace_id: &str) -> Result<Vec<Record>, KeepError> {
+        let digest = facts::trace(trace_id);
         let floor = self.parts.floor();
         let mut seen = HashSet::new();
         let mut found = Vec::new();
         let mut records = Records::default();
-        let mut again = Vec::new();
         'parts: for part in self.parts.newest_first() {
             for row in present(part.of_trace(digest))?.unwrap_or_default() {
                 let twice = row.has(DUPLICATE) || (row.id != 0 && !seen.insert(row.id));
@@ -133,10 +143,7 @@ impl KeepReader {
                     continue;
                 }
                 let Some(record) = records.record(&part, row.at)? else { continue };
-                // Another trace may have the same digest.
-                if is_of(&record, trace_id, &mut again) {
-                    found.push((row.start, record));
-                }
+                found.push((row.start, record));
                 if found.len() >= MOST_SEGMENTS {
                     break 'parts;
                 }
@@ -157,7 +164,7 @@ impl TraceQuery {
             service: self.service.as_deref(),
             instance: self.instance.as_deref(),
             subject: self.endpoint.as_deref(),
-            trace: self.trace_id.as_ref().map(|id| facts::trace(id.as_bytes())),
+            trace: self.trace_id.as_ref().map(|id| facts::trace(id)),
             from: self.from,
             to: self.to,
             duration: Some((least, most)),
@@ -295,29 +302,12 @@ fn near(part: &Part, row: &Row) -> bool {
 
 /// The trace id with this digest in a record, if it has the tags, and not only others with their digests.
 fn id_in(record: &Record, digest: u64, tags: &[(String, String)]) -> Option<String> {
-    if record.kind == RecordKind::Segment {
-        let segment = SegmentObject::decode(record.body.as_ref()).ok()?;
-        let has = |(key, value): &(String, String)| {
-            let mut all = segment.spans.iter().flat_map(|span| &span.tags);
-            all.any(|tag| tag.key == *key && tag.value == *value)
-        };
-        return tags.iter().all(has).then_some(segment.trace_id);
-    }
-    let ids = facts::otlp::trace_ids(record);
-    ids.into_iter().find(|id| facts::trace(id.as_bytes()) == digest)
-}
-
-fn is_of(record: &Record, trace_id: &str, rows: &mut Vec<Facts>) -> bool {
-    match record.kind {
-        RecordKind::Segment => SegmentObject::decode(record.body.as_ref())
-            .is_ok_and(|segment| segment.trace_id == trace_id),
-        RecordKind::OtlpTraces => facts::otlp::trace_ids(record).iter().any(|id| id == trace_id),
-        _ => {
-            rows.clear();
-            Facts::of(record, rows);
-            rows.iter().any(|row| row.trace == facts::trace(trace_id.as_bytes()))
-        }
-    }
+    let segments = SegmentView::of(record.kind, &record.body).ok()?;
+    let segment = segments.into_iter().find(|it| facts::trace(&it.trace_id) == digest)?;
+    let has = |(key, value): &(String, String)| {
+        segment.tags().any(|tag| tag.key == *key && tag.value == *value)
+    };
+    tags.iter().all(has).then_some(segment.trace_id)
 }
 
 /// What makes a trace, and what else belongs to it.

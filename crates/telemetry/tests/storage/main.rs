@@ -4,7 +4,10 @@
 #![expect(clippy::print_stdout, reason = "what was skipped is said")]
 
 mod appending;
+mod asking;
 mod crashing;
 mod damage;
 mod full_disk;
+mod keeping;
+mod reports;
 mod support;

@@ -29,6 +29,8 @@ pub struct SegmentFacts<'a> {
     pub spans: usize,
     /// Whether it continues no other segment: the trace began here.
     pub is_root: bool,
+    /// Whether somebody called: the endpoint is one, and not just what was done.
+    pub is_entry: bool,
     /// The tags of all spans, up to [`SegmentFacts::MAX_TAGS`].
     pub tags: Vec<(&'a str, Cow<'a, str>)>,
 }
@@ -67,6 +69,7 @@ impl<'a> SegmentFacts<'a> {
                         facts.endpoint = span.operation;
                         facts.layer = span.layer;
                     }
+                    facts.is_entry |= span.kind == SpanKind::Entry;
                     for tag in span.tags() {
                         if facts.tags.len() == Self::MAX_TAGS {
                             break;
@@ -108,6 +111,7 @@ impl<'a> SegmentFacts<'a> {
             let (facts, outermost) = (&mut traces[at], &mut outermost[at]);
             facts.is_error |= span.is_error;
             facts.is_root |= span.parent.is_empty();
+            facts.is_entry |= span.kind == SpanKind::Entry;
             facts.span(super::ms(span.start_ns), super::ms(span.end_ns));
             let outer = outermost.is(span.kind, span.parent.is_empty());
             if outer {
