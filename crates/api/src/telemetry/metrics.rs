@@ -71,7 +71,7 @@ pub fn metrics(readers: &[KeepReader], search: &MetricSearch) -> Result<Vec<Metr
             name: series.name,
             service: series.service,
             instance: series.instance,
-            labels: series.labels.into_iter().collect(),
+            labels: series.labels.into_iter().map(|label| (label.key, label.value)).collect(),
             points: series.points,
         }));
     }

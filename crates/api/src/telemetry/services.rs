@@ -124,7 +124,7 @@ pub fn instances(readers: &[KeepReader], of: &OfService) -> Result<Vec<InstanceV
                 first_seen: instance.first_seen,
                 last_seen: instance.last_seen,
                 last_ping: instance.last_ping,
-                properties: instance.properties.into_iter().collect(),
+                properties: instance.properties.into_iter().map(|p| (p.key, p.value)).collect(),
             };
             all.entry(instance.name)
                 .and_modify(|known| {

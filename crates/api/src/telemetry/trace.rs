@@ -139,7 +139,7 @@ pub fn trace(readers: &[KeepReader], wanted: &TraceWanted) -> Result<Option<Trac
     let mut segments = Vec::new();
     let mut seen = HashSet::new();
     for reader in readers {
-        for record in reader.trace(&wanted.id)? {
+        for record in reader.trace_records(&wanted.id)? {
             let reporter = String::from_utf8_lossy(&record.reporter).into_owned();
             // What is kept was read before it was taken; what cannot be read now is left out.
             for view in view::SegmentView::of(record.kind, &record.body).unwrap_or_default() {
