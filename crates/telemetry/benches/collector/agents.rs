@@ -2,41 +2,29 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use handfast_telemetry::upstream::Upstream;
 use tokio::sync::Semaphore;
 
 use crate::judge;
 use crate::load::{SEGMENTS, agent, segment};
 use crate::server::{Kind, Server};
 
-/// Every agent dials, proves itself, reports once; one stream of somebody else goes on meanwhile.
+/// Every agent dials, proves itself, reports once; one stream of somebody else goes on meanwhile, in a
+/// thread of its own, so that it does not wait for the agents of this process.
 pub(crate) async fn storm(place: &Path, agents: usize) -> bool {
     let server = Server::start(place, Kind::KeepMutual, "storm");
-    let bystander = agent(place, &server);
-    bystander.call(SEGMENTS, &[segment(1 << 50).into()]).await.unwrap();
-    let (stop, mut stopped) = tokio::sync::oneshot::channel::<()>();
-    let watch = tokio::spawn(async move {
-        let mut worst = Duration::ZERO;
-        let mut number = (1 << 50) + 1;
-        while stopped.try_recv().is_err() {
-            let begin = Instant::now();
-            bystander.call(SEGMENTS, &[segment(number).into()]).await.unwrap();
-            worst = worst.max(begin.elapsed());
-            number += 1;
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-        worst
-    });
+    let ended = Arc::new(AtomicBool::new(false));
+    let watch = bystander(agent(place, &server), Arc::clone(&ended));
     let callers: Vec<_> = (0..agents).map(|_| agent(place, &server)).collect();
     let before = server.cpu();
     let start = Instant::now();
     let mut storm = tokio::task::JoinSet::new();
-    // Agents come within two seconds of each other: what their own check interval spreads them over
-    // is 30 s, so this is fifteen times as hard.
     for (number, caller) in callers.into_iter().enumerate() {
-        let at = Duration::from_secs(2) * u32::try_from(number).unwrap() / u32::try_from(agents).unwrap();
+        let at = SPREAD * u32::try_from(number).unwrap() / u32::try_from(agents).unwrap();
         storm.spawn(async move {
             tokio::time::sleep_until((start + at).into()).await;
             let begin = Instant::now();
@@ -49,21 +37,46 @@ pub(crate) async fn storm(place: &Path, agents: usize) -> bool {
         took.push(done.unwrap());
     }
     let whole = start.elapsed();
-    let _ = stop.send(());
-    let worst = watch.await.unwrap();
+    ended.store(true, Ordering::Relaxed);
+    let mut others = watch.join().unwrap();
+    others.sort();
     took.sort();
     let p99 = took[took.len() * 99 / 100];
     println!(
-        "     {agents} agents in {:.1} s: {} full handshakes/s with both ends on these cores, {:.2} ms of CPU of the collector each; nothing resumes",
+        "     {agents} agents within {:.1} s: {} full handshakes/s, both ends on these cores; {:.2} ms of CPU of the collector each; nothing resumes",
         whole.as_secs_f64(),
         (agents as f64 / whole.as_secs_f64()) as u64,
         (server.cpu() - before) * 1e3 / agents as f64,
     );
     let figure = format!("p50 {:.0?}, p99 {p99:.0?}", took[took.len() / 2]);
-    let quick = judge("a storm of reconnecting agents, until each is heard", &figure, p99 < Duration::from_secs(2));
-    let figure = format!("its slowest call took {worst:.0?}");
-    judge("somebody else's stream meanwhile", &figure, worst < Duration::from_secs(1)) && quick
+    let quick =
+        judge("a storm of reconnecting agents, until each is heard", &figure, p99 < Duration::from_secs(2));
+    let (p50, worst) = (others[others.len() / 2], others[others.len() - 1]);
+    let figure = format!("p50 {p50:.1?}, its slowest call of {} took {worst:.0?}", others.len());
+    judge("somebody else's calls meanwhile", &figure, worst < Duration::from_secs(1)) && quick
 }
+
+fn bystander(agent: Upstream, ended: Arc<AtomicBool>) -> std::thread::JoinHandle<Vec<Duration>> {
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let mut took = Vec::new();
+            let mut number = 1 << 50;
+            while !ended.load(Ordering::Relaxed) {
+                let begin = Instant::now();
+                agent.call(SEGMENTS, &[segment(number).into()]).await.unwrap();
+                took.push(begin.elapsed());
+                number += 1;
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            took
+        })
+    })
+}
+
+/// Agents look after their connection every 30 s, so that is what a collector that comes back sees them
+/// spread over; here they come six times as fast.
+const SPREAD: Duration = Duration::from_secs(5);
 
 /// So many connections at the same time, each of which has reported once.
 pub(crate) async fn crowd(place: &Path, agents: usize) -> bool {

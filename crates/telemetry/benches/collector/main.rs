@@ -1,4 +1,4 @@
-//! How fast a collector and a relay are, with one command: `benches/collector [seconds] [agents]`.
+//! How fast a collector and a relay are, with one command: `benches/collector [seconds] [agents]`, or `--smoke`.
 //!
 //! Collector, relay and sink are processes of their own; the load shares the two cores with them. Plaintext and
 //! mutual TLS do the same work in interleaved rounds, and the comparison is their ratio. Fails if a figure
@@ -41,7 +41,8 @@ fn main() {
         good &= agents::storm(place.path(), agents).await;
         good &= agents::crowd(place.path(), 2 * agents).await;
     });
-    std::process::exit(i32::from(!good));
+    let judged = words.get(2).is_none_or(|word| word != "smoke");
+    std::process::exit(i32::from(judged && !good));
 }
 
 /// Prints one figure and whether it holds.
