@@ -69,7 +69,8 @@ impl Writer {
                 writing.write(batches);
             }
             drop(writing);
-            drop(lock);
+            // Closing would not do: a child that is being started at this moment has a copy of it.
+            let _ = lock.unlock();
         });
         let thread = thread.map_err(|source| JournalError::Thread { directory, source })?;
         Ok(Self { queue, thread: Some(thread) })
