@@ -173,6 +173,44 @@ fn a_revocation_reaches_lists_answers_and_openssl_at_once() {
 }
 
 #[test]
+fn the_responders_are_listed_and_measured_like_every_credential() {
+    let place = Place::new(env!("CARGO_BIN_EXE_handfast"));
+    let mut west = place.site("west");
+    let (link, grant, port, metrics) = (free_port(), free_port(), free_port(), free_port());
+    west.json(&format!(
+        "site create west --trust-domain demo.example --enable-link-access --link-host 127.0.0.1 \
+         --link-port {link} --grant-port {grant} --revocation-port {port}"
+    ));
+    west.run_with(&["--metrics", &format!("127.0.0.1:{metrics}")]);
+    west.start();
+    let responder = eventually("the responder of the site CA is listed", || {
+        west.credential("handfast-site-ca-ocsp")
+    });
+    for (field, value) in [("source", "memory"), ("key", "memory"), ("state", "valid")] {
+        assert_eq!(responder[field], value, "{responder:#}");
+    }
+    for field in ["serial", "issuer", "notAfter", "renewAt"] {
+        assert!(responder[field].is_string(), "{field}: {responder:#}");
+    }
+    let listed = west.run("cert list --expiring 2d").ok().stdout;
+    assert!(listed.contains("handfast-local-ca-ocsp"), "{listed}");
+    let mut stream = TcpStream::connect(("127.0.0.1", metrics)).unwrap();
+    stream.write_all(b"GET /metrics HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").unwrap();
+    let mut page = String::new();
+    stream.read_to_string(&mut page).unwrap();
+    for metric in [
+        "handfast_credential_not_after_timestamp_seconds{name=\"handfast-site-ca-ocsp\",source=\"memory\"}",
+        "handfast_credential_renew_at_timestamp_seconds{name=\"handfast-site-ca-ocsp\",source=\"memory\"}",
+        "handfast_credential_failures{name=\"handfast-site-ca-ocsp\"} 0",
+        "handfast_credential_renewals_total{name=\"handfast-site-ca-ocsp\"} 1",
+    ] {
+        assert!(page.contains(metric), "{metric}:\n{page}");
+    }
+    let check = west.run("check").ok();
+    assert!(check.stdout.contains("can be used"), "{check:#?}");
+}
+
+#[test]
 fn our_listeners_staple_an_answer() {
     let Some(west) = West::start("stapled OCSP answers") else { return };
     let anchors = west.site.path("runtime/certs/handfast-site-server/ca.crt");

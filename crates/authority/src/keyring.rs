@@ -63,6 +63,8 @@ pub enum KeyPlace {
     Absent,
     /// In a file, encrypted.
     Encrypted,
+    /// In the memory of the process that made it, and nowhere else.
+    Memory,
     /// In a file that whoever can read it can use.
     Plain,
     /// In a token.
@@ -87,6 +89,7 @@ impl KeyPlace {
         match self {
             Self::Absent => "absent",
             Self::Encrypted => "encrypted",
+            Self::Memory => "memory",
             Self::Plain => "plain",
             Self::Token => "token",
         }

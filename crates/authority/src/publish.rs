@@ -7,6 +7,7 @@
 mod answer;
 mod issuer;
 mod pointers;
+mod responder;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -23,6 +24,7 @@ use answer::Answers;
 pub use answer::OcspAnswer;
 use issuer::Signer;
 pub(crate) use pointers::pointers;
+use responder::Progress;
 
 /// What is published, and what it is made from. Shared by whoever publishes and whoever hands out.
 #[derive(Debug)]
@@ -31,6 +33,8 @@ pub struct Publisher {
     state: Mutex<State>,
     view: Mutex<Arc<Published>>,
     answers: Mutex<Answers>,
+    /// By CA.
+    progress: Mutex<BTreeMap<Name, Progress>>,
 }
 
 /// What only publishing touches.
@@ -128,6 +132,7 @@ impl Publisher {
             state: Mutex::default(),
             view: Mutex::default(),
             answers: Mutex::default(),
+            progress: Mutex::default(),
         }
     }
 
@@ -165,6 +170,10 @@ impl PublishedIssuer {
     pub fn label(&self) -> String {
         pointers::label(&self.key_id)
     }
+
+    fn has_signer_of(&self, other: &Self) -> bool {
+        self.signer.certificate() == other.signer.certificate()
+    }
 }
 
 impl<S: CredentialStore, L: Ledger> Authority<S, L> {
@@ -189,6 +198,7 @@ impl<S: CredentialStore, L: Ledger> Authority<S, L> {
             let issuers = match self.publishing(name, *name == names.root, now) {
                 Ok(issuers) => issuers,
                 Err(error) => {
+                    publisher.failed(name, &error, now);
                     report.failed.push((name.clone(), error));
                     continue;
                 }
@@ -197,10 +207,15 @@ impl<S: CredentialStore, L: Ledger> Authority<S, L> {
                 match self.publish_issuer(publisher, &mut state, name, issuer, base, now) {
                     Ok(Some(issuer)) => {
                         news = true;
+                        let before = published.issuers.get(&issuer.key_id);
+                        publisher.made(name, before.is_none_or(|b| !b.has_signer_of(&issuer)));
                         published.issuers.insert(issuer.key_id, Arc::new(issuer));
                     }
                     Ok(None) => {}
-                    Err(error) => report.failed.push((name.clone(), error)),
+                    Err(error) => {
+                        publisher.failed(name, &error, now);
+                        report.failed.push((name.clone(), error));
+                    }
                 }
             }
         }

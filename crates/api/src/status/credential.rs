@@ -48,6 +48,8 @@ pub enum KeyPlace {
     Absent,
     /// In a file, encrypted.
     Encrypted,
+    /// In the memory of the node only: made anew when it starts.
+    Memory,
     /// In a file, readable for whoever may read the file.
     Plain,
     /// In a PKCS#11 token.
@@ -61,6 +63,9 @@ pub enum KeyPlace {
 pub enum CredentialSource {
     /// We do: issued and renewed.
     Managed,
+    /// We do, in the memory of the node only: the certificates of OCSP responders, which are in no file
+    /// and made anew when the node starts.
+    Memory,
     /// The user does; never written by us.
     Supplied,
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use handfast_pki::ocsp::OcspSigner;
-use handfast_pki::{Issuer, Name, PrivateKey, Profile, Subject};
+use handfast_pki::{Certificate, Issuer, Name, PrivateKey, Profile, Subject};
 use handfast_store::{CredentialStore, Kind, Ledger};
 use jiff::Timestamp;
 
@@ -22,15 +22,19 @@ pub(super) struct Signer {
 
 impl Signer {
     pub(super) fn renew_at(&self) -> Timestamp {
-        let certificate = self.signer.certificate();
-        let life = certificate.not_after().duration_since(certificate.not_before());
-        certificate.not_before().checked_add(life / 2).unwrap_or(certificate.not_after())
+        renew_at(self.signer.certificate())
     }
 
     fn is_good(&self, issuer: &Issuer, now: Timestamp) -> bool {
         let begun = self.signer.certificate().not_before();
         self.signer.issuer() == issuer.certificate() && (begun..self.renew_at()).contains(&now)
     }
+}
+
+/// When a responder is made anew: at half of its life.
+pub(super) fn renew_at(certificate: &Certificate) -> Timestamp {
+    let life = certificate.not_after().duration_since(certificate.not_before());
+    certificate.not_before().checked_add(life / 2).unwrap_or(certificate.not_after())
 }
 
 impl<S: CredentialStore, L: Ledger> Authority<S, L> {

@@ -1,6 +1,9 @@
 //! CRLs and OCSP answers from the ledger's rows.
 
-use handfast_authority::{OcspAnswer, Published, Publisher, Revocable, RevokeRequest, RotateOrder};
+use handfast_authority::{
+    CredentialState, KeyPlace, OcspAnswer, Published, Publisher, Revocable, RevokeRequest,
+    RotateOrder,
+};
 use handfast_pki::ocsp::{CertId, CertStatus, IdHash, OcspRequest, OcspResponse};
 use handfast_pki::{Certificate, Crl, CrlNumber, CrlView, RevocationReason};
 use handfast_store::{AuditRange, CredentialStore, IssuedFilter, Kind, Ledger};
@@ -205,10 +208,22 @@ fn the_responders_certificate_is_recorded_and_made_anew_in_time() {
     site.pass(11 * 3600);
     site.authority.publish_revocation(&publisher, site.now);
     assert_eq!(responders(&site), first);
+    let listed = publisher.responders(site.now);
+    assert_eq!(listed.len(), first);
+    assert!(listed.iter().all(|one| one.state == CredentialState::Ready), "{listed:#?}");
     site.pass(2 * 3600);
+    let due = publisher.responders(site.now);
+    assert!(due.iter().all(|one| one.state == CredentialState::Expiring), "{due:#?}");
     site.settled();
     site.authority.publish_revocation(&publisher, site.now);
     assert_eq!(responders(&site), 2 * first);
+    let anew = publisher.responders(site.now);
+    for (before, after) in listed.iter().zip(&anew) {
+        assert_eq!((before.name.clone(), after.key), (after.name.clone(), Some(KeyPlace::Memory)));
+        assert!(after.name.as_str().ends_with("-ocsp") && before.serial != after.serial);
+        assert!(after.not_after > before.not_after && after.renew_at < after.not_after);
+        assert_eq!((after.tally.renewed, after.failure.as_ref()), (2, None));
+    }
     let request = OcspRequest {
         cert_id: CertId::new(
             IdHash::Sha256,

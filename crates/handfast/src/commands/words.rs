@@ -64,6 +64,7 @@ pub(super) fn credential(state: CredentialState) -> &'static str {
 pub(super) fn source(source: CredentialSource) -> &'static str {
     match source {
         CredentialSource::Managed => "managed",
+        CredentialSource::Memory => "memory",
         CredentialSource::Supplied => "supplied",
     }
 }
@@ -73,6 +74,7 @@ pub(super) fn key(place: KeyPlace) -> &'static str {
     match place {
         KeyPlace::Absent => "elsewhere",
         KeyPlace::Encrypted => "encrypted",
+        KeyPlace::Memory => "memory",
         KeyPlace::Plain => "file",
         KeyPlace::Token => "token",
     }

@@ -50,8 +50,7 @@ impl Admin {
     }
 
     fn credential_list(&self) -> Vec<CredentialStatus> {
-        let report = self.core.state().report.clone();
-        report.map(|r| r.credentials.iter().map(view::credential).collect()).unwrap_or_default()
+        self.core.credential_facts().iter().map(view::credential).collect()
     }
 
     fn link_list(&self, status: &handfast_network::NetworkStatus) -> Vec<LinkStatus> {

@@ -8,7 +8,9 @@ use std::time::{Duration, Instant};
 use handfast_api::health::Health;
 use handfast_api::resources::Resources;
 use handfast_api::status::{ProblemSeverity, ProblemView, RefusalView};
-use handfast_authority::{Authority, AuthorityStanding, Declared, Publisher, Report};
+use handfast_authority::{
+    Authority, AuthorityStanding, CredentialFacts, Declared, Publisher, Report,
+};
 use handfast_network::{Network, NetworkStatus, PeerRequest};
 use handfast_pki::{Credential, Name, Purpose, TrustAnchors};
 use handfast_store::{DirectoryStore, Home, HomePaths, SqliteLedger, WatchSettings};
@@ -272,6 +274,21 @@ impl Core {
         }
         problems.sort_by_key(|problem| problem.severity);
         problems
+    }
+
+    /// Every credential: those of the last report, and the responders that are nowhere on disk.
+    pub(super) fn credential_facts(&self) -> Vec<CredentialFacts> {
+        let (report, hands_out) = {
+            let state = self.state();
+            let declared = state.declared.as_ref();
+            let hands_out = declared.is_some_and(|declared| declared.distribution.is_some());
+            (state.report.clone(), hands_out)
+        };
+        let mut all = report.map(|report| report.credentials.clone()).unwrap_or_default();
+        if hands_out {
+            all.extend(self.publisher.responders(clock::now()));
+        }
+        all
     }
 
     /// The directory where the node keeps the resources that it made itself.

@@ -53,7 +53,7 @@ impl Snapshot {
     fn of(core: &Core) -> Self {
         let mut snapshot = Self::default();
         vitals::add(&mut snapshot, core);
-        credentials::add(&mut snapshot, core.state().report.as_deref());
+        credentials::add(&mut snapshot, &core.credential_facts());
         issuances::add(&mut snapshot, core);
         notifications::add(&mut snapshot, core);
         let network = core.network_status();

@@ -45,6 +45,7 @@ pub(super) fn credential(facts: &CredentialFacts) -> CredentialStatus {
         not_after: facts.not_after,
         renew_at: facts.renew_at,
         source: match facts.source {
+            Source::Managed if is_in_memory(facts) => CredentialSource::Memory,
             Source::Managed => CredentialSource::Managed,
             Source::Supplied => CredentialSource::Supplied,
         },
@@ -64,12 +65,18 @@ pub(super) fn credential(facts: &CredentialFacts) -> CredentialStatus {
     }
 }
 
+/// Whether it is nowhere on disk.
+pub(super) fn is_in_memory(facts: &CredentialFacts) -> bool {
+    facts.key == Some(handfast_authority::KeyPlace::Memory)
+}
+
 /// Where a key is, as programs read it.
 pub(crate) fn key_place(place: handfast_authority::KeyPlace) -> KeyPlace {
     use handfast_authority::KeyPlace as Place;
     match place {
         Place::Absent => KeyPlace::Absent,
         Place::Encrypted => KeyPlace::Encrypted,
+        Place::Memory => KeyPlace::Memory,
         Place::Plain => KeyPlace::Plain,
         Place::Token => KeyPlace::Token,
     }

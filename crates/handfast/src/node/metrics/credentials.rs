@@ -1,13 +1,14 @@
 //! Every credential: when it ends, when it is renewed, and what went wrong with that.
 
-use handfast_authority::{CredentialFacts, Report};
+use handfast_authority::CredentialFacts;
 use jiff::Timestamp;
 use prometheus_client::registry::Unit;
 
+use crate::node::view::is_in_memory;
+
 use super::{Labels, Sample, Snapshot, label, number, seconds};
 
-pub(super) fn add(snapshot: &mut Snapshot, report: Option<&Report>) {
-    let all: Vec<&CredentialFacts> = report.iter().flat_map(|r| &r.credentials).collect();
+pub(super) fn add(snapshot: &mut Snapshot, all: &[CredentialFacts]) {
     let times = |pick: fn(&CredentialFacts) -> Option<Timestamp>| -> Vec<Sample> {
         all.iter().filter_map(|f| Some((named(f), seconds(pick(f)?)))).collect()
     };
@@ -55,5 +56,6 @@ pub(super) fn add(snapshot: &mut Snapshot, report: Option<&Report>) {
 }
 
 fn named(facts: &CredentialFacts) -> Labels {
-    vec![("name", facts.name.to_string()), ("source", facts.source.to_string())]
+    let source = if is_in_memory(facts) { "memory".to_owned() } else { facts.source.to_string() };
+    vec![("name", facts.name.to_string()), ("source", source)]
 }
