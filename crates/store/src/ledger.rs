@@ -139,6 +139,18 @@ pub trait Ledger: Send + Sync + 'static {
         audit: &AuditRow,
     ) -> Result<(), StoreError>;
 
+    /// What waits for a second person: identifiers and records, in a form of the caller's own.
+    fn waiting(&self) -> Result<Vec<(String, String)>, StoreError>;
+
+    /// Keeps what waits under this identifier; `None` removes it. A restore forgets all of it: what
+    /// was approved since the backup must not be there to be approved again.
+    fn keep_waiting(
+        &self,
+        id: &str,
+        record: Option<&str>,
+        audit: &AuditRow,
+    ) -> Result<(), StoreError>;
+
     /// Adds an audit row and returns its number.
     fn audit(&self, row: &AuditRow) -> Result<u64, StoreError>;
 

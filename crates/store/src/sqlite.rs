@@ -15,6 +15,7 @@ mod sampling;
 mod schema;
 mod sealing;
 mod tree;
+mod waiting;
 
 use std::fs;
 use std::io;
@@ -258,6 +259,23 @@ impl Ledger for SqliteLedger {
     ) -> Result<(), StoreError> {
         self.write(|writing| {
             rotations::keep(writing, authority, record)?;
+            audit::insert(writing, row)?;
+            Ok(())
+        })
+    }
+
+    fn waiting(&self) -> Result<Vec<(String, String)>, StoreError> {
+        self.read(waiting::all)
+    }
+
+    fn keep_waiting(
+        &self,
+        id: &str,
+        record: Option<&str>,
+        row: &AuditRow,
+    ) -> Result<(), StoreError> {
+        self.write(|writing| {
+            waiting::keep(writing, id, record)?;
             audit::insert(writing, row)?;
             Ok(())
         })

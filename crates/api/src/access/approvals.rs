@@ -1,6 +1,6 @@
 //! The two-person rule: what one person asked for waits here until another approves it, or until it is
-//! forgotten. A pure state machine: time and identifiers are arguments. It lives in memory only, so a
-//! restart of the node forgets what waits, which then is not done.
+//! forgotten. A pure state machine: time and identifiers are arguments. Whoever uses it keeps what waits on
+//! disk, and puts it back after a restart.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -48,8 +48,8 @@ pub enum ApprovalError {
     },
     /// There is nothing of this identifier, or no longer.
     #[error(
-        "nothing waits under {id:?}: it was approved, has expired, or the node was restarted; \
-         `handfast approve list` shows what waits"
+        "nothing waits under {id:?}: it was approved or has expired; `handfast approve list` shows what \
+         waits"
     )]
     Unknown {
         /// The identifier, shortened.
@@ -111,6 +111,12 @@ impl<T: PartialEq> Approvals<T> {
             return Err(ApprovalError::SamePerson { person: second.clone() });
         }
         self.waiting.remove(id).ok_or_else(unknown)
+    }
+
+    /// Puts back what waited before a restart, or could not be carried out because nothing could be
+    /// recorded.
+    pub fn put_back(&mut self, id: String, waiting: Waiting<T>) {
+        self.waiting.insert(id, waiting);
     }
 
     /// Takes back what could not be recorded.

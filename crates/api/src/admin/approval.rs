@@ -15,7 +15,7 @@ pub struct Held {
     /// What it is about.
     pub targets: Vec<Target>,
     /// The path it was sent to.
-    pub path: &'static str,
+    pub path: String,
     /// Its body.
     pub body: Bytes,
     /// Who asked.

@@ -126,7 +126,13 @@ impl<N: Node> Routes<N> {
             match api.node.authorize(&caller, action, &targets).await {
                 Ok(Permit::Alone) => answer(call(Arc::clone(&api.node), caller, body).await),
                 Ok(Permit::WithSecond) => {
-                    let held = Held { action, targets, path, body: bytes, requested_by: caller };
+                    let held = Held {
+                        action,
+                        targets,
+                        path: path.to_owned(),
+                        body: bytes,
+                        requested_by: caller,
+                    };
                     held_back(api.node.hold(held).await)
                 }
                 Err(refusal) => refused(refusal),

@@ -162,6 +162,20 @@ impl Ledger for Bounded {
         self.ledger.keep_rotation(authority, record, audit)
     }
 
+    fn waiting(&self) -> Result<Vec<(String, String)>, StoreError> {
+        self.ledger.waiting()
+    }
+
+    fn keep_waiting(
+        &self,
+        id: &str,
+        record: Option<&str>,
+        audit: &AuditRow,
+    ) -> Result<(), StoreError> {
+        self.room()?;
+        self.ledger.keep_waiting(id, record, audit)
+    }
+
     fn audit(&self, row: &AuditRow) -> Result<u64, StoreError> {
         self.room()?;
         self.ledger.audit(row)

@@ -3,24 +3,27 @@
 //! The decision itself is `handfast_api::access`; here are its inputs, the audit log, and what waits for
 //! a second person.
 
+mod kept;
+mod waiting;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::MetadataExt as _;
 use std::sync::Arc;
 
 use handfast_api::access::{
-    ApprovalError, Approvals, Caller, Policies, PolicyFault, Principal, Question, Sources, Target,
-    TwoPersonRule, Via, Waiting, read_files,
+    Approvals, Caller, Policies, PolicyFault, Principal, Question, Sources, Target, TwoPersonRule,
+    Via, read_files,
 };
 use handfast_api::admin::{
-    Action, Held, PendingApproval, Permit, PolicyListing, PolicyVerdict, Refusal, RefusalCode,
-    TestPolicy,
+    Action, Permit, PolicyListing, PolicyVerdict, Refusal, RefusalCode, TestPolicy,
 };
 use handfast_api::resources::{Kind, ResourceFault, Resources, Severity};
 use handfast_api::status::{ProblemSeverity, ProblemView};
 use handfast_authority::Declared;
-use handfast_pki::{Entropy as _, Profile, SystemEntropy};
+use handfast_pki::Profile;
 use handfast_store::{AuditRow, HomePaths, IssuedFilter, Ledger as _};
 
+use self::waiting::Kept;
 use super::core::Core;
 use crate::clock;
 
@@ -35,15 +38,6 @@ pub(super) struct Access {
     local_admins: BTreeSet<u32>,
     /// How many calls were denied since the start, by action.
     denied: BTreeMap<Action, u64>,
-}
-
-/// A call that waits. The same call again, by the same person, is the same.
-struct Kept(Held);
-
-impl PartialEq for Kept {
-    fn eq(&self, other: &Self) -> bool {
-        (self.0.path, &self.0.body) == (other.0.path, &other.0.body)
-    }
 }
 
 impl Access {
@@ -137,14 +131,8 @@ impl Core {
         let mut access = self.access();
         access.take_up(resources, faults, declared, &self.paths);
         let problems = access.faults.iter().map(problem).collect();
-        let expired = access.approvals.expire(clock::now());
         drop(access);
-        for (id, waiting) in expired {
-            let row = row(&waiting.what.0, "expired", format!("nobody approved {id} in time"));
-            if let Err(error) = self.authority().ledger().audit(&row) {
-                tracing::error!(%error, id, "an expired request could not be recorded");
-            }
-        }
+        self.forget_what_expired();
         problems
     }
 
@@ -272,90 +260,6 @@ impl Core {
         )
     }
 
-    /// Keeps a call until somebody else approves it.
-    pub(super) fn hold(&self, held: Held) -> Result<PendingApproval, Refusal> {
-        let now = clock::now();
-        let mut bytes = [0; 4];
-        SystemEntropy.fill(&mut bytes);
-        let [a, b, c, d] = bytes;
-        let id = format!("{:08x}", u32::from_be_bytes([a, b, c, d]));
-        let person = held.requested_by.principal.clone();
-        let mut access = self.access();
-        let (id, waiting) =
-            access.approvals.hold(id, Kept(held), person, now).map_err(|error| not_held(&error))?;
-        let pending = pending(&id, waiting);
-        let detail = format!("waits for a second person as {id}, until {}", pending.expires_at);
-        let row = row(&waiting.what.0, "pending", detail);
-        // Under the lock: nobody approves what is not recorded yet.
-        if let Err(error) = self.authority().ledger().audit(&row) {
-            access.approvals.forget(&id);
-            return Err(unrecorded(&error));
-        }
-        tracing::info!(
-            id,
-            action = pending.action,
-            by = pending.requested_by,
-            "waits for a second person"
-        );
-        Ok(pending)
-    }
-
-    /// What waits.
-    pub(super) fn approvals(&self) -> Vec<PendingApproval> {
-        self.access()
-            .approvals
-            .list(clock::now())
-            .map(|(id, waiting)| pending(id, waiting))
-            .collect()
-    }
-
-    /// Hands over what waits, if `second` may approve it.
-    pub(super) async fn approve(
-        self: &Arc<Self>,
-        second: &Caller,
-        id: &str,
-    ) -> Result<Held, Refusal> {
-        let now = clock::now();
-        let held = {
-            let access = self.access();
-            access.approvals.get(id, now).map(|waiting| waiting.what.0.clone())
-        };
-        let unknown = ApprovalError::Unknown { id: id.chars().take(40).collect() };
-        let held = held.ok_or_else(|| not_held(&unknown))?;
-        // Who could not do it alone, under another rule, cannot approve it.
-        let _: Permit = self.authorize(second, held.action, &held.targets).await?;
-        let core = Arc::clone(self);
-        let (second, id) = (second.clone(), id.to_owned());
-        let work = tokio::task::spawn_blocking(move || core.approve_now(&second, &id));
-        work.await.unwrap_or_else(|_| {
-            Err(Refusal::new(RefusalCode::Internal, "the approval was cut short", "try again"))
-        })
-    }
-
-    fn approve_now(&self, second: &Caller, id: &str) -> Result<Held, Refusal> {
-        let mut access = self.access();
-        match access.approvals.approve(id, &second.principal, clock::now()) {
-            Ok(Waiting { what: Kept(held), .. }) => {
-                drop(access);
-                let both = Caller {
-                    approved_by: Some(second.principal.clone()),
-                    ..held.requested_by.clone()
-                };
-                let detail = format!("request {id} is carried out");
-                let row = decided(&both, held.action, &held.targets, "approved", detail);
-                self.authority().ledger().audit(&row).map_err(|error| unrecorded(&error))?;
-                Ok(held)
-            }
-            Err(error @ ApprovalError::SamePerson { .. }) => {
-                drop(access);
-                let row = decided(second, Action::ApprovalGive, &[], "denied", error.to_string());
-                self.authority().ledger().audit(&row).map_err(|error| unrecorded(&error))?;
-                Err(not_held(&error))
-            }
-            Err(error) => Err(not_held(&error)),
-        }
-    }
-
     /// The policies in force.
     pub(super) fn policies(&self) -> PolicyListing {
         let access = self.access();
@@ -409,11 +313,6 @@ impl Core {
     }
 }
 
-/// The audit row of a call that waits, or waited.
-fn row(held: &Held, outcome: &str, detail: String) -> AuditRow {
-    decided(&held.requested_by, held.action, &held.targets, outcome, detail)
-}
-
 /// Root, whoever runs this process, and whoever owns the home.
 pub(crate) fn local_admins(home: &HomePaths) -> BTreeSet<u32> {
     let owner = std::fs::metadata(&home.runtime).map(|metadata| metadata.uid()).ok();
@@ -443,29 +342,6 @@ fn decided(
         detail: format!("{detail}; over the {via}"),
         why: String::new(),
     }
-}
-
-fn pending(id: &str, waiting: &Waiting<Kept>) -> PendingApproval {
-    let held = &waiting.what.0;
-    PendingApproval {
-        id: id.to_owned(),
-        action: held.action.to_string(),
-        targets: held.targets.iter().map(ToString::to_string).collect(),
-        requested_by: waiting.requested_by.to_string(),
-        requested_at: waiting.requested_at,
-        expires_at: waiting.expires_at,
-    }
-}
-
-fn not_held(error: &ApprovalError) -> Refusal {
-    let (code, remedy) = match error {
-        ApprovalError::SamePerson { .. } => {
-            (RefusalCode::NotAllowed, "have another operator run `handfast approve`")
-        }
-        ApprovalError::Unknown { .. } => (RefusalCode::NotFound, "see `handfast approve list`"),
-        _ => (RefusalCode::Conflict, "approve what waits, or wait until it expires"),
-    };
-    Refusal::new(code, error.to_string(), remedy)
 }
 
 fn unrecorded(error: &handfast_store::StoreError) -> Refusal {

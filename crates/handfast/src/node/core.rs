@@ -13,7 +13,7 @@ use handfast_authority::{
 };
 use handfast_network::{Network, NetworkStatus, PeerRequest};
 use handfast_pki::{Credential, Name, Purpose, TrustAnchors};
-use handfast_store::{DirectoryStore, Home, HomePaths, SqliteLedger, WatchSettings};
+use handfast_store::{DirectoryStore, Home, HomePaths, Ledger as _, SqliteLedger, WatchSettings};
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::Notify;
 
@@ -115,9 +115,10 @@ impl Core {
         let paths = home.layout().clone();
         let store = Arc::new(DirectoryStore::open(home, watch)?);
         let ledger = Arc::new(SqliteLedger::open(&paths.state_db)?);
-        let access = Access::new(&paths).map_err(|faults| {
+        let mut access = Access::new(&paths).map_err(|faults| {
             anyhow::anyhow!("the built-in policies are broken: {faults:?}; this is a bug")
         })?;
+        access.remember(ledger.waiting()?);
         let revoked = Revoked::default();
         let view = revoked.view.clone();
         let authority = Authority::new(store, ledger, prove).with_revoked(move |id| {

@@ -79,6 +79,8 @@ pub(crate) fn merge(
 
 fn take_over(connection: &Connection, old: bool, journal: &Path) -> Result<Kept, Failure> {
     let mut kept = Kept::default();
+    // Whoever asked asks again: it may have been approved, or have run out, since the backup.
+    connection.execute("DELETE FROM waiting", [])?;
     if old {
         kept.continued = continues(connection)?;
         if kept.continued {

@@ -302,4 +302,10 @@ ALTER TABLE access_grant ADD COLUMN agent TEXT CHECK (agent IS NULL OR site IS N
 CREATE TRIGGER access_grant_audience_stays BEFORE UPDATE OF agent ON access_grant
 BEGIN SELECT RAISE(ABORT, 'grants are never changed'); END;
 ",
+    "
+CREATE TABLE waiting (
+    id     TEXT NOT NULL PRIMARY KEY,
+    record TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+",
 ];
