@@ -13,7 +13,7 @@ use handfast_pki::{Fingerprint, Name, Profile};
 use handfast_store::Kind;
 use jiff::Timestamp;
 
-use crate::desired::{DesiredCredential, SignedBy};
+use crate::desired::{DesiredCredential, SignedBy, is_of_a_generation};
 use crate::lifetimes::LEAVES_PER_CA;
 use crate::observed::{Current, Facts, Observed, Staged};
 use crate::schedule;
@@ -453,8 +453,12 @@ fn names_fit(wanted: &DesiredCredential, facts: &Facts) -> bool {
         return true;
     }
     let subject = &wanted.subject;
+    let common_name = facts.common_name.as_deref().is_some_and(|found| match wanted.profile {
+        Profile::Root => is_of_a_generation(found, &subject.common_name),
+        _ => found == subject.common_name,
+    });
     facts.identity == subject.identity
-        && facts.common_name.as_deref() == Some(subject.common_name.as_str())
+        && common_name
         && facts.dns == subject.dns.iter().cloned().collect()
         && facts.ips == subject.ips.iter().copied().collect()
 }

@@ -283,6 +283,23 @@ fn subject(common_name: String, identity: Option<SpiffeId>, hosts: &[Host]) -> S
     }
 }
 
+/// The common name of a root's key of this number. Each has a name of its own, so that a chain of one is never
+/// tried against another, and who holds only the one before is told of an unknown issuer, not of a bad signature.
+pub(crate) fn of_generation(common_name: &str, generation: u64) -> String {
+    if generation <= 1 {
+        return common_name.to_owned();
+    }
+    let number = format!(" G{generation}");
+    let room = Subject::MAX_COMMON_NAME.saturating_sub(number.len());
+    common_name.chars().take(room).chain(number.chars()).collect()
+}
+
+/// Whether it is the common name of a root's key of whichever number.
+pub(crate) fn is_of_a_generation(found: &str, common_name: &str) -> bool {
+    let number = found.rsplit_once(" G").and_then(|(_, number)| number.parse().ok());
+    found == common_name || number.is_some_and(|number| of_generation(common_name, number) == found)
+}
+
 /// A common name for people, cut to what X.520 allows.
 fn readable(first: &str, second: &str) -> String {
     let room = Subject::MAX_COMMON_NAME.saturating_sub(second.len() + 1);
@@ -296,4 +313,26 @@ fn local_hosts(declared: &Declared) -> Vec<Host> {
     hosts.extend("localhost".parse().ok().map(Host::Dns));
     hosts.extend(declared.admin_hosts.iter().cloned());
     hosts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_key_of_a_root_has_a_name_of_its_own() {
+        let long = "d".repeat(70);
+        for base in ["demo.example root", &readable(&long, "root")] {
+            assert_eq!(of_generation(base, 1), base);
+            for generation in [1, 2, 12, u64::MAX] {
+                let name = of_generation(base, generation);
+                assert!(name.chars().count() <= Subject::MAX_COMMON_NAME, "{name}");
+                assert!(is_of_a_generation(&name, base), "{name}");
+                assert!(generation == 1 || name != base);
+            }
+            for other in ["other.example root", "demo.example root G0x", "", " G2"] {
+                assert!(!is_of_a_generation(other, base), "{other}");
+            }
+        }
+    }
 }

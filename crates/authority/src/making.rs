@@ -22,7 +22,7 @@ use crate::authority::{Authority, own_audit};
 use crate::bundle::with_anchors;
 use crate::decide::{Reason, key_of};
 use crate::declared::Declared;
-use crate::desired::{DesiredCredential, SignedBy};
+use crate::desired::{DesiredCredential, SignedBy, is_of_a_generation, of_generation};
 use crate::inspect;
 use crate::peer::own_lineage;
 use crate::publish::pointers;
@@ -115,22 +115,50 @@ impl<S: CredentialStore, L: Ledger> Authority<S, L> {
     ) -> Result<(), MakingError> {
         let key = self.key_for(wanted, reason)?;
         let why = reason.map_or_else(|| "it was missing".to_owned(), |reason| reason.to_string());
-        self.make_with(wanted, key, &why, now)
+        let subject = self.subject_for(wanted, &key)?;
+        self.make_with(wanted, subject, key, &why, now)
     }
 
     /// Makes an issuer's successor, with a new key, and stages it.
     pub(crate) fn make_successor(
         &self,
         wanted: &DesiredCredential,
+        generation: u64,
         now: Timestamp,
     ) -> Result<(), MakingError> {
         let key = PrivateKey::generate(self.key_algorithm)?;
-        self.make_with(wanted, key, "it is rotated", now)
+        let mut subject = wanted.subject.clone();
+        if wanted.profile == Profile::Root {
+            subject.common_name = of_generation(&subject.common_name, generation);
+        }
+        self.make_with(wanted, subject, key, "it is rotated", now)
+    }
+
+    /// The names of a new certificate. A root that is made anew with the same key keeps the name of that
+    /// key, under which everything below it was signed.
+    fn subject_for(
+        &self,
+        wanted: &DesiredCredential,
+        key: &PrivateKey,
+    ) -> Result<Subject, MakingError> {
+        let mut subject = wanted.subject.clone();
+        if wanted.profile == Profile::Root
+            && let Some(stored) = self.store.load_managed(wanted.kind, &wanted.name)?
+            && let Some(chain) =
+                stored.pem.tls_crt.as_deref().and_then(|pem| Chain::from_pem(pem).ok())
+            && chain.leaf().spki_der() == key.spki_der()
+            && let Some(common_name) = chain.leaf().common_name()
+            && is_of_a_generation(common_name, &subject.common_name)
+        {
+            common_name.clone_into(&mut subject.common_name);
+        }
+        Ok(subject)
     }
 
     fn make_with(
         &self,
         wanted: &DesiredCredential,
+        subject: Subject,
         key: PrivateKey,
         why: &str,
         now: Timestamp,
@@ -138,14 +166,13 @@ impl<S: CredentialStore, L: Ledger> Authority<S, L> {
         let lineage = own_lineage(wanted.name.as_str()).to_string();
         let (chain, anchors, issued) = match &wanted.signed_by {
             SignedBy::Itself => {
-                let request =
-                    IssueRequest::new(wanted.profile, wanted.subject.clone(), key.spki_der())
-                        .with_ttl(wanted.ttl);
+                let request = IssueRequest::new(wanted.profile, subject.clone(), key.spki_der())
+                    .with_ttl(wanted.ttl);
                 let authority =
                     Issuer::self_signed(&request, key.clone(), now, &mut **self.entropy())?;
                 let chain = authority.chain().clone();
                 let own = key.key_id();
-                let issued = record(&chain, wanted.profile, &wanted.subject, &lineage, own);
+                let issued = record(&chain, wanted.profile, &subject, &lineage, own);
                 (chain, authority.anchors().clone(), issued)
             }
             SignedBy::Issuer(signer) => {
@@ -156,7 +183,7 @@ impl<S: CredentialStore, L: Ledger> Authority<S, L> {
                     authority: &authority,
                     cross,
                     profile: wanted.profile,
-                    subject: wanted.subject.clone(),
+                    subject,
                     ttl: wanted.ttl,
                     lineage,
                     now,

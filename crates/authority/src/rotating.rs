@@ -200,7 +200,7 @@ impl<S: CredentialStore, L: Ledger> Authority<S, L> {
     ) -> Result<(), MakingError> {
         let name = &issuer.name;
         match mend {
-            Mend::Make => self.make_successor(issuer, now)?,
+            Mend::Make => self.make_successor(issuer, record.generation, now)?,
             Mend::Adopt(new) => {
                 let prepared = Rotation { new: Some(new), ..record.entering(Phase::Prepared, now) };
                 let sequence = self.next_sequence(issuer, &prepared, now)?;

@@ -470,3 +470,41 @@ fn left_alone_for_months_the_cas_are_rotated_by_themselves_and_nothing_expires()
     }
     assert!(ca(&west) > end);
 }
+
+/// Each key of a root has a name of its own: what the one before signed finds no issuer any more, instead of one
+/// whose signature does not fit. The name stays with the key when its certificate is made anew.
+#[test]
+fn a_root_of_another_generation_has_another_name() {
+    let mut site = Site::new("west");
+    site.settled();
+    let server = |site: &Site| site.live("handfast-site-server");
+    let before = server(&site);
+    for (generation, expected) in [(2, "demo.example root G2"), (3, "demo.example root G3")] {
+        site.pass(60);
+        let order = RotateOrder {
+            authority: name("handfast-root"),
+            forced: false,
+            without_laggards: false,
+            by: "test".to_owned(),
+            why: String::new(),
+        };
+        site.authority.rotate(&site.declared, &order, site.now).unwrap();
+        site.settled();
+        let root = server(&site).anchors().iter().next().unwrap().clone();
+        assert_eq!(root.common_name(), Some(expected), "key {generation}");
+        assert!(site.settled().changed.is_empty(), "and it is as it should be");
+    }
+    let now = server(&site);
+    assert!(verify_chain(now.chain(), now.anchors(), Purpose::Server, site.now).is_ok());
+    let old = verify_chain(before.chain(), now.anchors(), Purpose::Server, site.now).unwrap_err();
+    assert!(old.to_string().contains("which is not trusted here"), "{old}");
+    assert!(!old.to_string().contains("signature"), "{old}");
+
+    let names = handfast_authority::Selection::Named(vec![name("handfast-root")]);
+    site.authority.renew_now(&site.declared, &names, site.now).unwrap();
+    site.settled();
+    let root = server(&site).anchors().iter().next().unwrap().clone();
+    assert_eq!(root.common_name(), Some("demo.example root G3"));
+    assert!(site.settled().changed.is_empty());
+    assert_live_are_valid(&site.settled(), site.now);
+}
