@@ -10,8 +10,8 @@ use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use handfast_api::admin::NodeUrl;
 
 use crate::commands::{
-    agent_certs, approve, audit, backup, ca, cert, check, completion, connector, enrol, link,
-    listener, man, policy, run, site, status, token,
+    agent_certs, approve, audit, backup, ca, cert, check, collector, completion, connector, enrol,
+    link, listener, log, man, policy, relay, rollout, run, service, site, status, token, trace,
 };
 use crate::demo;
 use crate::exit::Exit;
@@ -26,7 +26,8 @@ use crate::output::Format;
     max_term_width = 100,
     after_help = "Two sites on this machine, linked, proven and renewed under load:\n  handfast demo\n\n\
                   Exit codes: 0 done, 1 failed, 2 wrong command line, 3 bad file, 4 no node runs, 5 refused by the \
-                  other side, 6 home unusable, 7 timed out, 8 port in use, 9 the answer is no, 10 waits for a second person."
+                  other side, 6 home unusable, 7 timed out, 8 port in use, 9 the answer is no, 10 waits for a second person, \
+                  11 no such thing."
 )]
 pub(crate) struct Cli {
     #[command(flatten)]
@@ -98,6 +99,24 @@ pub(crate) enum Command {
     /// Say where a service is, and offer it to the network
     #[command(subcommand)]
     Connector(connector::Verb),
+    /// Receive telemetry, knowing who reports, and keep it or send it on
+    #[command(subcommand)]
+    Collector(collector::Verb),
+    /// Let agents report in the clear on this machine, and carry it over mutual TLS
+    #[command(subcommand)]
+    Relay(relay::Verb),
+    /// Go from plaintext to mutual TLS, seeing who is ready
+    #[command(subcommand)]
+    Rollout(rollout::Verb),
+    /// List traces, and draw them
+    #[command(subcommand)]
+    Trace(trace::Verb),
+    /// See the services that report telemetry
+    #[command(subcommand)]
+    Service(service::Verb),
+    /// List the lines of log that services reported
+    #[command(subcommand)]
+    Log(log::Verb),
     /// See how this home's node is
     Status(status::Arguments),
     /// Check this home and its node, one line for each fact

@@ -7,19 +7,27 @@ pub(crate) mod backup;
 pub(crate) mod ca;
 pub(crate) mod cert;
 pub(crate) mod check;
+pub(crate) mod collector;
 pub(crate) mod completion;
 pub(crate) mod connector;
 mod edge;
 pub(crate) mod enrol;
+mod kept;
 pub(crate) mod link;
 pub(crate) mod listener;
+pub(crate) mod log;
 pub(crate) mod man;
 pub(crate) mod policy;
+pub(crate) mod relay;
 mod remote;
+pub(crate) mod rollout;
 pub(crate) mod run;
+pub(crate) mod service;
 pub(crate) mod site;
+mod stations;
 pub(crate) mod status;
 pub(crate) mod token;
+pub(crate) mod trace;
 mod uptake;
 mod words;
 
@@ -101,6 +109,10 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<Exit> {
         }
         Command::Approve(arguments) => runtime.block_on(approve::run(arguments, &context()?)),
         Command::Check(arguments) => runtime.block_on(check::run(&arguments, &context()?)),
+        Command::Collector(verb) => match verb.alone() {
+            Ok(arguments) => runtime.block_on(collector::run_alone(arguments)),
+            Err(verb) => runtime.block_on(collector::run(verb, &context()?)),
+        },
         Command::Completion(arguments) => completion::run(&arguments),
         Command::Connector(verb) => runtime.block_on(connector::run(verb, &context()?)),
         Command::Demo(arguments) => return runtime.block_on(demo::run(arguments, output)),
@@ -111,10 +123,19 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<Exit> {
         Command::Man(arguments) => man::run(&arguments, output),
         Command::Restore(arguments) => backup::put_back(&arguments, &context()?),
         Command::Policy(verb) => runtime.block_on(policy::run(verb, &context()?)),
+        Command::Log(verb) => runtime.block_on(log::run(verb, &context()?)),
+        Command::Relay(verb) => runtime.block_on(relay::run(verb, &context()?)),
+        Command::Rollout(verb) => {
+            let done = runtime.block_on(rollout::run(verb, &context()?));
+            runtime.shutdown_background();
+            return done;
+        }
         Command::Run(arguments) => runtime.block_on(run::run(arguments, context()?.home)),
+        Command::Service(verb) => runtime.block_on(service::run(verb, &context()?)),
         Command::Site(verb) => runtime.block_on(site::run(verb, &context()?)),
         Command::Status(arguments) => runtime.block_on(status::run(&arguments, &context()?)),
         Command::Token(verb) => runtime.block_on(token::run(verb, &context()?)),
+        Command::Trace(verb) => runtime.block_on(trace::run(verb, &context()?)),
     };
     // A command that is done does not wait for what still runs on threads of its own.
     runtime.shutdown_background();

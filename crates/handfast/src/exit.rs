@@ -26,15 +26,17 @@ pub(crate) enum Exit {
     TimedOut = 7,
     /// A port that was asked for is taken by another program.
     PortInUse = 8,
-    /// A command that asks a question found that the answer is no: nothing is due, nothing expires.
+    /// A command that asks a question found that the answer is no: nothing is due, nothing expires, somebody is not ready.
     No = 9,
     /// What was asked for waits for a second person: the two-person rule wants one.
     Waiting = 10,
+    /// What was asked about is not there.
+    NotFound = 11,
 }
 
 impl Exit {
     /// All codes, in numeric order.
-    pub(crate) const ALL: [Self; 11] = [
+    pub(crate) const ALL: [Self; 12] = [
         Self::Success,
         Self::Failed,
         Self::Usage,
@@ -46,6 +48,7 @@ impl Exit {
         Self::PortInUse,
         Self::No,
         Self::Waiting,
+        Self::NotFound,
     ];
 
     /// The number given to the shell.
@@ -61,6 +64,7 @@ impl Exit {
             Self::Home => "home",
             Self::No => "no",
             Self::NoNode => "no-node",
+            Self::NotFound => "not-found",
             Self::PortInUse => "port-in-use",
             Self::Refused => "refused",
             Self::Success => "ok",
@@ -81,9 +85,10 @@ impl Exit {
                 "The home cannot be used: another process holds it, or its permissions forbid it."
             }
             Self::No => {
-                "A command that asks a question found that the answer is no: nothing is due, nothing expires."
+                "A command that asks a question found that the answer is no: nothing is due, nothing expires, somebody is not ready."
             }
             Self::NoNode => "No node runs on this home, or a node or host cannot be reached.",
+            Self::NotFound => "What was asked about is not there.",
             Self::PortInUse => "A port that was asked for is taken by another program.",
             Self::Refused => {
                 "The other side refused: token spent, expired or unknown, a TLS handshake that failed, or a policy that does not allow it."

@@ -47,6 +47,8 @@ use tokio_util::sync::CancellationToken;
 
 pub(crate) use self::access::local_admins;
 use self::core::Core;
+pub(crate) use self::logging::start as start_log;
+pub(crate) use self::signals::{Stopping, ready as say_ready};
 use crate::clock;
 
 pub(crate) use issue::offline as issue_offline;
@@ -79,7 +81,7 @@ const DRAIN: Duration = Duration::from_secs(20);
 pub(crate) async fn run(home: HomePaths, options: RunOptions) -> anyhow::Result<()> {
     logging::start(options.log_format);
     // First of all: a signal that comes while the node starts is an orderly end too.
-    let mut stopping = signals::Stopping::new().context("cannot listen for signals")?;
+    let mut stopping = Stopping::new().context("cannot listen for signals")?;
     let lock = Home::open(&home.root)?;
     let watch = WatchSettings::default();
     let core = Arc::new(Core::open(&lock, watch)?);

@@ -11,7 +11,7 @@ use super::LogFormat;
 const FILTER: &str = "HANDFAST_LOG";
 
 /// Starts logging. A second start in the same process changes nothing.
-pub(super) fn start(format: LogFormat) {
+pub(crate) fn start(format: LogFormat) {
     let wanted = std::env::var(FILTER).ok();
     let (filter, unclear) = filter(wanted.as_deref());
     let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);

@@ -6,13 +6,13 @@ use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// SIGTERM and SIGINT.
-pub(super) struct Stopping {
+pub(crate) struct Stopping {
     terminate: Signal,
     interrupt: Signal,
 }
 
 impl Stopping {
-    pub(super) fn new() -> io::Result<Self> {
+    pub(crate) fn new() -> io::Result<Self> {
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
@@ -20,7 +20,7 @@ impl Stopping {
     }
 
     /// Returns when told to stop, with the signal's name.
-    pub(super) async fn told(&mut self) -> &'static str {
+    pub(crate) async fn told(&mut self) -> &'static str {
         tokio::select! {
             _ = self.terminate.recv() => "SIGTERM",
             _ = self.interrupt.recv() => "SIGINT",
@@ -29,7 +29,7 @@ impl Stopping {
 }
 
 /// Tells systemd, where it asked to be told, that the node serves.
-pub(super) fn ready() {
+pub(crate) fn ready() {
     notify(&[sd_notify::NotifyState::Ready]);
 }
 

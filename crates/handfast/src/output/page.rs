@@ -76,6 +76,16 @@ impl Page {
         Self { text: String::new(), terminal }
     }
 
+    /// Whether it goes to a terminal.
+    pub(crate) fn is_terminal(&self) -> bool {
+        self.terminal
+    }
+
+    /// How many columns the terminal has, where there is one.
+    pub(crate) fn width(&self) -> Option<u16> {
+        if self.terminal { Table::new().width() } else { None }
+    }
+
     /// One line.
     pub(crate) fn line(&mut self, line: impl AsRef<str>) {
         self.text.push_str(line.as_ref().trim_end());

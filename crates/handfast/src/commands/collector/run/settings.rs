@@ -1,0 +1,196 @@
+//! What a collector by itself is set to: options first, then the environment names of SkyWalking's
+//! receiver, then what is usual.
+
+use std::fmt::Display;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use handfast_api::resources::{Quantity, Span};
+use handfast_pki::TrustDomain;
+use handfast_telemetry::port::Mode;
+use handfast_telemetry::rules::{Glob, Rule};
+use handfast_telemetry::upstream::Backend;
+
+use super::Arguments;
+use crate::exit::Exit;
+use crate::failure::Failure;
+use crate::node::LogFormat;
+
+/// Everything that was said.
+pub(super) struct Settings {
+    pub(super) data: PathBuf,
+    pub(super) grpc: PortSettings,
+    pub(super) http: PortSettings,
+    pub(super) trust_domain: Option<TrustDomain>,
+    pub(super) rules: Vec<Rule>,
+    /// A secret, so it is printed nowhere.
+    pub(super) authentication: Option<String>,
+    pub(super) retention: Option<Span>,
+    pub(super) max_size: Option<Quantity>,
+    pub(super) forward: Vec<Backend>,
+    pub(super) forward_tls: Option<ClientFiles>,
+    pub(super) log_format: LogFormat,
+}
+
+/// One port.
+pub(super) struct PortSettings {
+    pub(super) address: SocketAddr,
+    pub(super) mode: Mode,
+    pub(super) files: Option<ServerFiles>,
+}
+
+/// The files of a server.
+#[derive(Clone)]
+pub(super) struct ServerFiles {
+    pub(super) cert: PathBuf,
+    pub(super) key: PathBuf,
+    pub(super) client_cas: Vec<PathBuf>,
+}
+
+/// The files of a client.
+pub(super) struct ClientFiles {
+    pub(super) ca: PathBuf,
+    /// Certificate and key.
+    pub(super) own: Option<(PathBuf, PathBuf)>,
+}
+
+/// What is asked for a variable.
+pub(super) type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
+
+impl Settings {
+    pub(super) fn of(given: Arguments, environment: Environment<'_>) -> Result<Self, Failure> {
+        let files = given.cert.clone().zip(given.key.clone()).map(|(cert, key)| ServerFiles {
+            cert,
+            key,
+            client_cas: given.client_ca.clone(),
+        });
+        let port = |address: Option<SocketAddr>, prefix: &str, usual: u16| {
+            port(address, given.mode, files.clone(), prefix, usual, environment)
+        };
+        let authentication = environment("SW_AUTHENTICATION").filter(|token| !token.is_empty());
+        if authentication.as_ref().is_some_and(|it| !it.bytes().all(|byte| matches!(byte, b' '..=b'~'))) {
+            return Err(wrong("SW_AUTHENTICATION", "it holds characters that cannot be sent in a header"));
+        }
+        let forward_own = given.forward_cert.zip(given.forward_key);
+        Ok(Self {
+            grpc: port(given.grpc, "SW_RECEIVER_GRPC", 11800)?,
+            http: port(given.http, "SW_RECEIVER_SHARING_REST", 12800)?,
+            data: given.data,
+            trust_domain: given.trust_domain,
+            rules: given.allow,
+            authentication,
+            retention: given.retention,
+            max_size: given.max_size,
+            forward: given.forward,
+            forward_tls: given.forward_ca.map(|ca| ClientFiles { ca, own: forward_own }),
+            log_format: given.log_format,
+        })
+    }
+
+    /// All its files.
+    pub(super) fn watched(&self) -> Vec<PathBuf> {
+        let mut files: Vec<PathBuf> = Vec::new();
+        for server in [&self.grpc.files, &self.http.files].into_iter().flatten() {
+            files.extend([server.cert.clone(), server.key.clone()]);
+            files.extend(server.client_cas.clone());
+        }
+        if let Some(client) = &self.forward_tls {
+            files.push(client.ca.clone());
+            files.extend(client.own.iter().flat_map(|(cert, key)| [cert.clone(), key.clone()]));
+        }
+        files.sort();
+        files.dedup();
+        files
+    }
+}
+
+fn port(
+    address: Option<SocketAddr>,
+    mode: Option<Mode>,
+    files: Option<ServerFiles>,
+    prefix: &str,
+    usual: u16,
+    environment: Environment<'_>,
+) -> Result<PortSettings, Failure> {
+    let variable = |name: &str| {
+        let name = format!("{prefix}_{name}");
+        environment(&name).filter(|value| !value.trim().is_empty()).map(|value| (name, value))
+    };
+    let address = match address {
+        Some(address) => address,
+        None => {
+            let host: Option<IpAddr> = parsed(variable("HOST"))?;
+            let port: Option<u16> = parsed(variable("PORT"))?;
+            // OAP writes 0 for a port that is not apart.
+            let port = port.filter(|port| *port != 0).unwrap_or(usual);
+            SocketAddr::new(host.unwrap_or(IpAddr::from([0, 0, 0, 0])), port)
+        }
+    };
+    let enabled: Option<bool> = parsed(variable("SSL_ENABLED"))?;
+    let files = match files {
+        None if enabled == Some(true) => {
+            let path = |name: &str| {
+                variable(name).map(|(_, value)| PathBuf::from(value)).ok_or_else(|| {
+                    wrong(&format!("{prefix}_{name}"), "TLS is enabled, and this file is not named")
+                })
+            };
+            let cas = variable("SSL_TRUSTED_CAS_PATH").map(|(_, value)| PathBuf::from(value));
+            Some(ServerFiles {
+                cert: path("SSL_CERT_CHAIN_PATH")?,
+                key: path("SSL_KEY_PATH")?,
+                client_cas: cas.into_iter().collect(),
+            })
+        }
+        files => files,
+    };
+    let usual = match &files {
+        None => Mode::Plaintext,
+        Some(files) if files.client_cas.is_empty() => Mode::Tls,
+        Some(_) => Mode::Mtls,
+    };
+    let mode = mode.unwrap_or(usual);
+    match &files {
+        None if mode.speaks_tls() => Err(Failure::new(
+            Exit::Usage,
+            format!("mode {mode} needs a certificate"),
+        )
+        .remedy("add --cert FILE --key FILE, and --client-ca FILE for mutual TLS")),
+        Some(files) if mode == Mode::Mtls && files.client_cas.is_empty() => Err(Failure::new(
+            Exit::Usage,
+            "mode mtls needs to know which CAs sign clients",
+        )
+        .remedy("add --client-ca FILE")),
+        _ => Ok(PortSettings { address, mode, files }),
+    }
+}
+
+fn parsed<T: FromStr<Err: Display>>(
+    variable: Option<(String, String)>,
+) -> Result<Option<T>, Failure> {
+    let Some((name, value)) = variable else { return Ok(None) };
+    value.trim().parse().map(Some).map_err(|error| wrong(&name, error))
+}
+
+fn wrong(name: &str, why: impl Display) -> Failure {
+    Failure::new(Exit::Usage, "the environment cannot be understood")
+        .at(name)
+        .because(why)
+        .remedy("set it right, unset it, or give the option instead: handfast collector run --help")
+}
+
+/// A binding on the command line.
+pub(super) fn rule(text: &str) -> Result<Rule, String> {
+    let shape = "write a binding like /agent/relay-*=shop,bank";
+    let (identity, services) = text.rsplit_once('=').ok_or(shape)?;
+    let glob = |text: &str| text.trim().parse::<Glob>().map_err(|error| error.to_string());
+    Ok(Rule {
+        identity: glob(identity)?,
+        instances: Vec::new(),
+        services: services.split(',').map(glob).collect::<Result<_, _>>()?,
+    })
+}
+
+#[cfg(test)]
+#[path = "settings_tests.rs"]
+mod tests;

@@ -1,0 +1,66 @@
+//! Options and environment of a collector by itself.
+
+use clap::Parser;
+
+use super::*;
+
+#[derive(Parser)]
+struct Line {
+    #[command(flatten)]
+    arguments: Arguments,
+}
+
+fn settings(line: &str, environment: &[(&str, &str)]) -> Result<Settings, Failure> {
+    let words = std::iter::once("run").chain(line.split_whitespace());
+    let line = Line::try_parse_from(words).expect("a command line");
+    let find = |name: &str| {
+        environment.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned())
+    };
+    Settings::of(line.arguments, &find)
+}
+
+#[test]
+fn nothing_said_is_plaintext_on_the_usual_ports() {
+    let settings = settings("--data d", &[]).expect("settings");
+    assert_eq!(settings.grpc.address.to_string(), "0.0.0.0:11800");
+    assert_eq!(settings.http.address.to_string(), "0.0.0.0:12800");
+    assert_eq!(settings.grpc.mode, Mode::Plaintext);
+}
+
+#[test]
+fn the_names_of_the_receiver_are_read_and_options_come_first() {
+    let environment = [
+        ("SW_RECEIVER_GRPC_HOST", "127.0.0.1"),
+        ("SW_RECEIVER_GRPC_PORT", "21800"),
+        ("SW_RECEIVER_GRPC_SSL_ENABLED", "true"),
+        ("SW_RECEIVER_GRPC_SSL_KEY_PATH", "/k/server.pem"),
+        ("SW_RECEIVER_GRPC_SSL_CERT_CHAIN_PATH", "/k/server.crt"),
+        ("SW_RECEIVER_GRPC_SSL_TRUSTED_CAS_PATH", "/ca/ca.crt"),
+        ("SW_RECEIVER_SHARING_REST_PORT", "22800"),
+        ("SW_AUTHENTICATION", "secret"),
+    ];
+    let found = settings("--data d", &environment).expect("settings");
+    assert_eq!(found.grpc.address.to_string(), "127.0.0.1:21800");
+    assert_eq!((found.grpc.mode, found.http.mode), (Mode::Mtls, Mode::Plaintext));
+    assert_eq!(found.http.address.port(), 22800);
+    let watched = ["/ca/ca.crt", "/k/server.crt", "/k/server.pem"].map(PathBuf::from);
+    assert_eq!(found.watched(), watched);
+    assert_eq!(found.authentication.as_deref(), Some("secret"));
+    let found = settings("--data d --grpc 127.0.0.1:1 --mode permissive --cert c --key k", &environment);
+    let found = found.expect("settings");
+    assert_eq!(found.grpc.address.to_string(), "127.0.0.1:1");
+    assert_eq!((found.grpc.mode, found.http.mode), (Mode::Permissive, Mode::Permissive));
+}
+
+#[test]
+fn what_cannot_be_is_refused_with_its_name() {
+    for (line, environment) in [
+        ("--data d --mode mtls", vec![]),
+        ("--data d --mode mtls --cert c --key k", vec![]),
+        ("--data d", vec![("SW_RECEIVER_GRPC_PORT", "many")]),
+        ("--data d", vec![("SW_RECEIVER_GRPC_SSL_ENABLED", "true")]),
+        ("--data d", vec![("SW_AUTHENTICATION", "a\nb")]),
+    ] {
+        assert!(settings(line, &environment).is_err(), "{line} {environment:?}");
+    }
+}

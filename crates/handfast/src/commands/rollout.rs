@@ -1,0 +1,195 @@
+//! `handfast rollout status|plan|enforce`: from plaintext to mutual TLS, seeing who is ready.
+
+mod enforce;
+
+use handfast_api::telemetry::{PortView, ReporterView, Rollout, RolloutQuestion, StationKind};
+use handfast_pki::Name;
+use handfast_telemetry::port::Mode;
+use serde::Serialize;
+
+use super::kept::shown;
+use super::{Context, words};
+use crate::clock;
+use crate::exit::Exit;
+use crate::output::Page;
+
+/// Verbs of `handfast rollout`.
+#[derive(clap::Subcommand, Debug)]
+pub(crate) enum Verb {
+    /// See who reports and how: every service and instance, and who was refused
+    #[command(after_help = "Examples:\n  handfast rollout status\n  handfast rollout status -o json")]
+    Status,
+    /// See who would be shut out by another mode, and what each needs; nothing is changed
+    #[command(after_help = "Examples:\n  handfast rollout plan --to mtls\n  \
+        handfast rollout plan --to tls --collector telemetry && handfast rollout enforce telemetry --to tls\n\n\
+        Exits with 0 if everybody who was heard since the node started would go on, with 9 if somebody would not.")]
+    Plan(Plan),
+    /// Change the mode of a collector's ports, one after the other, or take that back
+    #[command(after_help = "Examples:\n  handfast rollout enforce telemetry --to mtls\n  \
+        handfast rollout enforce telemetry --port grpc --to mtls\n  handfast rollout enforce telemetry --back\n\n\
+        Only the resource's file is changed; open connections that the new mode does not admit end.")]
+    Enforce(enforce::Arguments),
+}
+
+/// Arguments of `handfast rollout plan`.
+#[derive(clap::Args, Debug)]
+pub(crate) struct Plan {
+    /// The mode to try
+    #[arg(long, value_name = "mtls|permissive|tls|plaintext")]
+    to: Mode,
+    /// Only reporters of this collector
+    #[arg(long, value_name = "NAME")]
+    collector: Option<Name>,
+}
+
+/// Runs the verb.
+pub(crate) async fn run(verb: Verb, context: &Context) -> anyhow::Result<Exit> {
+    match verb {
+        Verb::Status => status(context).await,
+        Verb::Plan(plan) => self::plan(plan, context).await,
+        Verb::Enforce(arguments) => enforce::run(arguments, context).await,
+    }
+}
+
+/// What `rollout status` answers.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct StatusView {
+    ports: Vec<StationPort>,
+    #[serde(flatten)]
+    rollout: Rollout,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct StationPort {
+    station: String,
+    #[serde(flatten)]
+    port: PortView,
+}
+
+async fn status(context: &Context) -> anyhow::Result<Exit> {
+    let client = context.client();
+    let stations = client.stations().await?;
+    let rollout = client.rollout(RolloutQuestion::default()).await?;
+    let ports = stations.into_iter().flat_map(|one| {
+        let station = format!("{}/{}", one.kind, one.name);
+        one.ports.into_iter().map(move |port| StationPort { station: station.clone(), port })
+    });
+    let view = StatusView { ports: ports.collect(), rollout };
+    context.output.show(&view, |page| {
+        reporters(page, &view.rollout.reporters, "Nobody has reported since the node started.");
+        if !view.ports.is_empty() {
+            page.heading("Ports");
+            let row = |one: &StationPort| {
+                let of = one.port.connections;
+                vec![
+                    one.station.clone(),
+                    one.port.name.clone(),
+                    one.port.address.clone().unwrap_or_default(),
+                    one.port.mode.clone(),
+                    of.plaintext.to_string(),
+                    of.tls.to_string(),
+                    of.mtls.to_string(),
+                ]
+            };
+            let rows: Vec<Vec<String>> = view.ports.iter().map(row).collect();
+            page.table(
+                &["STATION", "PORT", "ADDRESS", "MODE", "PLAINTEXT", "TLS", "MTLS"],
+                &rows,
+                "",
+            );
+        }
+        refusals(page, &view.rollout);
+    })?;
+    Ok(Exit::Success)
+}
+
+fn refusals(page: &mut Page, rollout: &Rollout) {
+    if rollout.refusals.is_empty() {
+        return;
+    }
+    page.heading("Refused");
+    for refusal in rollout.refusals.iter().take(SHOWN_REFUSALS) {
+        let when = words::whole_seconds(refusal.at);
+        page.line(format!("{when} {} at {}", shown(&refusal.peer), shown(&refusal.on)));
+        refusal.fault.to_string().lines().for_each(|line| page.line(format!("  {}", shown(line))));
+    }
+    let more = rollout.refusals.len().saturating_sub(SHOWN_REFUSALS);
+    if more > 0 {
+        page.line(format!("and {more} more: handfast rollout status -o json"));
+    }
+}
+
+/// What `rollout plan` answers.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct PlanView {
+    mode: String,
+    /// Reporters that would go on.
+    ready: usize,
+    /// Reporters that would be shut out.
+    shut_out: usize,
+    reporters: Vec<ReporterView>,
+}
+
+async fn plan(plan: Plan, context: &Context) -> anyhow::Result<Exit> {
+    let view = outlook(context, plan.to, plan.collector.as_ref()).await?;
+    let ready = view.shut_out == 0;
+    context.output.show(&view, |page| {
+        let needy: Vec<ReporterView> =
+            view.reporters.iter().filter(|one| one.needs.is_some()).cloned().collect();
+        if !needy.is_empty() {
+            reporters(page, &needy, "");
+            page.gap();
+        }
+        page.line(format!(
+            "{} of {} reporters would be shut out by mode {}.",
+            view.shut_out,
+            view.reporters.len(),
+            view.mode
+        ));
+    })?;
+    Ok(if ready { Exit::Success } else { Exit::No })
+}
+
+async fn outlook(context: &Context, mode: Mode, only: Option<&Name>) -> anyhow::Result<PlanView> {
+    let rollout = context.client().rollout(RolloutQuestion { mode: Some(mode) }).await?;
+    let collects = format!("{}/", StationKind::Collector);
+    let meant = |one: &ReporterView| {
+        let name = one.station.strip_prefix(&collects);
+        name.is_some_and(|name| only.is_none_or(|only| only.as_str() == name))
+    };
+    let reporters: Vec<ReporterView> = rollout.reporters.into_iter().filter(meant).collect();
+    let shut_out = reporters.iter().filter(|one| one.needs.is_some()).count();
+    let ready = reporters.len() - shut_out;
+    Ok(PlanView { mode: mode.to_string(), ready, shut_out, reporters })
+}
+
+fn reporters(page: &mut Page, all: &[ReporterView], empty: &str) {
+    let now = clock::now();
+    let needs = all.iter().any(|one| one.needs.is_some());
+    let row = |one: &ReporterView| {
+        let mut row = vec![
+            shown(&one.service),
+            shown(&one.instance),
+            one.transport.clone(),
+            shown(&one.version),
+            shown(&one.identity),
+            one.address.clone().unwrap_or_default(),
+            one.station.clone(),
+            words::distance(one.last_seen, now),
+        ];
+        row.extend(needs.then(|| one.needs.clone().unwrap_or_default()));
+        row
+    };
+    let rows: Vec<Vec<String>> = all.iter().map(row).collect();
+    let mut header = vec![
+        "SERVICE", "INSTANCE", "TRANSPORT", "AGENT", "IDENTITY", "ADDRESS", "STATION", "LAST SEEN",
+    ];
+    header.extend(needs.then_some("NEEDS"));
+    page.table(&header, &rows, empty);
+}
+
+/// How many refusals are shown to people; programs get all.
+const SHOWN_REFUSALS: usize = 10;

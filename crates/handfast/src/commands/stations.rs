@@ -1,0 +1,127 @@
+//! Collectors and relays as tables, and what the commands about them share.
+
+use handfast_api::telemetry::{StationKind, StationView};
+use handfast_pki::Name;
+
+use super::{edge, words};
+use crate::output::Page;
+
+/// Those of a kind, or the one that is named.
+pub(super) fn chosen(
+    all: Vec<StationView>,
+    kind: StationKind,
+    name: Option<&Name>,
+) -> anyhow::Result<Vec<StationView>> {
+    let of_kind = all.into_iter().filter(|one| one.kind == kind).collect();
+    let word = match kind {
+        StationKind::Collector => "collector",
+        StationKind::Relay => "relay",
+    };
+    edge::named(of_kind, name, word, |one| &one.name)
+}
+
+/// A line for each.
+pub(super) fn table(page: &mut Page, stations: &[StationView], empty: &str) {
+    let rows: Vec<Vec<String>> = stations.iter().map(row).collect();
+    let header = ["NAME", "STATE", "PORTS", "OPEN", "ACCEPTED", "REFUSED", "RECORDS GO"];
+    page.table(&header, &rows, empty);
+}
+
+fn row(one: &StationView) -> Vec<String> {
+    let ports: Vec<String> = one
+        .ports
+        .iter()
+        .map(|port| {
+            let place = port.address.as_deref().unwrap_or("its socket");
+            format!("{} {place} {}", port.name, port.mode)
+        })
+        .collect();
+    let open: usize = one
+        .ports
+        .iter()
+        .map(|port| port.connections.plaintext + port.connections.tls + port.connections.mtls)
+        .sum();
+    vec![
+        one.name.clone(),
+        words::edge(one.state).to_owned(),
+        ports.join(", "),
+        open.to_string(),
+        one.accepted.values().sum::<u64>().to_string(),
+        one.refused.values().sum::<u64>().to_string(),
+        whereto(one),
+    ]
+}
+
+/// Where its records go, and how far they are.
+pub(super) fn whereto(one: &StationView) -> String {
+    match (&one.forward, &one.store) {
+        (Some(forward), _) => {
+            let to = forward.connected.as_deref().map_or_else(
+                || "to no backend".to_owned(),
+                |backend| format!("to {backend}"),
+            );
+            format!("{to}, {} sent, {} wait", forward.sent, words::bytes(forward.lag_bytes))
+        }
+        (None, Some(store)) => format!("into its store, {}", words::bytes(store.bytes)),
+        (None, None) => String::new(),
+    }
+}
+
+/// Everything about each.
+pub(super) fn details(page: &mut Page, stations: &[StationView]) {
+    for one in stations {
+        let total = |counts: &std::collections::BTreeMap<String, u64>| {
+            let each: Vec<String> = counts.iter().map(|(what, n)| format!("{n} {what}")).collect();
+            each.join(", ")
+        };
+        let some = |count: u64| if count == 0 { String::new() } else { count.to_string() };
+        page.heading(&format!("{} {}", one.kind, one.name));
+        let open: Vec<String> = one
+            .ports
+            .iter()
+            .map(|port| {
+                let of = port.connections;
+                format!(
+                    "{} {} {}: {} plaintext, {} tls, {} mtls",
+                    port.name,
+                    port.address.as_deref().unwrap_or("its socket"),
+                    port.mode,
+                    of.plaintext,
+                    of.tls,
+                    of.mtls
+                )
+            })
+            .collect();
+        let forward = one.forward.as_ref();
+        page.fields(&[
+            ("state", words::edge(one.state).to_owned()),
+            ("connections", open.join("\n")),
+            ("accepted", total(&one.accepted)),
+            ("refused", total(&one.refused)),
+            ("handshakes refused", total(&one.handshakes_refused)),
+            ("over quota", some(one.over_quota)),
+            ("cut as revoked", some(one.connections_cut)),
+            ("too many", some(one.connections_refused)),
+            ("passed through", some(one.calls_passed)),
+            ("records go", whereto(one)),
+            ("duplicates", some(one.store.as_ref().map_or(0, |store| store.duplicates))),
+            ("set aside", some(forward.map_or(0, |forward| forward.set_aside))),
+            ("dropped", some(
+                forward.map_or(0, |it| it.dropped) + one.store.as_ref().map_or(0, |it| it.dropped),
+            )),
+            ("trouble", forward.and_then(|it| it.trouble.clone()).unwrap_or_default()),
+        ]);
+        troubles(page, one);
+    }
+}
+
+/// What keeps it from working.
+pub(super) fn troubles(page: &mut Page, one: &StationView) {
+    for problem in &one.problems {
+        page.line(format!("{}: {}", problem.subject, problem.message));
+        page.line(format!("  what to do: {}", problem.remedy));
+    }
+    if let Some(fault) = one.forward.as_ref().and_then(|forward| forward.fault.as_ref()) {
+        page.line(fault.to_string());
+    }
+}
