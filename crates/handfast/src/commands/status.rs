@@ -4,9 +4,10 @@ use std::time::{Duration, Instant};
 
 use handfast_api::admin::{Client, ClientError};
 use handfast_api::status::{EdgeState, NodeStatus, ProblemView, RefusalView};
+use handfast_api::telemetry::StationView;
 use serde::Serialize;
 
-use super::{Context, link, words};
+use super::{Context, link, stations, words};
 use crate::clock;
 use crate::output::Page;
 
@@ -28,7 +29,8 @@ pub(crate) async fn run(arguments: &Arguments, context: &Context) -> anyhow::Res
     let status = answer(&client, arguments.wait.unwrap_or_default()).await?;
     let mut refusals = client.faults().await?.refusals;
     refusals.sort_by_key(|refusal| std::cmp::Reverse(refusal.at));
-    let view = View { status, refusals };
+    let stations = client.stations().await?;
+    let view = View { status, refusals, stations };
     context.output.show(&view, |page| draw(page, &view, context))
 }
 
@@ -40,6 +42,8 @@ struct View {
     status: NodeStatus,
     /// The latest first.
     refusals: Vec<RefusalView>,
+    /// Collectors and relays.
+    stations: Vec<StationView>,
 }
 
 async fn answer(client: &Client, patience: Duration) -> Result<NodeStatus, ClientError> {
@@ -86,6 +90,7 @@ fn draw(page: &mut Page, view: &View, context: &Context) {
         link::table(page, &status.links);
     }
     services(page, status);
+    telemetry(page, &view.stations);
     problems(page, &status.problems);
     if !view.refusals.is_empty() {
         page.heading("Refused lately");
@@ -131,6 +136,24 @@ fn services(page: &mut Page, status: &NodeStatus) {
     }
     for one in &status.connectors {
         words::fault(page, &format!("connector {}", one.name), one.fault.as_ref());
+    }
+}
+
+fn telemetry(page: &mut Page, all: &[StationView]) {
+    if all.is_empty() {
+        return;
+    }
+    page.heading("Telemetry");
+    let row = |one: &StationView| {
+        let kind = one.kind.to_string().to_lowercase();
+        let state = words::edge(one.state).to_owned();
+        vec![kind, one.name.clone(), state, stations::whereto(one)]
+    };
+    let rows: Vec<Vec<String>> = all.iter().map(row).collect();
+    page.table(&["KIND", "NAME", "STATE", "RECORDS GO"], &rows, "");
+    for one in all {
+        let fault = one.forward.as_ref().and_then(|forward| forward.fault.as_ref());
+        words::fault(page, &format!("{} {}", one.kind.to_string().to_lowercase(), one.name), fault);
     }
 }
 

@@ -3,6 +3,8 @@
 mod revoke;
 mod telemetry;
 
+pub(super) use self::telemetry::stations_now;
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -7,6 +7,7 @@ mod issuances;
 mod notifications;
 mod revocations;
 mod rotation;
+mod telemetry;
 mod traffic;
 mod vitals;
 
@@ -61,6 +62,7 @@ impl Snapshot {
         rotation::add(&mut snapshot, &authorities);
         authority::add(&mut snapshot, core, &network);
         traffic::add(&mut snapshot, &network);
+        telemetry::add(&mut snapshot, &super::admin::stations_now(core));
         revocations::add(&mut snapshot, core, &network);
         snapshot
     }

@@ -133,6 +133,15 @@ impl Core {
         }
     }
 
+    /// The same without waiting; says whether that was possible.
+    pub(super) fn each_station_now(&self, mut with: impl FnMut(&str, &Station)) -> bool {
+        let Ok(running) = self.stations.running.try_read() else { return false };
+        for (subject, Running { station, .. }) in &*running {
+            with(subject, station);
+        }
+        true
+    }
+
     /// Calls `with` with each station.
     pub(super) async fn each_station(&self, mut with: impl FnMut(&str, &Station)) {
         for (subject, Running { station, .. }) in &*self.stations.running.read().await {

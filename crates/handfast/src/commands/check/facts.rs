@@ -9,6 +9,7 @@ use std::time::Duration;
 use handfast_api::admin::{AuthorityStatus, ClientError};
 use handfast_api::resources::{ResourceFault, Resources};
 use handfast_api::status::{CredentialStatus, Faults, NodeStatus};
+use handfast_api::telemetry::StationView;
 use handfast_authority::renew_at;
 use handfast_pki::Chain;
 use handfast_store::{
@@ -30,6 +31,8 @@ pub(super) struct Facts {
     pub(super) node: NodeFacts,
     /// What the node says of its authorities; nothing if it cannot be asked.
     pub(super) authorities: Option<Vec<AuthorityStatus>>,
+    /// Its collectors and relays; none if it cannot be asked.
+    pub(super) stations: Vec<StationView>,
     pub(super) credentials: Result<Vec<CredentialStatus>, String>,
     pub(super) issuers: Result<Vec<IssuerFacts>, String>,
     pub(super) ledger: LedgerFacts,
@@ -107,10 +110,12 @@ impl Facts {
             Err(_) => cert::from_files(context).map_err(|error| error.to_string()),
         };
         let authorities = client.authorities().await.ok();
+        let stations = client.stations().await.unwrap_or_default();
         Self {
             now: clock::now(),
             offline,
             authorities,
+            stations,
             home: HomeFacts::of(&context.home),
             node,
             credentials,

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use handfast_api::status::{
     EdgeState, FaultView, LinkDirection, LinkState, NodeStatus, RefusalView,
 };
+use handfast_api::telemetry::StationView;
 use jiff::Timestamp;
 
 use super::facts::{Facts, NodeFacts};
@@ -17,6 +18,7 @@ pub(super) fn checks(facts: &Facts) -> Vec<Check> {
     let mut checks = ports(status);
     checks.extend(links(status));
     checks.extend(services(status));
+    checks.extend(telemetry(&facts.stations));
     checks.push(refusals(&faults.refusals, facts.now));
     checks
 }
@@ -117,6 +119,36 @@ fn services(status: &NodeStatus) -> Vec<Check> {
             GROUP,
             "every listener has its service, and every service answers",
         ));
+    }
+    checks
+}
+
+fn telemetry(stations: &[StationView]) -> Vec<Check> {
+    let id = "telemetry-flows";
+    let mut checks = Vec::new();
+    for one in stations {
+        let called = format!("{} {}", one.kind.to_string().to_lowercase(), one.name);
+        for problem in &one.problems {
+            let what = format!("{called} does not work: {}", problem.message);
+            checks.push(Check::failed(id, GROUP, what, problem.remedy.clone()));
+        }
+        if let Some(fault) = one.forward.as_ref().and_then(|forward| forward.fault.as_ref()) {
+            let (why, hint) = told(Some(fault));
+            checks.push(Check::failed(id, GROUP, format!("{called} reaches no backend{why}"), hint));
+        }
+        let aside = one.forward.as_ref().map_or(0, |forward| forward.set_aside);
+        if aside > 0 {
+            checks.push(Check::warning(
+                id,
+                GROUP,
+                format!("{aside} records of {called} were refused by its backend for good"),
+                "see who reports under a name that is not his: handfast audit list --action telemetry.report at the collector",
+            ));
+        }
+    }
+    if checks.is_empty() && !stations.is_empty() {
+        let count = stations.len();
+        checks.push(Check::ok(id, GROUP, format!("all of {count} collectors and relays work")));
     }
     checks
 }

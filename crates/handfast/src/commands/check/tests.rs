@@ -156,6 +156,7 @@ fn well() -> Facts {
         },
         node: NodeFacts::Answers(Box::new(status()), Faults::default()),
         authorities: Some(vec![authority(None)]),
+        stations: Vec::new(),
         credentials: Ok(vec![credential("server"), credential("west")]),
         issuers: Ok(vec![issuer("handfast-site-ca")]),
         ledger: LedgerFacts::Good { newest: Some(hours(-10)), audit: Ok(7) },

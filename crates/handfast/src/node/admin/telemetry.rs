@@ -6,11 +6,30 @@ use handfast_api::resources::Kind;
 use handfast_api::status::{FaultView, ProblemView, RefusalView};
 use handfast_api::telemetry::{ReporterView, Rollout, RolloutQuestion, StationKind, StationView};
 use handfast_telemetry::keep::KeepReader;
+use handfast_telemetry::station::StationStatus;
 
 use super::super::core::Core;
 
 /// Every station, by kind and name.
-pub(in crate::node) async fn stations(core: &Core) -> Vec<StationView> {
+pub(super) async fn stations(core: &Core) -> Vec<StationView> {
+    let mut running = BTreeMap::new();
+    core.each_station(|subject, station| {
+        running.insert(subject.to_owned(), station.status());
+    })
+    .await;
+    views(core, running)
+}
+
+/// The same without waiting; nothing while stations are being started or stopped.
+pub(in crate::node) fn stations_now(core: &Core) -> Vec<StationView> {
+    let mut running = BTreeMap::new();
+    let seen = core.each_station_now(|subject, station| {
+        running.insert(subject.to_owned(), station.status());
+    });
+    if seen { views(core, running) } else { Vec::new() }
+}
+
+fn views(core: &Core, mut running: BTreeMap<String, StationStatus>) -> Vec<StationView> {
     let mut problems: BTreeMap<String, Vec<ProblemView>> = BTreeMap::new();
     let mut declared: Vec<(String, StationKind, String)> = Vec::new();
     {
@@ -28,11 +47,6 @@ pub(in crate::node) async fn stations(core: &Core) -> Vec<StationView> {
             add(Kind::Relay, StationKind::Relay, name.as_str());
         }
     }
-    let mut running = BTreeMap::new();
-    core.each_station(|subject, station| {
-        running.insert(subject.to_owned(), station.status());
-    })
-    .await;
     let view = |(subject, kind, name): (String, StationKind, String)| {
         let problems = problems.remove(&subject).unwrap_or_default();
         match running.remove(&subject) {

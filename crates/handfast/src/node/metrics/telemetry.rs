@@ -1,0 +1,127 @@
+//! Collectors and relays as metrics.
+
+use std::collections::BTreeMap;
+
+use handfast_api::telemetry::StationView;
+use prometheus_client::registry::Unit;
+
+use super::{Labels, Sample, Snapshot, flag, number};
+
+pub(super) fn add(snapshot: &mut Snapshot, stations: &[StationView]) {
+    let of = |one: &StationView| -> Labels {
+        vec![("station", one.kind.to_string().to_lowercase()), ("name", one.name.clone())]
+    };
+    let with = |one: &StationView, key: &'static str, value: &str| {
+        let mut labels = of(one);
+        labels.push((key, value.to_owned()));
+        labels
+    };
+    let each = |value: &dyn Fn(&StationView) -> u64| -> Vec<Sample> {
+        stations.iter().map(|one| (of(one), number(value(one)))).collect()
+    };
+    let by = |key: &'static str, counts: &dyn Fn(&StationView) -> &BTreeMap<String, u64>| {
+        let samples = stations.iter().flat_map(|one| {
+            counts(one).iter().map(move |(what, count)| (with(one, key, what), number(*count)))
+        });
+        samples.collect::<Vec<Sample>>()
+    };
+    snapshot.counter(
+        "handfast_telemetry_accepted",
+        "Records that a collector or relay has accepted",
+        None,
+        by("kind", &|one| &one.accepted),
+    );
+    snapshot.counter(
+        "handfast_telemetry_refused",
+        "Records whose sender may not speak for whom they claim",
+        None,
+        by("kind", &|one| &one.refused),
+    );
+    snapshot.counter(
+        "handfast_telemetry_handshakes_refused",
+        "Handshakes that a collector has refused, by the code of the fault",
+        None,
+        by("fault", &|one| &one.handshakes_refused),
+    );
+    snapshot.counter(
+        "handfast_telemetry_over_quota",
+        "Calls that were refused because a quota was exceeded",
+        None,
+        each(&|one| one.over_quota),
+    );
+    snapshot.counter(
+        "handfast_telemetry_received",
+        "Size of the messages that were accepted",
+        Some(Unit::Bytes),
+        each(&|one| one.bytes),
+    );
+    snapshot.counter(
+        "handfast_telemetry_connections_cut",
+        "Open connections that were cut because of revocation",
+        None,
+        each(&|one| one.connections_cut),
+    );
+    let open = stations.iter().flat_map(|one| {
+        let sum = |count: &dyn Fn(&handfast_api::telemetry::ConnectionCounts) -> usize| {
+            let all: usize = one.ports.iter().map(|port| count(&port.connections)).sum();
+            number(all as u64)
+        };
+        [
+            (with(one, "transport", "plaintext"), sum(&|it| it.plaintext)),
+            (with(one, "transport", "tls"), sum(&|it| it.tls)),
+            (with(one, "transport", "mtls"), sum(&|it| it.mtls)),
+        ]
+    });
+    snapshot.gauge("handfast_telemetry_connections", "Open connections", None, open);
+    let stored = stations.iter().filter_map(|one| Some((one, one.store.as_ref()?)));
+    snapshot.gauge(
+        "handfast_telemetry_store",
+        "What a collector's store takes on the disk",
+        Some(Unit::Bytes),
+        stored.map(|(one, store)| (of(one), number(store.bytes))),
+    );
+    forwarding(snapshot, stations, &of);
+}
+
+fn forwarding(
+    snapshot: &mut Snapshot,
+    stations: &[StationView],
+    of: &dyn Fn(&StationView) -> Labels,
+) {
+    let forwarding: Vec<_> =
+        stations.iter().filter_map(|one| Some((of(one), one.forward.as_ref()?))).collect();
+    let each = |value: &dyn Fn(&handfast_api::telemetry::ForwardView) -> f64| {
+        let samples = forwarding.iter().map(|(labels, forward)| (labels.clone(), value(forward)));
+        samples.collect::<Vec<Sample>>()
+    };
+    snapshot.gauge(
+        "handfast_telemetry_lag",
+        "What waits in the spool and the backend does not have yet",
+        Some(Unit::Bytes),
+        each(&|forward| number(forward.lag_bytes)),
+    );
+    snapshot.counter(
+        "handfast_telemetry_sent",
+        "Records that the backend has",
+        None,
+        each(&|forward| number(forward.sent)),
+    );
+    snapshot.counter(
+        "handfast_telemetry_set_aside",
+        "Records that the backend will never take",
+        None,
+        each(&|forward| number(forward.set_aside)),
+    );
+    snapshot.counter(
+        "handfast_telemetry_dropped",
+        "Records that went unsent because the spool was full",
+        None,
+        each(&|forward| number(forward.dropped)),
+    );
+    snapshot.gauge(
+        "handfast_telemetry_upstream_up",
+        "Whether a backend is connected",
+        None,
+        each(&|forward| flag(forward.connected.is_some())),
+    );
+}

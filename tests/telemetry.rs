@@ -1,0 +1,373 @@
+//! Telemetry end to end over real nodes: agents report in the clear to a relay, which carries it over
+//! mutual TLS to a collector, where it is found again; who may not is refused, and what was acknowledged is
+//! never lost.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use handfast_proto::skywalking::v3::{SegmentObject, SegmentReference, SpanObject};
+use handfast_telemetry::grpc::Status;
+use handfast_telemetry::upstream::{Backend, Security, Upstream, UpstreamPlan};
+use handfast_testkit::eventually::{eventually, now, until};
+use handfast_testkit::place::{Place, free_port};
+use handfast_testkit::site::Site;
+use prost::Message as _;
+use serde_json::Value;
+
+const SEGMENTS: &str = "/skywalking.v3.TraceSegmentReportService/collect";
+
+/// A site with a collector, and a relay for the agents of `shop` that reports to it.
+struct Scene {
+    place: Place,
+    west: Site,
+    collector: u16,
+    relay: u16,
+    runtime: tokio::runtime::Runtime,
+}
+
+impl Scene {
+    fn new(mode: &str) -> Self {
+        let place = Place::new(env!("CARGO_BIN_EXE_handfast"));
+        let mut west = place.west();
+        let (collector, relay) = (free_port(), free_port());
+        west.start();
+        west.json(&format!(
+            "collector create telemetry --host 127.0.0.1 --hosts localhost --grpc-port {collector} --http-port 0 --mode {mode}"
+        ));
+        west.json(&format!(
+            "relay create shop --service shop --backend 127.0.0.1:{collector} --grpc 127.0.0.1:{relay}"
+        ));
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build()
+            .unwrap();
+        Self { place, west, collector, relay, runtime }
+    }
+
+    /// An agent in the clear.
+    fn agent(&self, port: u16) -> Upstream {
+        let address = SocketAddr::from(([127, 0, 0, 1], port));
+        let plan = UpstreamPlan {
+            authentication: None,
+            backends: vec![Backend { host: address.ip().to_string(), port: address.port() }],
+            security: Some(Security::Plaintext),
+        };
+        Upstream::new(plan, Arc::new(now))
+    }
+
+    fn report(&self, agent: &Upstream, segments: &[Bytes]) -> Result<Bytes, Status> {
+        self.runtime.block_on(agent.call(SEGMENTS, segments))
+    }
+
+    fn station(&self, verb: &str, name: &str) -> Value {
+        let list = self.west.json(&format!("{verb} status {name}"));
+        list[0].clone()
+    }
+}
+
+/// A trace of two services: the shop asks the bank.
+fn segment(service: &str, id: &str, cause: Option<&str>) -> Bytes {
+    let begin = now().as_millisecond();
+    let mut span = SpanObject {
+        span_id: 0,
+        parent_span_id: -1,
+        start_time: begin,
+        end_time: begin + 40,
+        operation_name: format!("/{service}/buy"),
+        ..SpanObject::default()
+    };
+    span.refs.extend(cause.map(|cause| SegmentReference {
+        trace_id: format!("trace-{cause}"),
+        parent_trace_segment_id: cause.to_owned(),
+        parent_span_id: 0,
+        parent_service: "shop".to_owned(),
+        ..SegmentReference::default()
+    }));
+    let segment = SegmentObject {
+        trace_id: format!("trace-{}", cause.unwrap_or(id)),
+        trace_segment_id: id.to_owned(),
+        spans: vec![span],
+        service: service.to_owned(),
+        service_instance: format!("{service}-1"),
+        ..SegmentObject::default()
+    };
+    segment.encode_to_vec().into()
+}
+
+#[test]
+fn what_agents_say_in_the_clear_is_carried_over_mutual_tls_and_drawn() {
+    let scene = Scene::new("mtls");
+    let west = &scene.west;
+    let agent = scene.agent(scene.relay);
+    scene.report(&agent, &[segment("shop", "s1", None)]).unwrap();
+    let traces = eventually("the trace is kept", || {
+        let traces = west.json("trace ls --service shop");
+        traces.as_array().is_some_and(|list| !list.is_empty()).then_some(traces)
+    });
+    assert_eq!((&traces[0]["traceId"], &traces[0]["service"]), (&"trace-s1".into(), &"shop".into()));
+    let trace = west.json("trace show trace-s1");
+    assert_eq!(trace["segments"][0]["spans"][0]["operation"], "/shop/buy", "{trace:#}");
+    let reporter = trace["segments"][0]["reporter"].as_str().unwrap();
+    assert!(reporter.ends_with("/agent/shop"), "{trace:#}");
+    let text = west.run("trace show trace-s1").ok().stdout;
+    assert!(text.contains("shop: /shop/buy") && text.contains("40 ms"), "{text}");
+    let absent = west.refused("trace show nothing", 11);
+    assert_eq!(absent["error"], "not-found", "{absent:#}");
+
+    assert_eq!(west.json("service ls")[0]["name"], "shop");
+    assert_eq!(west.json("service instances shop")[0]["name"], "shop-1");
+    assert_eq!(west.json("log ls"), serde_json::json!([]));
+    let collector = scene.station("collector", "telemetry");
+    assert_eq!(collector["accepted"]["segment"], 1, "{collector:#}");
+    assert_eq!(collector["ports"][0]["connections"]["mtls"], 1, "{collector:#}");
+    let relay = scene.station("relay", "shop");
+    assert_eq!((&relay["forward"]["sent"], &relay["state"]), (&1.into(), &"ready".into()));
+
+    // Plaintext is not taken where mutual TLS is asked for, and that is seen.
+    let direct = scene.agent(scene.collector);
+    assert!(scene.report(&direct, &[segment("shop", "s2", None)]).is_err());
+    let status = eventually("the refusal is listed", || {
+        let status = west.json("rollout status");
+        status["refusals"].as_array().is_some_and(|list| !list.is_empty()).then_some(status)
+    });
+    assert!(status["refusals"][0]["fault"]["remedy"].is_string(), "{status:#}");
+    let shop = status["reporters"].as_array().unwrap().iter();
+    let over: BTreeSet<&str> = shop.map(|one| one["transport"].as_str().unwrap()).collect();
+    assert_eq!(over, BTreeSet::from(["mtls", "plaintext"]), "{status:#}");
+    assert_eq!(west.run("trace show trace-s2").code, 11);
+}
+
+#[test]
+fn another_services_name_is_refused_and_recorded() {
+    let scene = Scene::new("mtls");
+    let agent = scene.agent(scene.relay);
+    scene.report(&agent, &[segment("shop", "own", None)]).unwrap();
+    // The relay answers for its collector: at first it does not know that bank is not allowed.
+    drop(scene.report(&agent, &[segment("bank", "stolen", None)]));
+    until("the collector has refused it", || {
+        scene.station("collector", "telemetry")["refused"]["segment"].as_u64() >= Some(1)
+    });
+    until("it is set aside", || scene.station("relay", "shop")["forward"]["setAside"] == 1);
+    let row = eventually("it is in the audit log", || {
+        let rows = scene.west.json("audit list --action telemetry.report");
+        rows.as_array().and_then(|rows| rows.first().cloned())
+    });
+    assert_eq!((&row["outcome"], &row["action"]), (&"denied".into(), &"telemetry.report".into()));
+    assert!(row["actor"].as_str().unwrap().ends_with("/agent/shop"), "{row:#}");
+    assert!(row["subject"].as_str().unwrap().starts_with("bank at Collector/telemetry"), "{row:#}");
+    assert_eq!(scene.west.run("trace show trace-stolen").code, 11);
+    assert_eq!(scene.west.run("trace show trace-own").code, 0);
+}
+
+#[test]
+fn a_revoked_relay_is_cut_within_a_second() {
+    let scene = Scene::new("mtls");
+    let agent = scene.agent(scene.relay);
+    scene.report(&agent, &[segment("shop", "s1", None)]).unwrap();
+    until("the relay is connected", || {
+        scene.station("collector", "telemetry")["ports"][0]["connections"]["mtls"] == 1
+    });
+    let revoke = "cert revoke --identity spiffe://demo.example/agent/shop --reason key-compromise --yes";
+    scene.west.json(revoke);
+    let revoked = Instant::now();
+    until("the connection is cut", || {
+        scene.station("collector", "telemetry")["connectionsCut"].as_u64() >= Some(1)
+    });
+    let took = revoked.elapsed();
+    assert!(took < Duration::from_secs(1), "cut after {took:?}");
+}
+
+#[test]
+fn a_rollout_is_planned_enforced_and_taken_back() {
+    let scene = Scene::new("permissive");
+    let west = &scene.west;
+    let (relayed, direct) = (scene.agent(scene.relay), scene.agent(scene.collector));
+    scene.report(&relayed, &[segment("shop", "s1", None)]).unwrap();
+    scene.report(&direct, &[segment("bank", "b1", Some("s1"))]).unwrap();
+    until("both were heard", || west.json("service ls").as_array().map(Vec::len) == Some(2));
+    let text = west.run("trace show trace-s1").ok().stdout;
+    assert!(text.contains("└ bank: /bank/buy"), "{text}");
+
+    let plan = west.run("rollout plan --to mtls -o json").exits(9).json();
+    assert_eq!((&plan["ready"], &plan["shutOut"]), (&1.into(), &1.into()), "{plan:#}");
+    let bank = plan["reporters"].as_array().unwrap().iter().find(|one| one["service"] == "bank");
+    assert!(bank.unwrap()["needs"].as_str().unwrap().contains("relay"), "{plan:#}");
+    west.run("rollout plan --to permissive").ok();
+
+    let done = west.json("rollout enforce telemetry --port grpc --to mtls");
+    assert_eq!(done["changed"][0]["from"], "permissive", "{done:#}");
+    assert_eq!(done["shutOut"], 1, "{done:#}");
+    assert!(scene.report(&scene.agent(scene.collector), &[segment("bank", "b2", None)]).is_err());
+    scene.report(&relayed, &[segment("shop", "s3", None)]).unwrap();
+    until("who is ready goes on", || west.run("trace show trace-s3").code == 0);
+    let file = std::fs::read_to_string(west.path("input/resources/Collector-telemetry.yaml")).unwrap();
+    assert!(file.contains("handfast.dev/mode-before: grpc=permissive"), "{file}");
+
+    let back = west.json("rollout enforce telemetry --back");
+    assert_eq!(back["changed"][0]["to"], "permissive", "{back:#}");
+    scene.report(&direct, &[segment("bank", "b4", None)]).unwrap();
+    west.refused("rollout enforce telemetry --back", 1);
+    west.refused("rollout enforce nobody --to mtls", 3);
+    west.refused("rollout enforce telemetry --port smtp --to mtls", 2);
+}
+
+/// Reports segment after segment, until told to end; knows which were acknowledged.
+struct Reporter {
+    ending: Arc<AtomicBool>,
+    acknowledged: Arc<AtomicU64>,
+    task: tokio::task::JoinHandle<Vec<String>>,
+}
+
+impl Reporter {
+    fn start(scene: &Scene, prefix: &'static str) -> Self {
+        let ending = Arc::new(AtomicBool::new(false));
+        let acknowledged = Arc::new(AtomicU64::new(0));
+        let (told, count) = (Arc::clone(&ending), Arc::clone(&acknowledged));
+        let agent = scene.agent(scene.relay);
+        let task = scene.runtime.spawn(async move {
+            let mut done = Vec::new();
+            for number in 0_u64.. {
+                if told.load(Ordering::Relaxed) {
+                    break;
+                }
+                let id = format!("{prefix}{number}");
+                if agent.call(SEGMENTS, &[segment("shop", &id, None)]).await.is_ok() {
+                    done.push(id);
+                    count.fetch_add(1, Ordering::Relaxed);
+                } else {
+                    // Nobody is there at the moment.
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                }
+            }
+            done
+        });
+        Self { ending, acknowledged, task }
+    }
+
+    fn acknowledged(&self) -> u64 {
+        self.acknowledged.load(Ordering::Relaxed)
+    }
+
+    fn more(&self, what: &str) {
+        let before = self.acknowledged();
+        until(what, || self.acknowledged() > before + 20);
+    }
+
+    fn end(self, scene: &Scene) -> Vec<String> {
+        self.ending.store(true, Ordering::Relaxed);
+        scene.runtime.block_on(self.task).unwrap()
+    }
+}
+
+/// Every acknowledged segment is there, and once.
+fn all_there_once(scene: &Scene, acknowledged: &[String]) {
+    let wanted: BTreeSet<String> = acknowledged.iter().map(|id| format!("trace-{id}")).collect();
+    assert!(wanted.len() > 20, "{}", wanted.len());
+    let kept = || -> Vec<Value> {
+        let list = scene.west.json("trace ls --service shop --limit 10000");
+        list.as_array().unwrap().clone()
+    };
+    until("everything acknowledged is kept", || {
+        let there: BTreeSet<String> =
+            kept().iter().map(|one| one["traceId"].as_str().unwrap().to_owned()).collect();
+        wanted.is_subset(&there)
+    });
+    for trace in kept() {
+        assert_eq!(trace["segments"], 1, "{trace:#}");
+    }
+}
+
+#[test]
+fn renewal_and_a_rotation_of_the_authority_lose_nothing() {
+    let scene = Scene::new("mtls");
+    let reporter = Reporter::start(&scene, "r");
+    reporter.more("segments flow");
+    let (collector, relay) = ("handfast-collector-telemetry", "handfast-relay-shop");
+    let before = (scene.west.serial(collector), scene.west.serial(relay));
+    scene.west.json("cert renew --all");
+    assert_ne!(before.0, scene.west.serial(collector));
+    assert_ne!(before.1, scene.west.serial(relay));
+    reporter.more("segments flow after the renewal");
+    scene.west.json("ca rotate service --wait --timeout 60s");
+    reporter.more("segments flow after the rotation");
+    let acknowledged = reporter.end(&scene);
+    all_there_once(&scene, &acknowledged);
+    assert_eq!(scene.station("relay", "shop")["forward"]["setAside"], 0);
+}
+
+#[test]
+fn a_killed_node_has_every_acknowledged_segment_once_when_it_is_back() {
+    let mut scene = Scene::new("mtls");
+    let reporter = Reporter::start(&scene, "k");
+    for _ in 0..3 {
+        reporter.more("segments flow");
+        scene.west.kill();
+        scene.west.start();
+    }
+    reporter.more("segments flow after the last start");
+    let acknowledged = reporter.end(&scene);
+    all_there_once(&scene, &acknowledged);
+}
+
+#[test]
+fn a_collector_by_itself_takes_up_new_files_and_its_directory_is_read() {
+    let scene = Scene::new("mtls");
+    let place = &scene.place;
+    let port = free_port();
+    let (data, certs) = (place.path("alone"), place.path("alone-certs"));
+    let line = format!("agent-certs {} --service bank --hosts localhost,127.0.0.1", certs.display());
+    scene.west.run(&line).ok();
+    let path = |name: &str| certs.join(name).display().to_string();
+    let (grpc, http) = (format!("127.0.0.1:{port}"), format!("127.0.0.1:{}", free_port()));
+    let (cert, key, ca) = (path("server.crt"), path("server.pem"), path("ca.crt"));
+    let directory = data.display().to_string();
+    let words = [
+        "collector", "run", "--data", &directory, "--grpc", &grpc, "--http", &http, "--cert", &cert,
+        "--key", &key, "--client-ca", &ca, "--mode", "permissive",
+    ];
+    let log = std::fs::File::create(place.path("alone.log")).unwrap();
+    let said = || std::fs::read_to_string(place.path("alone.log")).unwrap();
+    let mut command = place.command(&words);
+    let mut child = Killed(command.stderr(log).spawn().unwrap());
+    let agent = scene.agent(port);
+    until("it takes reports", || scene.report(&agent, &[segment("bank", "b1", None)]).is_ok());
+    let list = format!("trace ls --data {directory} -o json");
+    let found = eventually("its directory is read", || {
+        let found = place.run(&list).ok().json();
+        found.as_array().is_some_and(|list| !list.is_empty()).then_some(found)
+    });
+    assert_eq!(found[0]["service"], "bank", "{found:#}");
+    place.run(&format!("trace show trace-b1 --data {directory}")).ok();
+    place.run(&format!("trace show other --data {directory}")).exits(11);
+
+    let good = std::fs::read(&cert).unwrap();
+    std::fs::write(&cert, "nonsense").unwrap();
+    until("what is broken is said", || said().contains("the last good certificate stays in use"));
+    scene.report(&agent, &[segment("bank", "b2", None)]).unwrap();
+    std::fs::write(&cert, good).unwrap();
+    until("what is good is taken up", || said().contains("certificates were read again"));
+    assert!(child.0.try_wait().unwrap().is_none(), "{}", said());
+
+    // Broken from the start is no start.
+    std::fs::write(path("broken.crt"), "nonsense").unwrap();
+    let broken = path("broken.crt");
+    let line = format!("collector run --data {directory}-2 --grpc 127.0.0.1:{} --cert {broken} --key {key} -o json", free_port());
+    let error = place.run(&line).exits(3).error();
+    assert_eq!(error["where"], broken.as_str(), "{error:#}");
+}
+
+/// A process that ends with the test.
+struct Killed(std::process::Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        drop(self.0.kill());
+        drop(self.0.wait());
+    }
+}
