@@ -110,7 +110,10 @@ fn what_agents_say_in_the_clear_is_carried_over_mutual_tls_and_drawn() {
         let traces = west.json("trace ls --service shop");
         traces.as_array().is_some_and(|list| !list.is_empty()).then_some(traces)
     });
-    assert_eq!((&traces[0]["traceId"], &traces[0]["service"]), (&"trace-s1".into(), &"shop".into()));
+    assert_eq!(
+        (&traces[0]["traceId"], &traces[0]["service"]),
+        (&"trace-s1".into(), &"shop".into())
+    );
     let trace = west.json("trace show trace-s1");
     assert_eq!(trace["segments"][0]["spans"][0]["operation"], "/shop/buy", "{trace:#}");
     let reporter = trace["segments"][0]["reporter"].as_str().unwrap();
@@ -173,7 +176,8 @@ fn a_revoked_relay_is_cut_within_a_second() {
     until("the relay is connected", || {
         scene.station("collector", "telemetry")["ports"][0]["connections"]["mtls"] == 1
     });
-    let revoke = "cert revoke --identity spiffe://demo.example/agent/shop --reason key-compromise --yes";
+    let revoke =
+        "cert revoke --identity spiffe://demo.example/agent/shop --reason key-compromise --yes";
     scene.west.json(revoke);
     let revoked = Instant::now();
     until("the connection is cut", || {
@@ -206,7 +210,8 @@ fn a_rollout_is_planned_enforced_and_taken_back() {
     assert!(scene.report(&scene.agent(scene.collector), &[segment("bank", "b2", None)]).is_err());
     scene.report(&relayed, &[segment("shop", "s3", None)]).unwrap();
     until("who is ready goes on", || west.run("trace show trace-s3").code == 0);
-    let file = std::fs::read_to_string(west.path("input/resources/Collector-telemetry.yaml")).unwrap();
+    let file =
+        std::fs::read_to_string(west.path("input/resources/Collector-telemetry.yaml")).unwrap();
     assert!(file.contains("handfast.dev/mode-before: grpc=permissive"), "{file}");
 
     let back = west.json("rollout enforce telemetry --back");
@@ -321,15 +326,30 @@ fn a_collector_by_itself_takes_up_new_files_and_its_directory_is_read() {
     let place = &scene.place;
     let port = free_port();
     let (data, certs) = (place.path("alone"), place.path("alone-certs"));
-    let line = format!("agent-certs {} --service bank --hosts localhost,127.0.0.1", certs.display());
+    let line =
+        format!("agent-certs {} --service bank --hosts localhost,127.0.0.1", certs.display());
     scene.west.run(&line).ok();
     let path = |name: &str| certs.join(name).display().to_string();
     let (grpc, http) = (format!("127.0.0.1:{port}"), format!("127.0.0.1:{}", free_port()));
     let (cert, key, ca) = (path("server.crt"), path("server.pem"), path("ca.crt"));
     let directory = data.display().to_string();
     let words = [
-        "collector", "run", "--data", &directory, "--grpc", &grpc, "--http", &http, "--cert", &cert,
-        "--key", &key, "--client-ca", &ca, "--mode", "permissive",
+        "collector",
+        "run",
+        "--data",
+        &directory,
+        "--grpc",
+        &grpc,
+        "--http",
+        &http,
+        "--cert",
+        &cert,
+        "--key",
+        &key,
+        "--client-ca",
+        &ca,
+        "--mode",
+        "permissive",
     ];
     let log = std::fs::File::create(place.path("alone.log")).unwrap();
     let said = || std::fs::read_to_string(place.path("alone.log")).unwrap();
@@ -357,7 +377,10 @@ fn a_collector_by_itself_takes_up_new_files_and_its_directory_is_read() {
     // Broken from the start is no start.
     std::fs::write(path("broken.crt"), "nonsense").unwrap();
     let broken = path("broken.crt");
-    let line = format!("collector run --data {directory}-2 --grpc 127.0.0.1:{} --cert {broken} --key {key} -o json", free_port());
+    let line = format!(
+        "collector run --data {directory}-2 --grpc 127.0.0.1:{} --cert {broken} --key {key} -o json",
+        free_port()
+    );
     let error = place.run(&line).exits(3).error();
     assert_eq!(error["where"], broken.as_str(), "{error:#}");
 }

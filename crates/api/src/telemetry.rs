@@ -18,10 +18,6 @@ pub use rollout::{ReporterView, Rollout, RolloutQuestion};
 pub use services::{
     EndpointView, InstanceView, OfService, ServiceView, endpoints, instances, services,
 };
-pub use stations::{
-    ConnectionCounts, ForwardView, PortView, StationKind, StationView, StoreView,
-};
-pub use trace::{
-    RefView, SegmentView, SpanLogView, SpanView, TagView, Trace, TraceWanted, trace,
-};
+pub use stations::{ConnectionCounts, ForwardView, PortView, StationKind, StationView, StoreView};
+pub use trace::{RefView, SegmentView, SpanLogView, SpanView, TagView, Trace, TraceWanted, trace};
 pub use traces::{TraceLine, TraceSearch, traces};

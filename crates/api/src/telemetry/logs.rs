@@ -117,15 +117,21 @@ pub fn logs(readers: &[KeepReader], search: &LogSearch) -> Result<Vec<LogLine>, 
     };
     let mut lines = Vec::new();
     for reader in readers {
-        lines.extend(reader.logs(&query)?.into_iter().map(|log| LogLine {
-            time: Timestamp::from_millisecond(log.time_ms).unwrap_or_default(),
-            service: log.service,
-            instance: log.instance,
-            endpoint: log.endpoint,
-            trace_id: log.trace_id,
-            text: log.content,
-            tags: log.tags.into_iter().map(|tag| TagView { key: tag.key, value: tag.value }).collect(),
-        }));
+        lines.extend(
+            reader.logs(&query)?.into_iter().map(|log| LogLine {
+                time: Timestamp::from_millisecond(log.time_ms).unwrap_or_default(),
+                service: log.service,
+                instance: log.instance,
+                endpoint: log.endpoint,
+                trace_id: log.trace_id,
+                text: log.content,
+                tags: log
+                    .tags
+                    .into_iter()
+                    .map(|tag| TagView { key: tag.key, value: tag.value })
+                    .collect(),
+            }),
+        );
     }
     lines.sort_by_key(|line| std::cmp::Reverse(line.time));
     lines.truncate(limit);

@@ -56,7 +56,10 @@ pub struct MetricView {
 }
 
 /// The values in these stores that are wanted.
-pub fn metrics(readers: &[KeepReader], search: &MetricSearch) -> Result<Vec<MetricView>, KeepError> {
+pub fn metrics(
+    readers: &[KeepReader],
+    search: &MetricSearch,
+) -> Result<Vec<MetricView>, KeepError> {
     let query = MetricQuery {
         from: search.from,
         instance: search.instance.clone(),

@@ -31,7 +31,8 @@ impl Pairs {
         &mut self,
         name: &'static str,
     ) -> Result<Vec<T>, E> {
-        let (taken, left) = std::mem::take(&mut self.0).into_iter().partition(|(key, _)| key == name);
+        let (taken, left) =
+            std::mem::take(&mut self.0).into_iter().partition(|(key, _)| key == name);
         self.0 = left;
         let taken: Vec<(String, String)> = taken;
         let parsed = taken.iter().map(|(_, value)| {

@@ -40,8 +40,17 @@ pub struct TraceSearch {
 }
 
 const FIELDS: &[&str] = &[
-    "service", "instance", "endpoint", "from", "to", "minDuration", "maxDuration", "tag", "errors",
-    "longest", "limit",
+    "service",
+    "instance",
+    "endpoint",
+    "from",
+    "to",
+    "minDuration",
+    "maxDuration",
+    "tag",
+    "errors",
+    "longest",
+    "limit",
 ];
 
 impl About for TraceSearch {

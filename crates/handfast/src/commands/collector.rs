@@ -21,9 +21,11 @@ use crate::failure::Failure;
 #[derive(clap::Subcommand, Debug)]
 pub(crate) enum Verb {
     /// Receive telemetry at this site, and keep it or send it on
-    #[command(after_help = "Examples:\n  handfast collector create telemetry --hosts collector.example\n  \
+    #[command(
+        after_help = "Examples:\n  handfast collector create telemetry --hosts collector.example\n  \
         handfast collector create telemetry --mode permissive --retention 3d\n  \
-        handfast collector create oap --forward oap.example:11800")]
+        handfast collector create oap --forward oap.example:11800"
+    )]
     Create(Create),
     /// Stop it; what it kept stays where it is
     #[command(after_help = "Example:\n  handfast collector delete telemetry")]
@@ -146,9 +148,11 @@ async fn create(create: Create, context: &Context) -> anyhow::Result<()> {
     let wanted = resource.name.as_str();
     let uptake =
         uptake::wait(context, create.wait, resource.reference(), written.file, async |client| {
-            let found = client.stations().await?.into_iter().find(|one| {
-                (one.kind, one.name.as_str()) == (StationKind::Collector, wanted)
-            });
+            let found = client
+                .stations()
+                .await?
+                .into_iter()
+                .find(|one| (one.kind, one.name.as_str()) == (StationKind::Collector, wanted));
             Ok(found.filter(|one| one.state != EdgeState::Failed))
         })
         .await?;
@@ -156,7 +160,10 @@ async fn create(create: Create, context: &Context) -> anyhow::Result<()> {
         page.line(format!("{} is declared in {}", uptake.resource, uptake.file.display()));
         for port in uptake.status.iter().flat_map(|status| &status.ports) {
             let address = port.address.as_deref().unwrap_or_default();
-            page.line(format!("Agents and relays report to {address} ({}, {}).", port.name, port.mode));
+            page.line(format!(
+                "Agents and relays report to {address} ({}, {}).",
+                port.name, port.mode
+            ));
         }
         uptake.without_node(context).iter().for_each(|hint| page.line(hint));
     })

@@ -123,7 +123,8 @@ mod tests {
 
     #[test]
     fn durations_have_one_unit() {
-        let all = [(0, "0 us"), (999, "999 us"), (1500, "1.5 ms"), (2000, "2 ms"), (153_000, "153 ms")];
+        let all =
+            [(0, "0 us"), (999, "999 us"), (1500, "1.5 ms"), (2000, "2 ms"), (153_000, "153 ms")];
         for (us, expect) in all {
             assert_eq!(microseconds(us), expect);
         }

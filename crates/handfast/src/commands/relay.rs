@@ -17,8 +17,10 @@ use super::{Context, Wait, edge, stations, uptake};
 #[derive(clap::Subcommand, Debug)]
 pub(crate) enum Verb {
     /// Let agents report here, and carry it to a collector
-    #[command(after_help = "Examples:\n  handfast relay create shop --service shop --backend collector.example:11800\n  \
-        handfast relay create shop --service shop --backend c1:11800 --backend c2:11800 --grpc 127.0.0.1:21800")]
+    #[command(
+        after_help = "Examples:\n  handfast relay create shop --service shop --backend collector.example:11800\n  \
+        handfast relay create shop --service shop --backend c1:11800 --backend c2:11800 --grpc 127.0.0.1:21800"
+    )]
     Create(Create),
     /// Stop it; what waits in its spool stays there
     #[command(after_help = "Example:\n  handfast relay delete shop")]
@@ -88,7 +90,8 @@ pub(crate) async fn run(verb: Verb, context: &Context) -> anyhow::Result<()> {
 
 async fn create(create: Create, context: &Context) -> anyhow::Result<()> {
     let Create { name, service, backends, grpc, http, server_name, mode, wait } = create;
-    let listen = (grpc.is_some() || http.is_some()).then_some(RelayListen { grpc, http, unix: None });
+    let listen =
+        (grpc.is_some() || http.is_some()).then_some(RelayListen { grpc, http, unix: None });
     let line = format!("handfast relay create {name} --service {service}");
     let spec = Relay {
         service,
@@ -104,9 +107,11 @@ async fn create(create: Create, context: &Context) -> anyhow::Result<()> {
     let written = edit::write(&context.home.input_resources, &resource, &line, Existing::Keep)?;
     let wanted = resource.name.as_str();
     let uptake = uptake::wait(context, wait, resource.reference(), written.file, async |client| {
-        let found = client.stations().await?.into_iter().find(|one| {
-            (one.kind, one.name.as_str()) == (StationKind::Relay, wanted)
-        });
+        let found = client
+            .stations()
+            .await?
+            .into_iter()
+            .find(|one| (one.kind, one.name.as_str()) == (StationKind::Relay, wanted));
         Ok(found.filter(|one| one.state != EdgeState::Failed))
     })
     .await?;
@@ -142,7 +147,8 @@ async fn status(name: Option<Name>, context: &Context, details: bool) -> anyhow:
     let all = context.client().stations().await?;
     let relays = stations::chosen(all, StationKind::Relay, name.as_ref())?;
     context.output.show(&relays, |page| {
-        let empty = "No relays. Make one: handfast relay create NAME --service SERVICE --backend HOST:PORT";
+        let empty =
+            "No relays. Make one: handfast relay create NAME --service SERVICE --backend HOST:PORT";
         stations::table(page, &relays, empty);
         if details {
             stations::details(page, &relays);

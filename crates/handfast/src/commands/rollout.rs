@@ -17,7 +17,9 @@ use crate::output::Page;
 #[derive(clap::Subcommand, Debug)]
 pub(crate) enum Verb {
     /// See who reports and how: every service and instance, and who was refused
-    #[command(after_help = "Examples:\n  handfast rollout status\n  handfast rollout status -o json")]
+    #[command(
+        after_help = "Examples:\n  handfast rollout status\n  handfast rollout status -o json"
+    )]
     Status,
     /// See who would be shut out by another mode, and what each needs; nothing is changed
     #[command(after_help = "Examples:\n  handfast rollout plan --to mtls\n  \
@@ -185,7 +187,14 @@ fn reporters(page: &mut Page, all: &[ReporterView], empty: &str) {
     };
     let rows: Vec<Vec<String>> = all.iter().map(row).collect();
     let mut header = vec![
-        "SERVICE", "INSTANCE", "TRANSPORT", "AGENT", "IDENTITY", "ADDRESS", "STATION", "LAST SEEN",
+        "SERVICE",
+        "INSTANCE",
+        "TRANSPORT",
+        "AGENT",
+        "IDENTITY",
+        "ADDRESS",
+        "STATION",
+        "LAST SEEN",
     ];
     header.extend(needs.then_some("NEEDS"));
     page.table(&header, &rows, empty);

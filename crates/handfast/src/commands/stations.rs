@@ -56,10 +56,10 @@ fn row(one: &StationView) -> Vec<String> {
 pub(super) fn whereto(one: &StationView) -> String {
     match (&one.forward, &one.store) {
         (Some(forward), _) => {
-            let to = forward.connected.as_deref().map_or_else(
-                || "to no backend".to_owned(),
-                |backend| format!("to {backend}"),
-            );
+            let to = forward
+                .connected
+                .as_deref()
+                .map_or_else(|| "to no backend".to_owned(), |backend| format!("to {backend}"));
             format!("{to}, {} sent, {} wait", forward.sent, words::bytes(forward.lag_bytes))
         }
         (None, Some(store)) => format!("into its store, {}", words::bytes(store.bytes)),
@@ -106,9 +106,13 @@ pub(super) fn details(page: &mut Page, stations: &[StationView]) {
             ("records go", whereto(one)),
             ("duplicates", some(one.store.as_ref().map_or(0, |store| store.duplicates))),
             ("set aside", some(forward.map_or(0, |forward| forward.set_aside))),
-            ("dropped", some(
-                forward.map_or(0, |it| it.dropped) + one.store.as_ref().map_or(0, |it| it.dropped),
-            )),
+            (
+                "dropped",
+                some(
+                    forward.map_or(0, |it| it.dropped)
+                        + one.store.as_ref().map_or(0, |it| it.dropped),
+                ),
+            ),
             ("trouble", forward.and_then(|it| it.trouble.clone()).unwrap_or_default()),
         ]);
         troubles(page, one);

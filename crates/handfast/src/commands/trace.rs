@@ -140,7 +140,11 @@ async fn show(show: Show, context: &Context) -> anyhow::Result<()> {
         Ok(trace) => Ok(Some(trace)),
         Err(ClientError::Refused(refusal)) if refusal.code == RefusalCode::NotFound => {
             // Without any store there is more to say than that it is not there.
-            if client.services().await.is_err() { Err(ClientError::Refused(refusal)) } else { Ok(None) }
+            if client.services().await.is_err() {
+                Err(ClientError::Refused(refusal))
+            } else {
+                Ok(None)
+            }
         }
         Err(error) => Err(error),
     };

@@ -84,11 +84,13 @@ async fn asked<N: Node, T: Send + 'static>(
     }
     match tokio::task::spawn_blocking(move || question(&stores)).await {
         Ok(answer) => answer.map_err(|error| {
-            Refusal::new(RefusalCode::Internal, error.to_string(), "see the node's log and its disk")
+            Refusal::new(
+                RefusalCode::Internal,
+                error.to_string(),
+                "see the node's log and its disk",
+            )
         }),
-        Err(_) => {
-            Err(Refusal::new(RefusalCode::Internal, "the search was cut short", "ask again"))
-        }
+        Err(_) => Err(Refusal::new(RefusalCode::Internal, "the search was cut short", "ask again")),
     }
 }
 

@@ -134,7 +134,12 @@ fn telemetry(stations: &[StationView]) -> Vec<Check> {
         }
         if let Some(fault) = one.forward.as_ref().and_then(|forward| forward.fault.as_ref()) {
             let (why, hint) = told(Some(fault));
-            checks.push(Check::failed(id, GROUP, format!("{called} reaches no backend{why}"), hint));
+            checks.push(Check::failed(
+                id,
+                GROUP,
+                format!("{called} reaches no backend{why}"),
+                hint,
+            ));
         }
         let aside = one.forward.as_ref().map_or(0, |forward| forward.set_aside);
         if aside > 0 {

@@ -72,6 +72,7 @@ pub(super) const IDS: &[&str] = &[
     "ports-open",
     "links-up",
     "services-matched",
+    "telemetry-flows",
     "refusals-few",
     "notifications-delivered",
 ];

@@ -348,6 +348,16 @@ fn the_network() {
 }
 
 #[test]
+fn the_telemetry() {
+    use handfast_api::telemetry::{StationKind, StationView};
+    let station = |problems| StationView::not_running(StationKind::Relay, "shop", problems);
+    one("telemetry-flows", Mark::Failed, "relay shop does not work", |facts| {
+        facts.stations = vec![station(vec![problem(ProblemSeverity::Error, "Relay/shop")])];
+    });
+    assert_eq!(found(|facts| facts.stations = vec![station(Vec::new())]), []);
+}
+
+#[test]
 fn it_reads_as_documented() {
     let mut facts = well();
     facts.home.free = Some(1 << 20);

@@ -177,17 +177,19 @@ impl From<Broken> for Failure {
 
 fn plan(settings: &Settings) -> Result<StationPlan, Broken> {
     let mut ports = BTreeMap::new();
-    for (name, protocol, port) in [
-        ("grpc", Protocol::Grpc, &settings.grpc),
-        ("http", Protocol::Http, &settings.http),
-    ] {
+    for (name, protocol, port) in
+        [("grpc", Protocol::Grpc, &settings.grpc), ("http", Protocol::Http, &settings.http)]
+    {
         let PortSettings { address, mode, files } = port;
         let tls = match files.as_ref().filter(|_| mode.speaks_tls()) {
             Some(files) => Some(tls::port(files, *mode, settings.trust_domain.as_ref())?),
             None => None,
         };
         let protection = Protection { mode: *mode, tls };
-        ports.insert(name.to_owned(), PortPlan { place: Place::Tcp(*address), protection, protocol });
+        ports.insert(
+            name.to_owned(),
+            PortPlan { place: Place::Tcp(*address), protection, protocol },
+        );
     }
     let output = if settings.forward.is_empty() {
         let mut kept = KeepSettings::default();

@@ -97,9 +97,9 @@ pub(super) async fn run(arguments: Arguments, context: &Context) -> anyhow::Resu
             written.file.clone(),
             async |client| {
                 let stations = client.stations().await?;
-                let found = stations.iter().find(|one| {
-                    one.kind == StationKind::Collector && one.name == name
-                });
+                let found = stations
+                    .iter()
+                    .find(|one| one.kind == StationKind::Collector && one.name == name);
                 let mode = found.and_then(|one| one.port(&port)).map(|port| port.mode.clone());
                 Ok((mode.as_deref() == Some(to.as_str())).then_some(()))
             },
@@ -115,7 +115,10 @@ pub(super) async fn run(arguments: Arguments, context: &Context) -> anyhow::Resu
     }
     context.output.show(&view, |page| {
         for change in &view.changed {
-            page.line(format!("{} {}: {} -> {}", view.resource, change.port, change.from, change.to));
+            page.line(format!(
+                "{} {}: {} -> {}",
+                view.resource, change.port, change.from, change.to
+            ));
         }
         if view.changed.is_empty() {
             page.line(format!("{reference} is so already: nothing was changed."));
@@ -157,13 +160,15 @@ fn wanted(
         && !ports.iter().any(|(name, _)| name == port)
     {
         let known: Vec<&str> = ports.iter().map(|(name, _)| *name).collect();
-        return Err(Failure::new(Exit::Usage, format!("{} has no port `{port}`", resource.reference()))
-            .because(format!("it has: {}", known.join(", ")))
-            .into());
+        return Err(Failure::new(
+            Exit::Usage,
+            format!("{} has no port `{port}`", resource.reference()),
+        )
+        .because(format!("it has: {}", known.join(", ")))
+        .into());
     }
-    let meant = ports.iter().filter(|(name, _)| {
-        arguments.port.as_ref().is_none_or(|only| only == name)
-    });
+    let meant =
+        ports.iter().filter(|(name, _)| arguments.port.as_ref().is_none_or(|only| only == name));
     let mut changes = Vec::new();
     for (name, port) in meant {
         let to = match arguments.to {
@@ -175,11 +180,14 @@ fn wanted(
         }
     }
     if arguments.back && changes.is_empty() {
-        return Err(Failure::new(Exit::Failed, format!("{} was not changed by `rollout enforce`", resource.reference()))
-            .at(resource.origin.file.display())
-            .because(format!("it has no annotation {BEFORE}, or is as it was"))
-            .remedy("say which mode is wanted: --to permissive")
-            .into());
+        return Err(Failure::new(
+            Exit::Failed,
+            format!("{} was not changed by `rollout enforce`", resource.reference()),
+        )
+        .at(resource.origin.file.display())
+        .because(format!("it has no annotation {BEFORE}, or is as it was"))
+        .remedy("say which mode is wanted: --to permissive")
+        .into());
     }
     Ok(changes)
 }
@@ -187,7 +195,8 @@ fn wanted(
 fn set(spec: &mut Collector, port: &str, mode: Mode) {
     // What was not said is said from now on.
     for (name, known) in spec.ports() {
-        let declared = CollectorPort { mode: if name == port { mode } else { known.mode }, ..known };
+        let declared =
+            CollectorPort { mode: if name == port { mode } else { known.mode }, ..known };
         match name {
             "grpc" => spec.grpc = Some(declared),
             "http" => spec.http = Some(declared),

@@ -71,7 +71,8 @@ impl<'a> Tree<'a> {
                 }
                 let (segment, span) = nodes[node];
                 let offset = *offsets[segment].get_or_insert_with(|| {
-                    above.map_or(0, |above| offset(nodes[above], &rows[drawn[above]], span, segment))
+                    above
+                        .map_or(0, |above| offset(nodes[above], &rows[drawn[above]], span, segment))
                 });
                 let (start, end) = (micros(span.start) + offset, ended(span) + offset);
                 let other = |above: usize| {
@@ -105,7 +106,8 @@ impl<'a> Tree<'a> {
             row.end -= start;
         }
         let moved = offsets.into_iter().enumerate();
-        let moved = moved.filter_map(|(segment, by)| by.filter(|by| *by != 0).map(|by| (segment, by)));
+        let moved =
+            moved.filter_map(|(segment, by)| by.filter(|by| *by != 0).map(|by| (segment, by)));
         Self { rows, duration: end - start, start, moved: moved.collect() }
     }
 }
@@ -150,7 +152,8 @@ fn offset(
     let (start, end) = (micros(span.start), ended(span));
     let (outer, inner) = (cause.end - cause.start, end - start);
     // A message may be taken up long after it was sent; a call may not.
-    let called = above.kind == "Exit" && above.layer != "MQ" && !span.refs.iter().any(|it| it.same_process);
+    let called =
+        above.kind == "Exit" && above.layer != "MQ" && !span.refs.iter().any(|it| it.same_process);
     let early = cause.start - start;
     // Clocks that tell milliseconds are not wrong for one.
     let late = start - cause.end;
@@ -183,7 +186,9 @@ fn micros(at: jiff::Timestamp) -> i64 {
 
 fn ended(span: &SpanView) -> i64 {
     let start = micros(span.start);
-    start.saturating_add(span.duration.max(0)).max(micros(span.end).min(start.saturating_add(LONGEST)))
+    start
+        .saturating_add(span.duration.max(0))
+        .max(micros(span.end).min(start.saturating_add(LONGEST)))
 }
 
 /// What a clock that tells milliseconds may be off.

@@ -60,7 +60,11 @@ fn summary(page: &mut Page, trace: &Trace, tree: &Tree<'_>) {
             let SegmentView { service, instance, .. } = &trace.segments[*segment];
             let way = if *by > 0 { "behind" } else { "ahead" };
             let by = words_of(by.saturating_abs());
-            format!("{} at {} is {by} {way}: drawn where it must have been", shown(service), shown(instance))
+            format!(
+                "{} at {} is {by} {way}: drawn where it must have been",
+                shown(service),
+                shown(instance)
+            )
         })
         .collect();
     let orphans = tree.rows.iter().filter(|row| row.orphan).count();
@@ -78,7 +82,11 @@ fn summary(page: &mut Page, trace: &Trace, tree: &Tree<'_>) {
         ("services", shown(&services.join(" "))),
         (
             "spans",
-            format!("{} in {} segments, {errors} with an error", tree.rows.len(), trace.segments.len()),
+            format!(
+                "{} in {} segments, {errors} with an error",
+                tree.rows.len(),
+                trace.segments.len()
+            ),
         ),
         ("clock", moved.join("\n")),
         ("missing", missing),
@@ -134,7 +142,9 @@ fn details(page: &mut Page, row: &Row<'_>, width: usize) {
         lines.push(format!("{} {}", log.time, fields.join(" ")));
     }
     for line in lines {
-        page.line(Tone::Faint.paint(&format!("    {}", cut(&shown(&line), width.saturating_sub(4)))));
+        page.line(
+            Tone::Faint.paint(&format!("    {}", cut(&shown(&line), width.saturating_sub(4)))),
+        );
     }
 }
 

@@ -103,7 +103,11 @@ fn a_clock_that_is_behind_or_ahead_is_set_right_and_said() {
         let (cause, charge) = (&tree.rows[1], &tree.rows[2]);
         assert!(cause.start <= charge.start && charge.end <= cause.end);
         let text = drawn(&trace, 100);
-        let word = if off < 0 { "bank at bank-1 is 5000 ms behind" } else { "bank at bank-1 is 5000 ms ahead" };
+        let word = if off < 0 {
+            "bank at bank-1 is 5000 ms behind"
+        } else {
+            "bank at bank-1 is 5000 ms ahead"
+        };
         assert!(text.contains(word), "{text}");
     }
     // A message is taken up when there is time.
@@ -141,10 +145,8 @@ fn ten_thousand_levels_are_drawn_without_a_deep_stack() {
         let parent = (id > 0).then(|| (id - 1).to_string());
         span(&id.to_string(), parent.as_deref(), "Local", id, 20_000 - id)
     });
-    let trace = Trace {
-        trace_id: "t".to_owned(),
-        segments: vec![segment("s", "deep", spans.collect())],
-    };
+    let trace =
+        Trace { trace_id: "t".to_owned(), segments: vec![segment("s", "deep", spans.collect())] };
     let text = drawn(&trace, 80);
     let table = text.split("\n\n").nth(1).expect("a table");
     assert_eq!(table.lines().count(), 10_001);

@@ -83,7 +83,9 @@ pub(super) async fn rollout(core: &Core, question: RolloutQuestion) -> Rollout {
 /// The stores of the collectors that keep.
 pub(super) async fn kept(core: &Core) -> Vec<KeepReader> {
     let mut readers = Vec::new();
-    core.each_station(|_, station| readers.extend(station.keep().map(|keep| keep.reader().clone())))
-        .await;
+    core.each_station(|_, station| {
+        readers.extend(station.keep().map(|keep| keep.reader().clone()))
+    })
+    .await;
     readers
 }

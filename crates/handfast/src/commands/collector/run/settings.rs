@@ -69,8 +69,14 @@ impl Settings {
             port(address, given.mode, files.clone(), prefix, usual, environment)
         };
         let authentication = environment("SW_AUTHENTICATION").filter(|token| !token.is_empty());
-        if authentication.as_ref().is_some_and(|it| !it.bytes().all(|byte| matches!(byte, b' '..=b'~'))) {
-            return Err(wrong("SW_AUTHENTICATION", "it holds characters that cannot be sent in a header"));
+        if authentication
+            .as_ref()
+            .is_some_and(|it| !it.bytes().all(|byte| matches!(byte, b' '..=b'~')))
+        {
+            return Err(wrong(
+                "SW_AUTHENTICATION",
+                "it holds characters that cannot be sent in a header",
+            ));
         }
         let forward_own = given.forward_cert.zip(given.forward_key);
         Ok(Self {
@@ -151,16 +157,14 @@ fn port(
     };
     let mode = mode.unwrap_or(usual);
     match &files {
-        None if mode.speaks_tls() => Err(Failure::new(
-            Exit::Usage,
-            format!("mode {mode} needs a certificate"),
-        )
-        .remedy("add --cert FILE --key FILE, and --client-ca FILE for mutual TLS")),
-        Some(files) if mode == Mode::Mtls && files.client_cas.is_empty() => Err(Failure::new(
-            Exit::Usage,
-            "mode mtls needs to know which CAs sign clients",
-        )
-        .remedy("add --client-ca FILE")),
+        None if mode.speaks_tls() => {
+            Err(Failure::new(Exit::Usage, format!("mode {mode} needs a certificate"))
+                .remedy("add --cert FILE --key FILE, and --client-ca FILE for mutual TLS"))
+        }
+        Some(files) if mode == Mode::Mtls && files.client_cas.is_empty() => {
+            Err(Failure::new(Exit::Usage, "mode mtls needs to know which CAs sign clients")
+                .remedy("add --client-ca FILE"))
+        }
         _ => Ok(PortSettings { address, mode, files }),
     }
 }

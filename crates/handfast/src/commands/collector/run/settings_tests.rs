@@ -46,7 +46,8 @@ fn the_names_of_the_receiver_are_read_and_options_come_first() {
     let watched = ["/ca/ca.crt", "/k/server.crt", "/k/server.pem"].map(PathBuf::from);
     assert_eq!(found.watched(), watched);
     assert_eq!(found.authentication.as_deref(), Some("secret"));
-    let found = settings("--data d --grpc 127.0.0.1:1 --mode permissive --cert c --key k", &environment);
+    let found =
+        settings("--data d --grpc 127.0.0.1:1 --mode permissive --cert c --key k", &environment);
     let found = found.expect("settings");
     assert_eq!(found.grpc.address.to_string(), "127.0.0.1:1");
     assert_eq!((found.grpc.mode, found.http.mode), (Mode::Permissive, Mode::Permissive));
