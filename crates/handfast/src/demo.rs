@@ -1,8 +1,8 @@
 //! `handfast demo`: two sites on this machine, linked, proven, attacked and renewed, with nothing but the commands and
 //! files a user has.
 //!
-//! This file is the order of events and the way out. The acts are in [`linking`], [`refusals`], [`renewal`],
-//! [`rotation`] and [`revocation`].
+//! This file is the order of events and the way out. The acts are in [`linking`], [`refusals`], [`telemetry`],
+//! [`renewal`], [`rotation`] and [`revocation`].
 
 mod child;
 mod linking;
@@ -15,6 +15,7 @@ mod service;
 mod shell;
 mod stage;
 mod story;
+mod telemetry;
 mod traffic;
 
 use serde::Serialize;
@@ -105,6 +106,8 @@ async fn play(story: &mut Story, stage: &mut Stage) -> Result<(), Broken> {
     linking::play(story, stage).await?;
     let _ = story.chapter("Strangers are refused, and told why");
     refusals::play(story, stage).await?;
+    let _ = story.chapter("A program reports over the link, to a collector that knows who speaks");
+    telemetry::play(story, stage).await?;
     let _ = story.chapter("Certificates are renewed while requests run");
     renewal::play(story, stage).await?;
     let _ = story.chapter("The root of all trust is replaced while requests run");

@@ -55,6 +55,10 @@ pub(crate) struct Create {
     /// The collector's name, where it is dialled by another
     #[arg(long, value_name = "HOST")]
     server_name: Option<Host>,
+    /// The credential it presents: one under `input/certs`, as `handfast enrol` makes them
+    /// [default: one that the site makes]
+    #[arg(long, value_name = "NAME")]
+    tls_credentials: Option<Name>,
     /// How the collector is spoken to
     #[arg(long, default_value = "mtls", value_name = "mtls|tls|plaintext")]
     mode: Mode,
@@ -89,7 +93,8 @@ pub(crate) async fn run(verb: Verb, context: &Context) -> anyhow::Result<()> {
 }
 
 async fn create(create: Create, context: &Context) -> anyhow::Result<()> {
-    let Create { name, service, backends, grpc, http, server_name, mode, wait } = create;
+    let Create { name, service, backends, grpc, http, server_name, tls_credentials, mode, wait } =
+        create;
     let listen =
         (grpc.is_some() || http.is_some()).then_some(RelayListen { grpc, http, unix: None });
     let line = format!("handfast relay create {name} --service {service}");
@@ -98,7 +103,7 @@ async fn create(create: Create, context: &Context) -> anyhow::Result<()> {
         backends,
         listen,
         server_name,
-        tls_credentials: None,
+        tls_credentials,
         mode,
         authentication: None,
         spool: None,

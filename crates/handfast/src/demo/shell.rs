@@ -131,6 +131,11 @@ impl Ended {
         })
     }
 
+    /// What it printed, as text.
+    pub(super) fn printed(&self) -> &str {
+        &self.stdout
+    }
+
     /// What it said on standard error, without the trailing line end.
     pub(super) fn complaint(&self) -> String {
         self.stderr.trim_end().to_owned()

@@ -38,16 +38,34 @@ pub(super) struct Ports {
     pub(super) branch: u16,
     /// Where the impostor waits.
     pub(super) impostor: u16,
+    /// Where west's collector is.
+    pub(super) collector: u16,
+    /// Where east's listener offers it.
+    pub(super) telemetry: u16,
+    /// Where agents report to east's relay.
+    pub(super) relay: u16,
 }
 
 impl Stage {
     /// Makes a private directory and chooses ports. Nothing runs yet.
     pub(super) fn set() -> anyhow::Result<Self> {
         let directory = make_directory()?;
-        let [link, grant, service, listener, branch, impostor] = ports::free()?;
+        let [link, grant, service, listener, branch, impostor, collector, telemetry, relay] =
+            ports::free()?;
+        let ports = Ports {
+            link,
+            grant,
+            service,
+            listener,
+            branch,
+            impostor,
+            collector,
+            telemetry,
+            relay,
+        };
         Ok(Self {
             shell: Shell::new(directory)?,
-            ports: Ports { link, grant, service, listener, branch, impostor },
+            ports,
             children: Vec::new(),
         })
     }
