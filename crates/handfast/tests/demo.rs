@@ -141,6 +141,11 @@ fn every_step_holds_and_nothing_is_left() {
             "other-ca",
             "link-certificate-as-server",
             "spent-token",
+            "collector",
+            "enrol",
+            "relay",
+            "trace",
+            "spoofing",
             "renewal",
             "root-rotation",
             "site-branch",
@@ -149,6 +154,13 @@ fn every_step_holds_and_nothing_is_left() {
             "cleanup"
         ]
     );
+    let trace = step(&told, "trace");
+    assert_eq!(trace["facts"]["reportedBy"], "spiffe://demo.example/agent/shop");
+    assert_eq!(trace["facts"]["transport"], "mtls");
+    let drawn = trace["lines"].to_string();
+    assert!(drawn.contains("POST:/checkout") && drawn.contains("send receipt"), "{drawn}");
+    let spoofing = step(&told, "spoofing")["fault"].as_str().expect("a fault").to_owned();
+    assert!(spoofing.contains("wrong-identity") && spoofing.contains("bank"), "{spoofing}");
     let link = &step(&told, "link")["facts"];
     assert_eq!(link["eastSees"], "spiffe://demo.example/site/west");
     assert_eq!(link["westSees"], "spiffe://demo.example/site/east");
