@@ -50,17 +50,6 @@ impl Scene {
         Self { place, west, collector, relay, runtime }
     }
 
-    /// An agent in the clear.
-    fn agent(&self, port: u16) -> Upstream {
-        let address = SocketAddr::from(([127, 0, 0, 1], port));
-        let plan = UpstreamPlan {
-            authentication: None,
-            backends: vec![Backend { host: address.ip().to_string(), port: address.port() }],
-            security: Some(Security::Plaintext),
-        };
-        Upstream::new(plan, Arc::new(now))
-    }
-
     fn report(&self, agent: &Upstream, segments: &[Bytes]) -> Result<Bytes, Status> {
         self.runtime.block_on(agent.call(SEGMENTS, segments))
     }
@@ -69,6 +58,17 @@ impl Scene {
         let list = self.west.json(&format!("{verb} status {name}"));
         list[0].clone()
     }
+}
+
+/// An agent in the clear.
+fn agent(port: u16) -> Upstream {
+    let address = SocketAddr::from(([127, 0, 0, 1], port));
+    let plan = UpstreamPlan {
+        authentication: None,
+        backends: vec![Backend { host: address.ip().to_string(), port: address.port() }],
+        security: Some(Security::Plaintext),
+    };
+    Upstream::new(plan, Arc::new(now))
 }
 
 /// A trace of two services: the shop asks the bank.
@@ -104,8 +104,8 @@ fn segment(service: &str, id: &str, cause: Option<&str>) -> Bytes {
 fn what_agents_say_in_the_clear_is_carried_over_mutual_tls_and_drawn() {
     let scene = Scene::new("mtls");
     let west = &scene.west;
-    let agent = scene.agent(scene.relay);
-    scene.report(&agent, &[segment("shop", "s1", None)]).unwrap();
+    let caller = agent(scene.relay);
+    scene.report(&caller, &[segment("shop", "s1", None)]).unwrap();
     let traces = eventually("the trace is kept", || {
         let traces = west.json("trace ls --service shop");
         traces.as_array().is_some_and(|list| !list.is_empty()).then_some(traces)
@@ -133,7 +133,7 @@ fn what_agents_say_in_the_clear_is_carried_over_mutual_tls_and_drawn() {
     assert_eq!((&relay["forward"]["sent"], &relay["state"]), (&1.into(), &"ready".into()));
 
     // Plaintext is not taken where mutual TLS is asked for, and that is seen.
-    let direct = scene.agent(scene.collector);
+    let direct = agent(scene.collector);
     assert!(scene.report(&direct, &[segment("shop", "s2", None)]).is_err());
     let status = eventually("the refusal is listed", || {
         let status = west.json("rollout status");
@@ -149,10 +149,10 @@ fn what_agents_say_in_the_clear_is_carried_over_mutual_tls_and_drawn() {
 #[test]
 fn another_services_name_is_refused_and_recorded() {
     let scene = Scene::new("mtls");
-    let agent = scene.agent(scene.relay);
-    scene.report(&agent, &[segment("shop", "own", None)]).unwrap();
+    let caller = agent(scene.relay);
+    scene.report(&caller, &[segment("shop", "own", None)]).unwrap();
     // The relay answers for its collector: at first it does not know that bank is not allowed.
-    drop(scene.report(&agent, &[segment("bank", "stolen", None)]));
+    drop(scene.report(&caller, &[segment("bank", "stolen", None)]));
     until("the collector has refused it", || {
         scene.station("collector", "telemetry")["refused"]["segment"].as_u64() >= Some(1)
     });
@@ -171,8 +171,8 @@ fn another_services_name_is_refused_and_recorded() {
 #[test]
 fn a_revoked_relay_is_cut_within_a_second() {
     let scene = Scene::new("mtls");
-    let agent = scene.agent(scene.relay);
-    scene.report(&agent, &[segment("shop", "s1", None)]).unwrap();
+    let caller = agent(scene.relay);
+    scene.report(&caller, &[segment("shop", "s1", None)]).unwrap();
     until("the relay is connected", || {
         scene.station("collector", "telemetry")["ports"][0]["connections"]["mtls"] == 1
     });
@@ -191,7 +191,7 @@ fn a_revoked_relay_is_cut_within_a_second() {
 fn a_rollout_is_planned_enforced_and_taken_back() {
     let scene = Scene::new("permissive");
     let west = &scene.west;
-    let (relayed, direct) = (scene.agent(scene.relay), scene.agent(scene.collector));
+    let (relayed, direct) = (agent(scene.relay), agent(scene.collector));
     scene.report(&relayed, &[segment("shop", "s1", None)]).unwrap();
     scene.report(&direct, &[segment("bank", "b1", Some("s1"))]).unwrap();
     until("both were heard", || west.json("service ls").as_array().map(Vec::len) == Some(2));
@@ -207,7 +207,7 @@ fn a_rollout_is_planned_enforced_and_taken_back() {
     let done = west.json("rollout enforce telemetry --port grpc --to mtls");
     assert_eq!(done["changed"][0]["from"], "permissive", "{done:#}");
     assert_eq!(done["shutOut"], 1, "{done:#}");
-    assert!(scene.report(&scene.agent(scene.collector), &[segment("bank", "b2", None)]).is_err());
+    assert!(scene.report(&agent(scene.collector), &[segment("bank", "b2", None)]).is_err());
     scene.report(&relayed, &[segment("shop", "s3", None)]).unwrap();
     until("who is ready goes on", || west.run("trace show trace-s3").code == 0);
     let file =
@@ -234,7 +234,7 @@ impl Reporter {
         let ending = Arc::new(AtomicBool::new(false));
         let acknowledged = Arc::new(AtomicU64::new(0));
         let (told, count) = (Arc::clone(&ending), Arc::clone(&acknowledged));
-        let agent = scene.agent(scene.relay);
+        let caller = agent(scene.relay);
         let task = scene.runtime.spawn(async move {
             let mut done = Vec::new();
             for number in 0_u64.. {
@@ -242,7 +242,7 @@ impl Reporter {
                     break;
                 }
                 let id = format!("{prefix}{number}");
-                if agent.call(SEGMENTS, &[segment("shop", &id, None)]).await.is_ok() {
+                if caller.call(SEGMENTS, &[segment("shop", &id, None)]).await.is_ok() {
                     done.push(id);
                     count.fetch_add(1, Ordering::Relaxed);
                 } else {
@@ -355,8 +355,8 @@ fn a_collector_by_itself_takes_up_new_files_and_its_directory_is_read() {
     let said = || std::fs::read_to_string(place.path("alone.log")).unwrap();
     let mut command = place.command(&words);
     let mut child = Killed(command.stderr(log).spawn().unwrap());
-    let agent = scene.agent(port);
-    until("it takes reports", || scene.report(&agent, &[segment("bank", "b1", None)]).is_ok());
+    let caller = agent(port);
+    until("it takes reports", || scene.report(&caller, &[segment("bank", "b1", None)]).is_ok());
     let list = format!("trace ls --data {directory} -o json");
     let found = eventually("its directory is read", || {
         let found = place.run(&list).ok().json();
@@ -369,7 +369,7 @@ fn a_collector_by_itself_takes_up_new_files_and_its_directory_is_read() {
     let good = std::fs::read(&cert).unwrap();
     std::fs::write(&cert, "nonsense").unwrap();
     until("what is broken is said", || said().contains("the last good certificate stays in use"));
-    scene.report(&agent, &[segment("bank", "b2", None)]).unwrap();
+    scene.report(&caller, &[segment("bank", "b2", None)]).unwrap();
     std::fs::write(&cert, good).unwrap();
     until("what is good is taken up", || said().contains("certificates were read again"));
     assert!(child.0.try_wait().unwrap().is_none(), "{}", said());

@@ -109,10 +109,7 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<Exit> {
         }
         Command::Approve(arguments) => runtime.block_on(approve::run(arguments, &context()?)),
         Command::Check(arguments) => runtime.block_on(check::run(&arguments, &context()?)),
-        Command::Collector(verb) => match verb.alone() {
-            Ok(arguments) => runtime.block_on(collector::run_alone(arguments)),
-            Err(verb) => runtime.block_on(collector::run(verb, &context()?)),
-        },
+        Command::Collector(verb) => runtime.block_on(collector::run(verb, context)),
         Command::Completion(arguments) => completion::run(&arguments),
         Command::Connector(verb) => runtime.block_on(connector::run(verb, &context()?)),
         Command::Demo(arguments) => return runtime.block_on(demo::run(arguments, output)),

@@ -91,29 +91,17 @@ pub(crate) struct Status {
     name: Option<Name>,
 }
 
-impl Verb {
-    /// The one that needs no home.
-    pub(crate) fn alone(self) -> Result<Box<run::Arguments>, Self> {
-        match self {
-            Self::Run(arguments) => Ok(arguments),
-            other => Err(other),
-        }
-    }
-}
-
-/// Runs a collector by itself.
-pub(crate) async fn run_alone(arguments: Box<run::Arguments>) -> anyhow::Result<()> {
-    run::run(*arguments).await
-}
-
-/// Runs the verb.
-pub(crate) async fn run(verb: Verb, context: &Context) -> anyhow::Result<()> {
+/// Runs the verb; the one that needs no home asks for none.
+pub(crate) async fn run(
+    verb: Verb,
+    context: impl FnOnce() -> anyhow::Result<Context>,
+) -> anyhow::Result<()> {
     match verb {
-        Verb::Create(create) => self::create(create, context).await,
-        Verb::Delete(delete) => self::delete(delete, context).await,
-        Verb::Ls => status(None, context, false).await,
-        Verb::Status(wanted) => status(wanted.name, context, true).await,
-        Verb::Run(arguments) => run_alone(arguments).await,
+        Verb::Create(create) => self::create(create, &context()?).await,
+        Verb::Delete(delete) => self::delete(delete, &context()?).await,
+        Verb::Ls => status(None, &context()?, false).await,
+        Verb::Status(wanted) => status(wanted.name, &context()?, true).await,
+        Verb::Run(arguments) => run::run(*arguments).await,
     }
 }
 

@@ -26,7 +26,7 @@ pub(super) fn routes<N: Node>(routes: Routes<N>) -> Routes<N> {
             },
         )
         .get("/v1/services", Action::TelemetryRead, async |node: Arc<N>| {
-            asked(node, |stores| telemetry::services(stores)).await
+            asked(node, telemetry::services).await
         })
         .get_with(
             "/v1/instances",

@@ -143,7 +143,9 @@ fn take_up(settings: &Settings, station: &mut Station) {
         Ok(plan) => {
             let faults = station.apply(plan);
             tracing::info!("certificates were read again and are in use");
-            faults.iter().for_each(|fault| tracing::error!(%fault, "a port cannot be opened"));
+            for fault in &faults {
+                tracing::error!(%fault, "a port cannot be opened");
+            }
         }
         Err(broken) => tracing::error!(
             file = %broken.file.display(),

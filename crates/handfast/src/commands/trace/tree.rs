@@ -52,7 +52,9 @@ impl<'a> Tree<'a> {
             }
         }
         let begin = |node: &usize| micros(nodes[*node].1.start);
-        children.iter_mut().for_each(|of| of.sort_by_key(begin));
+        for of in &mut children {
+            of.sort_by_key(begin);
+        }
         let mut roots: Vec<usize> = (0..nodes.len()).filter(|n| parents[*n].is_none()).collect();
         roots.sort_by_key(begin);
 

@@ -84,7 +84,7 @@ pub(super) async fn rollout(core: &Core, question: RolloutQuestion) -> Rollout {
 pub(super) async fn kept(core: &Core) -> Vec<KeepReader> {
     let mut readers = Vec::new();
     core.each_station(|_, station| {
-        readers.extend(station.keep().map(|keep| keep.reader().clone()))
+        readers.extend(station.keep().map(|keep| keep.reader().clone()));
     })
     .await;
     readers

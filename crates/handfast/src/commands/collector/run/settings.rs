@@ -123,15 +123,14 @@ fn port(
         let name = format!("{prefix}_{name}");
         environment(&name).filter(|value| !value.trim().is_empty()).map(|value| (name, value))
     };
-    let address = match address {
-        Some(address) => address,
-        None => {
-            let host: Option<IpAddr> = parsed(variable("HOST"))?;
-            let port: Option<u16> = parsed(variable("PORT"))?;
-            // OAP writes 0 for a port that is not apart.
-            let port = port.filter(|port| *port != 0).unwrap_or(usual);
-            SocketAddr::new(host.unwrap_or(IpAddr::from([0, 0, 0, 0])), port)
-        }
+    let address = if let Some(address) = address {
+        address
+    } else {
+        let host: Option<IpAddr> = parsed(variable("HOST"))?;
+        let port: Option<u16> = parsed(variable("PORT"))?;
+        // OAP writes 0 for a port that is not apart.
+        let port = port.filter(|port| *port != 0).unwrap_or(usual);
+        SocketAddr::new(host.unwrap_or(IpAddr::from([0, 0, 0, 0])), port)
     };
     let enabled: Option<bool> = parsed(variable("SSL_ENABLED"))?;
     let files = match files {
