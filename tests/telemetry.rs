@@ -27,6 +27,7 @@ struct Scene {
     west: Site,
     collector: u16,
     relay: u16,
+    metrics: u16,
     runtime: tokio::runtime::Runtime,
 }
 
@@ -34,7 +35,8 @@ impl Scene {
     fn new(mode: &str) -> Self {
         let place = Place::new(env!("CARGO_BIN_EXE_handfast"));
         let mut west = place.west();
-        let (collector, relay) = (free_port(), free_port());
+        let (collector, relay, metrics) = (free_port(), free_port(), free_port());
+        west.run_with(&["--metrics", &format!("127.0.0.1:{metrics}")]);
         west.start();
         west.json(&format!(
             "collector create telemetry --host 127.0.0.1 --hosts localhost --grpc-port {collector} --http-port 0 --mode {mode}"
@@ -47,7 +49,7 @@ impl Scene {
             .enable_all()
             .build()
             .unwrap();
-        Self { place, west, collector, relay, runtime }
+        Self { place, west, collector, relay, metrics, runtime }
     }
 
     fn report(&self, agent: &Upstream, segments: &[Bytes]) -> Result<Bytes, Status> {
@@ -100,6 +102,16 @@ fn segment(service: &str, id: &str, cause: Option<&str>) -> Bytes {
     segment.encode_to_vec().into()
 }
 
+/// The page of metrics.
+fn scrape(port: u16) -> String {
+    use std::io::{Read as _, Write as _};
+    let mut socket = std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
+    socket.write_all(b"GET /metrics HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").unwrap();
+    let mut page = String::new();
+    socket.read_to_string(&mut page).unwrap();
+    page
+}
+
 #[test]
 fn what_agents_say_in_the_clear_is_carried_over_mutual_tls_and_drawn() {
     let scene = Scene::new("mtls");
@@ -131,6 +143,27 @@ fn what_agents_say_in_the_clear_is_carried_over_mutual_tls_and_drawn() {
     assert_eq!(collector["ports"][0]["connections"]["mtls"], 1, "{collector:#}");
     let relay = scene.station("relay", "shop");
     assert_eq!((&relay["forward"]["sent"], &relay["state"]), (&1.into(), &"ready".into()));
+
+    let status = west.json("status");
+    assert_eq!(status["stations"].as_array().map(Vec::len), Some(2), "{status:#}");
+    let check = west.run("check").ok().stdout;
+    assert!(check.contains("all of 2 collectors and relays work"), "{check}");
+    let page = scrape(scene.metrics);
+    for sample in [
+        "handfast_telemetry_accepted_total{station=\"collector\",name=\"telemetry\",kind=\"segment\"} 1.0",
+        "handfast_telemetry_connections{station=\"collector\",name=\"telemetry\",transport=\"mtls\"} 1.0",
+        "handfast_telemetry_sent_total{station=\"relay\",name=\"shop\"} 1.0",
+        "handfast_telemetry_upstream_up{station=\"relay\",name=\"shop\"} 1.0",
+        "handfast_telemetry_lag_bytes{station=\"relay\",name=\"shop\"} 0.0",
+    ] {
+        assert!(page.contains(sample), "no {sample} in\n{page}");
+    }
+    let pages = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/operating.md");
+    let documented = std::fs::read_to_string(pages).unwrap();
+    for sample in page.lines().filter(|line| line.starts_with("handfast_telemetry_")) {
+        let name = sample.split(['{', ' ']).next().unwrap();
+        assert!(documented.contains(&format!("| `{name}` |")), "{name} is not documented");
+    }
 
     // Plaintext is not taken where mutual TLS is asked for, and that is seen.
     let direct = agent(scene.collector);

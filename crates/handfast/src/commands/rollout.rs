@@ -145,6 +145,10 @@ async fn plan(plan: Plan, context: &Context) -> anyhow::Result<Exit> {
             reporters(page, &needy, "");
             page.gap();
         }
+        if view.reporters.is_empty() {
+            page.line("Nobody has reported since the node started, so nobody can be judged.");
+            return;
+        }
         page.line(format!(
             "{} of {} reporters would be shut out by mode {}.",
             view.shut_out,

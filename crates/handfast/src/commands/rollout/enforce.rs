@@ -127,7 +127,7 @@ pub(super) async fn run(arguments: Arguments, context: &Context) -> anyhow::Resu
             page.line(format!(
                 "{} reporters that were heard are shut out by that. Who, and what each needs: {}",
                 view.shut_out,
-                context.command("rollout plan --to mtls")
+                context.command(&format!("rollout plan --to {}", change_to(&view)))
             ));
             let back = format!("rollout enforce {} --back", arguments.collector);
             page.line(format!("Back to the mode before: {}", context.command(&back)));
@@ -137,6 +137,11 @@ pub(super) async fn run(arguments: Arguments, context: &Context) -> anyhow::Resu
         }
     })?;
     Ok(Exit::Success)
+}
+
+/// The mode that shuts somebody out: the last one set.
+fn change_to(view: &View) -> &str {
+    view.changed.last().map_or("mtls", |change| change.to.as_str())
 }
 
 fn declared(context: &Context, name: &Name) -> anyhow::Result<Resource<Collector>> {

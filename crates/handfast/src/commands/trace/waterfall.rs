@@ -134,7 +134,7 @@ fn label(trace: &Trace, row: &Row<'_>) -> String {
 fn details(page: &mut Page, row: &Row<'_>, width: usize) {
     let SpanView { component, tags, logs, kind, refs, .. } = row.span;
     let mut lines = vec![format!("{kind} span {}, component {component}", shown(&row.span.id))];
-    lines.extend(refs.iter().map(|it| format!("continues {} of {}", it.endpoint, it.service)));
+    lines.extend(refs.iter().map(|it| format!("continues span {} of {}", it.span_id, it.service)));
     lines.extend(tags.iter().map(|tag| format!("{} = {}", tag.key, tag.value)));
     for log in logs {
         let fields: Vec<String> =
