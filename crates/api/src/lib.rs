@@ -17,5 +17,6 @@ pub mod notify;
 pub mod resources;
 pub mod secret;
 pub mod serve;
+pub mod skywalking;
 pub mod status;
 pub mod telemetry;

@@ -12,4 +12,5 @@ mod hostile;
 mod notify;
 mod openapi;
 mod properties;
+mod skywalking;
 mod tokens;
