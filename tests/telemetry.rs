@@ -10,7 +10,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use handfast_proto::skywalking::v3::{SegmentObject, SegmentReference, SpanObject};
+use handfast_proto::skywalking::v3::{
+    KeyStringValuePair, SegmentObject, SegmentReference, SpanObject,
+};
 use handfast_telemetry::grpc::Status;
 use handfast_telemetry::upstream::{Backend, Security, Upstream, UpstreamPlan};
 use handfast_testkit::eventually::{eventually, now, until};
@@ -82,6 +84,9 @@ fn segment(service: &str, id: &str, cause: Option<&str>) -> Bytes {
         start_time: begin,
         end_time: begin + 40,
         operation_name: format!("/{service}/buy"),
+        tags: [("http.status_code", "200"), ("order", id)]
+            .map(|(key, value)| KeyStringValuePair { key: key.to_owned(), value: value.to_owned() })
+            .to_vec(),
         ..SpanObject::default()
     };
     span.refs.extend(cause.map(|cause| SegmentReference {
@@ -134,6 +139,22 @@ fn what_agents_say_in_the_clear_is_carried_over_mutual_tls_and_drawn() {
     assert!(text.contains("shop: /shop/buy") && text.contains("40 ms"), "{text}");
     let absent = west.refused("trace show nothing", 11);
     assert_eq!(absent["error"], "not-found", "{absent:#}");
+
+    let found =
+        |filter: &str| west.json(&format!("trace ls --since 1h {filter}")).as_array().map(Vec::len);
+    let all = "--service shop --instance shop-1 --endpoint /shop/buy --min-duration 40ms --tag order=s1 \
+               --tag http.status_code=200";
+    assert_eq!(found(all), Some(1));
+    for none in [
+        "--errors",
+        "--tag order=s2",
+        "--min-duration 41ms",
+        "--max-duration 39ms",
+        "--service bank",
+    ] {
+        assert_eq!(found(none), Some(0), "{none}");
+    }
+    assert_eq!(west.run("trace ls --tag order").code, 2);
 
     assert_eq!(west.json("service ls")[0]["name"], "shop");
     assert_eq!(west.json("service instances shop")[0]["name"], "shop-1");
