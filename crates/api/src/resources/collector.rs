@@ -46,7 +46,7 @@ pub struct Collector {
     /// What each identity may use.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub quotas: Option<Quotas>,
-    /// How long and how much is kept; 7 days and 20Gi if nothing is said.
+    /// How long and how much is kept; 7 days and 10Gi if nothing is said.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub store: Option<Store>,
     /// Send everything on instead of keeping it.
