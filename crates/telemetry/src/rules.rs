@@ -200,7 +200,7 @@ mod tests {
     }
 
     fn claim<'a>(service: &'a str, instance: &'a str) -> Claimed<'a> {
-        Claimed { service, instance }
+        Claimed { instance, service }
     }
 
     #[test]

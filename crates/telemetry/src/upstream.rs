@@ -248,13 +248,11 @@ impl Upstream {
             sent.insert("authentication", token.clone());
         }
         connection.sender.send_request(request).await.map_err(|error| {
-            match connection.ended.get() {
-                Some(fault) => self.not_connected(fault.clone()),
-                None => {
-                    let why = causes(&error);
-                    Status::new(Code::Unavailable, format!("the backend is lost: {why}"))
-                }
+            if let Some(fault) = connection.ended.get() {
+                return self.not_connected(fault.clone());
             }
+            let why = causes(&error);
+            Status::new(Code::Unavailable, format!("the backend is lost: {why}"))
         })
     }
 
@@ -283,7 +281,8 @@ impl Upstream {
         for attempt in 0..plan.backends.len() {
             let index = (first + attempt) % plan.backends.len();
             let backend = &plan.backends[index];
-            match dial::dial(backend, security, (self.clock)(), &self.tasks).await {
+            // Rare, and large: not to be carried by every call.
+            match Box::pin(dial::dial(backend, security, (self.clock)(), &self.tasks)).await {
                 Ok(dial::Dialled { sender, ended }) => {
                     self.took(index, backend);
                     let scheme = match security {

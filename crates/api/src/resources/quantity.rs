@@ -17,7 +17,7 @@ impl Quantity {
 impl fmt::Display for Quantity {
     /// The shortest form that reads back to the same number.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let unit = UNITS.iter().find(|(_, size)| self.0 % size == 0);
+        let unit = UNITS.iter().find(|(_, size)| self.0.is_multiple_of(*size));
         match unit {
             Some((unit, size)) => write!(f, "{}{unit}", self.0 / size),
             None => write!(f, "{}", self.0),

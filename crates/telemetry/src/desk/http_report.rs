@@ -131,7 +131,7 @@ async fn whole(mut body: Incoming, headers: &HeaderMap) -> Result<Bytes, Status>
             format!("the body did not come within {} s", BODY.as_secs()),
         )
     })??;
-    match headers.get(header::CONTENT_ENCODING).map(|value| value.as_bytes()) {
+    match headers.get(header::CONTENT_ENCODING).map(http::HeaderValue::as_bytes) {
         None | Some(b"identity") => Ok(bytes),
         Some(b"gzip") => crate::grpc::gunzip(&bytes, MESSAGE_LIMIT),
         Some(other) => Err(Status::new(

@@ -112,7 +112,7 @@ impl<'a> Intake<'a> {
                 ));
                 break;
             }
-            let claimed = Claimed { service, instance };
+            let claimed = Claimed { instance, service };
             if let Err(status) = desk.judge(caller, kind, claimed) {
                 refusal = Some(status);
                 break;
@@ -156,7 +156,7 @@ impl<'a> Intake<'a> {
             self.land().await?;
         }
         if let Some((service, instance)) = &self.judged {
-            let claimed = Claimed { service, instance };
+            let claimed = Claimed { instance, service };
             self.desk.census.heard(self.caller, claimed, &self.version, self.desk.now());
         }
         Ok(())

@@ -101,7 +101,7 @@ where
                 .max_pending_accept_reset_streams(RESETS)
                 .max_local_error_reset_streams(RESETS);
             let connection = builder.serve_connection(TokioIo::new(io), service);
-            until_ended(connection, |c| c.graceful_shutdown(), ending).await
+            until_ended(connection, http2::Connection::graceful_shutdown, ending).await
         }
         Version::One => {
             let mut builder = http1::Builder::new();
@@ -112,7 +112,7 @@ where
                 .max_buf_size(HTTP1_BUFFER)
                 .half_close(true);
             let connection = builder.serve_connection(TokioIo::new(io), service);
-            until_ended(connection, |c| c.graceful_shutdown(), ending).await
+            until_ended(connection, http1::Connection::graceful_shutdown, ending).await
         }
     };
     if let Err(error) = outcome {

@@ -70,14 +70,12 @@ fn who(
     let Some(peer) = Peer::of(session) else {
         return Ok((Caller::anonymous(Some(address), Transport::Tls), None));
     };
-    let standing = match shared.known.find(&tls.config, &peer.fingerprint) {
-        Some(standing) => standing,
-        None => {
-            let standing = Arc::new(work_out(session, &peer, tls, address, shared)?);
-            let known = Arc::clone(&standing);
-            shared.known.remember(&tls.config, peer.fingerprint, known);
-            standing
-        }
+    let standing = if let Some(standing) = shared.known.find(&tls.config, &peer.fingerprint) {
+        standing
+    } else {
+        let standing = Arc::new(work_out(session, &peer, tls, address, shared)?);
+        shared.known.remember(&tls.config, peer.fingerprint, Arc::clone(&standing));
+        standing
     };
     // Between the handshake and now it may have been revoked.
     if let Some(revoked) = shared.revocations.find_revoked(&standing.path) {

@@ -67,7 +67,6 @@ async fn every_method_judges_and_twins_without_a_package_are_the_same_method() {
                 attributes: vec![KeyValue {
                     key: "service.name".to_owned(),
                     value: Some(AnyValue { value: Some(any_value::Value::StringValue("bank".to_owned())) }),
-                    ..Default::default()
                 }],
                 ..Default::default()
             }),

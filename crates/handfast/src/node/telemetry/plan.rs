@@ -41,8 +41,15 @@ pub(super) struct Planned {
 /// Configurations by what they were made from.
 #[derive(Default)]
 pub(super) struct Configurations {
-    servers: BTreeMap<(Name, bool), (Arc<Credential>, TrustAnchors, Arc<ServerConfig>)>,
+    servers: BTreeMap<(Name, bool), Served>,
     clients: BTreeMap<String, (Option<Arc<Credential>>, Arc<ClientConfig>)>,
+}
+
+/// The configuration of a port, and what it was made from.
+struct Served {
+    credential: Arc<Credential>,
+    trusted: TrustAnchors,
+    config: Arc<ServerConfig>,
 }
 
 pub(super) fn collector(
@@ -254,11 +261,11 @@ impl Configurations {
         sight: &Sight<'_>,
     ) -> Result<Arc<ServerConfig>, String> {
         let key = (name.clone(), required);
-        if let Some((made_from, trusted, config)) = self.servers.get(&key)
-            && Arc::ptr_eq(made_from, credential)
-            && trusted == anchors
+        if let Some(served) = self.servers.get(&key)
+            && Arc::ptr_eq(&served.credential, credential)
+            && served.trusted == *anchors
         {
-            return Ok(Arc::clone(config));
+            return Ok(Arc::clone(&served.config));
         }
         let options = ServerOptions {
             alpn: vec![b"h2".to_vec(), b"http/1.1".to_vec()],
@@ -270,7 +277,12 @@ impl Configurations {
             ..ServerOptions::default()
         };
         let config = server_config(credential, &options).map_err(|fault| fault.one_line())?;
-        self.servers.insert(key, (Arc::clone(credential), anchors.clone(), Arc::clone(&config)));
+        let served = Served {
+            credential: Arc::clone(credential),
+            trusted: anchors.clone(),
+            config: Arc::clone(&config),
+        };
+        self.servers.insert(key, served);
         Ok(config)
     }
 
