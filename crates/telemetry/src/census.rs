@@ -38,10 +38,10 @@ pub struct Reporter {
     pub version: String,
 }
 
-/// A connection or a report that was refused.
+/// A connection or a report that was refused, once or again and again.
 #[derive(Clone, Debug)]
 pub struct Refusal {
-    /// When.
+    /// When, the last time.
     pub at: Timestamp,
     /// Why.
     pub fault: Fault,
@@ -49,6 +49,23 @@ pub struct Refusal {
     pub from: String,
     /// At which port, or which method.
     pub on: String,
+    /// How often.
+    pub times: u64,
+}
+
+impl Refusal {
+    pub(crate) fn new(at: Timestamp, fault: Fault, from: String, on: &str) -> Self {
+        Self { at, fault, from, on: on.to_owned(), times: 1 }
+    }
+
+    /// Whether both are the same attempt, made again: by the same caller with the same certificate or claim.
+    fn is_repeated_by(&self, other: &Self) -> bool {
+        let same = |key| self.fault.evidence_of(key) == other.fault.evidence_of(key);
+        self.fault.code() == other.fault.code()
+            && self.from == other.from
+            && self.on == other.on
+            && ["fingerprint", "claimed-service", "claimed-instance"].into_iter().all(same)
+    }
 }
 
 /// What would become of a reporter if a port changed its mode.
@@ -62,13 +79,7 @@ pub struct Outlook {
 
 impl Census {
     /// Somebody was heard.
-    pub(crate) fn heard(
-        &self,
-        caller: &Caller,
-        claim: Claimed<'_>,
-        version: &str,
-        now: Timestamp,
-    ) {
+    pub(crate) fn heard(&self, caller: &Caller, claim: Claimed<'_>, version: &str, now: Timestamp) {
         let mut reporters = lock(&self.reporters);
         // Looked up without making strings: an agent is heard a thousand times for each time that it is new.
         let key = (claim.service.to_owned(), claim.instance.to_owned());
@@ -103,10 +114,13 @@ impl Census {
         reporters.insert(key, reporter);
     }
 
-    /// Somebody was refused; the newest refusals are kept.
-    pub(crate) fn refused(&self, refusal: Refusal) {
+    /// Somebody was refused; the newest refusals are kept, and whoever comes again takes no second place.
+    pub(crate) fn refused(&self, mut refusal: Refusal) {
         let mut refusals = lock(&self.refusals);
-        if refusals.len() >= REFUSALS {
+        let before = refusals.iter().rposition(|known| known.is_repeated_by(&refusal));
+        if let Some(before) = before.and_then(|place| refusals.remove(place)) {
+            refusal.times += before.times;
+        } else if refusals.len() >= REFUSALS {
             refusals.pop_front();
         }
         refusals.push_back(refusal);
@@ -126,7 +140,8 @@ impl Census {
 
     /// Who would be shut out by `mode`, and what each needs.
     pub fn outlook(&self, mode: Mode) -> Vec<Outlook> {
-        let outlook = |reporter: Reporter| Outlook { needs: needs(reporter.transport, mode), reporter };
+        let outlook =
+            |reporter: Reporter| Outlook { needs: needs(reporter.transport, mode), reporter };
         self.reporters().into_iter().map(outlook).collect()
     }
 }
@@ -183,17 +198,33 @@ mod tests {
         assert_eq!(broken(Mode::Mtls), 2);
     }
 
+    fn refused(from: &str, on: &str) -> Refusal {
+        let fault = Fault::new(handfast_tls::FaultCode::Expired, handfast_tls::Side::Peer, "x");
+        Refusal::new(Timestamp::UNIX_EPOCH, fault, from.to_owned(), on)
+    }
+
+    #[test]
+    fn whoever_is_refused_a_thousand_times_does_not_hide_the_others() {
+        let census = Census::default();
+        census.refused(refused("10.0.0.1", "grpc"));
+        for _ in 0..1000 {
+            census.refused(refused("10.0.0.2", "grpc"));
+        }
+        census.refused(refused("10.0.0.2", "http"));
+        let refusals = census.refusals();
+        let told: Vec<_> = refusals.iter().map(|one| (&*one.from, &*one.on, one.times)).collect();
+        assert_eq!(
+            told,
+            [("10.0.0.1", "grpc", 1), ("10.0.0.2", "grpc", 1000), ("10.0.0.2", "http", 1)]
+        );
+    }
+
     #[test]
     fn neither_reporters_nor_refusals_grow_without_end() {
         let census = Census::default();
         let caller = Caller::anonymous(None, Transport::Plaintext);
         for refusal in 0..REFUSALS + 10 {
-            census.refused(Refusal {
-                at: Timestamp::UNIX_EPOCH,
-                fault: Fault::new(handfast_tls::FaultCode::Expired, handfast_tls::Side::Peer, "x"),
-                from: refusal.to_string(),
-                on: "port".to_owned(),
-            });
+            census.refused(refused(&refusal.to_string(), "port"));
         }
         assert_eq!(census.refusals().len(), REFUSALS);
         assert_eq!(census.refusals()[0].from, "10");

@@ -3,6 +3,7 @@
 
 mod ask;
 mod http_report;
+mod repeats;
 mod report;
 mod stream_quota;
 
@@ -17,6 +18,7 @@ use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
 use jiff::Timestamp;
 
+use self::repeats::Repeats;
 use crate::caller::{Caller, Identity};
 use crate::census::{Census, Refusal};
 use crate::counts::Counts;
@@ -79,6 +81,7 @@ pub struct Desk {
     sink: Arc<dyn Sink>,
     counts: Counts,
     census: Census,
+    repeats: Repeats,
     clock: Clock,
     witness: Witness,
     start: Instant,
@@ -100,6 +103,7 @@ impl Desk {
             sink,
             counts: Counts::default(),
             census: Census::default(),
+            repeats: Repeats::default(),
             clock,
             witness,
             start: Instant::now(),
@@ -160,13 +164,17 @@ impl Desk {
     /// Notes a handshake that came to nothing.
     pub(crate) fn refused_handshake(&self, port: &str, from: SocketAddr, fault: &Fault) {
         self.counts.handshake_refused(fault.code());
-        tracing::info!(port, peer = %from, fault = %fault.one_line(), "refused");
-        self.census.refused(Refusal {
-            at: self.now(),
-            fault: fault.clone(),
-            from: from.to_string(),
-            on: port.to_owned(),
-        });
+        let now = self.now();
+        match self.repeats.note(from.ip(), fault.code(), now) {
+            None => {}
+            Some(1) => tracing::info!(port, peer = %from, fault = %fault.one_line(), "refused"),
+            Some(times) => {
+                tracing::info!(port, peer = %from, times, fault = %fault.one_line(), "refused again");
+            }
+        }
+        // The port that it came from is another one each time.
+        let from = from.ip().to_string();
+        self.census.refused(Refusal::new(now, fault.clone(), from, port));
     }
 
     pub(crate) fn now(&self) -> Timestamp {
@@ -237,12 +245,7 @@ impl Desk {
         let said = format!("{}; {}", fault.one_line(), fault.remedy());
         let status = Status::new(Code::PermissionDenied, said);
         let at = self.now();
-        self.census.refused(Refusal {
-            at,
-            fault,
-            from: caller.name(),
-            on: kind.as_str().to_owned(),
-        });
+        self.census.refused(Refusal::new(at, fault, caller.name(), kind.as_str()));
         (self.witness)(Denial {
             at,
             caller: caller.name(),

@@ -77,9 +77,11 @@ impl Usage {
         let used = self.used(caller, now);
         used.last = now;
         let (mut of_messages, mut of_bytes) = (used.messages, used.bytes);
-        let wait = of_messages
-            .take(messages, messages_per_second, now)
-            .max(of_bytes.take(bytes, bytes_per_second, now));
+        let wait = of_messages.take(messages, messages_per_second, now).max(of_bytes.take(
+            bytes,
+            bytes_per_second,
+            now,
+        ));
         if wait > PATIENCE {
             return Err(Over::Rate(wait));
         }

@@ -122,7 +122,8 @@ pub struct Rules {
 impl Rules {
     /// Whether there is anybody that `caller` may speak for.
     pub fn knows(&self, caller: &Caller) -> bool {
-        let own_agent = matches!(&caller.identity, Identity::Own(id) if id.kind() == Some(IdentityKind::Agent));
+        let own_agent =
+            matches!(&caller.identity, Identity::Own(id) if id.kind() == Some(IdentityKind::Agent));
         own_agent || self.rules.iter().any(|rule| rule.is_about(caller))
     }
 
@@ -236,7 +237,8 @@ mod tests {
         assert!(rules.judge(&relay, claim("relay-1", "a@east")).is_err(), "the rule says it all");
         let legacy = ForeignIdentity { dns: vec!["a.legacy.example".into()], ..Default::default() };
         assert_eq!(rules.judge(&caller(Identity::Foreign(legacy)), claim("old", "x")), Ok(()));
-        let named = ForeignIdentity { common_name: Some("a.legacy.example".into()), ..Default::default() };
+        let named =
+            ForeignIdentity { common_name: Some("a.legacy.example".into()), ..Default::default() };
         assert!(rules.judge(&caller(Identity::Foreign(named)), claim("old", "x")).is_err());
     }
 

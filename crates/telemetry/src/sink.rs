@@ -57,7 +57,9 @@ pub enum Untaken {
     #[error("the collector is stopping; send again to another, or to this one in a moment")]
     Ending,
     /// There is no room, and the oldest is not to be given up for it.
-    #[error("the spool is full ({used} of {limit} bytes), because what is behind it takes nothing; send again later")]
+    #[error(
+        "the spool is full ({used} of {limit} bytes), because what is behind it takes nothing; send again later"
+    )]
     Full {
         /// Bytes in use.
         used: u64,

@@ -13,8 +13,8 @@ use http::{Request, Response};
 use hyper::body::Incoming;
 use tokio_util::sync::CancellationToken;
 
-use crate::census::Census;
 use crate::caller::Transport;
+use crate::census::Census;
 use crate::counts::Counted;
 use crate::desk::{Desk, DeskPlan, Witness};
 use crate::forward::{Forwarder, ForwarderStatus};
@@ -206,8 +206,14 @@ impl Station {
             let called = format!("{} {name}", self.name);
             let desk = Arc::clone(&self.desk);
             let (place, protocol) = (plan.place, plan.protocol);
-            match Port::open(&called, &place, protocol, plan.protection, desk, self.revocations.clone())
-            {
+            match Port::open(
+                &called,
+                &place,
+                protocol,
+                plan.protection,
+                desk,
+                self.revocations.clone(),
+            ) {
                 Ok(port) => {
                     self.ports.insert(name, (place, protocol, port));
                 }

@@ -184,7 +184,12 @@ impl Upstream {
     ///
     /// # Errors
     /// As for [`call`](Self::call).
-    pub async fn ask(&self, path: &str, headers: &HeaderMap, message: &[u8]) -> Result<Bytes, Status> {
+    pub async fn ask(
+        &self,
+        path: &str,
+        headers: &HeaderMap,
+        message: &[u8],
+    ) -> Result<Bytes, Status> {
         let mut body = BytesMut::new();
         encode(message, &mut body);
         self.unary(path, headers, body.freeze()).await
@@ -232,7 +237,11 @@ impl Upstream {
         let plan = self.plan.load_full();
         let mut connection = self.connected(&plan).await?;
         let Connection { scheme, authority, .. } = &connection;
-        let uri = Uri::builder().scheme(*scheme).authority(authority.as_str()).path_and_query(path).build();
+        let uri = Uri::builder()
+            .scheme(*scheme)
+            .authority(authority.as_str())
+            .path_and_query(path)
+            .build();
         let mut request = Request::new(body);
         *request.method_mut() = Method::POST;
         *request.uri_mut() = uri.map_err(|error| {
@@ -257,10 +266,7 @@ impl Upstream {
     }
 
     /// The connection that works, or a new one.
-    async fn connected(
-        &self,
-        plan: &UpstreamPlan,
-    ) -> Result<Connection, Status> {
+    async fn connected(&self, plan: &UpstreamPlan) -> Result<Connection, Status> {
         let generation = self.generation.load(Ordering::Acquire);
         // Whoever dials, the others wait for the same connection.
         let mut current = self.connection.lock().await;

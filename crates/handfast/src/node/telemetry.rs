@@ -59,13 +59,16 @@ impl Core {
         for collector in resources.collectors.values() {
             let subject = format!("{}/{}", Kind::Collector, collector.name);
             let planned = plan::collector(collector, &sight, &mut turn.configurations);
-            problems.extend(planned.missing.iter().map(|what| missing(&subject, &collector.origin, what)));
+            problems.extend(
+                planned.missing.iter().map(|what| missing(&subject, &collector.origin, what)),
+            );
             wanted.insert(subject, (planned.plan, collector.origin.clone()));
         }
         for relay in resources.relays.values() {
             let subject = format!("{}/{}", Kind::Relay, relay.name);
             let planned = plan::relay(relay, &sight, &mut turn.configurations);
-            problems.extend(planned.missing.iter().map(|what| missing(&subject, &relay.origin, what)));
+            problems
+                .extend(planned.missing.iter().map(|what| missing(&subject, &relay.origin, what)));
             wanted.insert(subject, (planned.plan, relay.origin.clone()));
         }
         self.stop_unwanted(&wanted).await;
@@ -111,9 +114,8 @@ impl Core {
         let witness = self.stations.denials.witness(subject);
         let clock: Clock = Arc::new(clock::now);
         // Opening repairs what a crash left half written, which reads a file.
-        let starting = tokio::task::spawn_blocking(move || {
-            Station::start(plan, revocations, clock, witness)
-        });
+        let starting =
+            tokio::task::spawn_blocking(move || Station::start(plan, revocations, clock, witness));
         match starting.await {
             Ok(Ok((station, faults))) => {
                 tracing::info!(%subject, "runs");

@@ -49,8 +49,11 @@ pub(crate) async fn storm(place: &Path, agents: usize) -> bool {
         (server.cpu() - before) * 1e3 / agents as f64,
     );
     let figure = format!("p50 {:.0?}, p99 {p99:.0?}", took[took.len() / 2]);
-    let quick =
-        judge("a storm of reconnecting agents, until each is heard", &figure, p99 < Duration::from_secs(2));
+    let quick = judge(
+        "a storm of reconnecting agents, until each is heard",
+        &figure,
+        p99 < Duration::from_secs(2),
+    );
     let (p50, worst) = (others[others.len() / 2], others[others.len() - 1]);
     let figure = format!("p50 {p50:.1?}, its slowest call of {} took {worst:.0?}", others.len());
     judge("somebody else's calls meanwhile", &figure, worst < Duration::from_secs(1)) && quick

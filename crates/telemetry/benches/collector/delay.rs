@@ -32,9 +32,7 @@ pub(crate) async fn added(
             caller.call(SEGMENTS, &[message]).await.unwrap();
             took.push(begin.elapsed());
         }
-        for (caller, took) in
-            [(&direct, &mut of_question_direct), (&through, &mut of_question)]
-        {
+        for (caller, took) in [(&direct, &mut of_question_direct), (&through, &mut of_question)] {
             let begin = Instant::now();
             caller.call(tasks, &question).await.unwrap();
             took.push(begin.elapsed());
@@ -49,7 +47,10 @@ pub(crate) async fn added(
     let (question_direct, question) = (p50(of_question_direct), p50(of_question));
     println!(
         "     a report, p50: {} us to the collector, {} us to the relay; a question: {} us, {} us through the relay",
-        direct.as_micros(), relay.as_micros(), question_direct.as_micros(), question.as_micros(),
+        direct.as_micros(),
+        relay.as_micros(),
+        question_direct.as_micros(),
+        question.as_micros(),
     );
     question.saturating_sub(question_direct)
 }

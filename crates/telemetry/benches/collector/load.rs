@@ -58,7 +58,8 @@ pub(crate) async fn segments(place: &Path, server: &Server, life: Duration) -> R
                 for (number, segment) in batch.iter_mut().enumerate() {
                     renumber(segment, first + number as u64);
                 }
-                let messages: Vec<Bytes> = batch.iter().map(|s| Bytes::copy_from_slice(s)).collect();
+                let messages: Vec<Bytes> =
+                    batch.iter().map(|s| Bytes::copy_from_slice(s)).collect();
                 agent.call(SEGMENTS, &messages).await.unwrap();
                 count += BATCH;
             }
@@ -105,11 +106,34 @@ pub(crate) fn segment(number: u64) -> Vec<u8> {
         trace_id: id.clone(),
         trace_segment_id: id,
         spans: vec![
-            span(0, "/checkout", vec![tag("http.method", "POST"), tag("url", "http://shop/checkout"), tag("http.status_code", "200")]),
+            span(
+                0,
+                "/checkout",
+                vec![
+                    tag("http.method", "POST"),
+                    tag("url", "http://shop/checkout"),
+                    tag("http.status_code", "200"),
+                ],
+            ),
             span(1, "checkout.validate", vec![]),
-            span(2, "Mysql/JDBI/Statement/execute", vec![tag("db.type", "sql"), tag("db.statement", "select * from stock where id = ?")]),
+            span(
+                2,
+                "Mysql/JDBI/Statement/execute",
+                vec![
+                    tag("db.type", "sql"),
+                    tag("db.statement", "select * from stock where id = ?"),
+                ],
+            ),
             span(3, "Redis/get", vec![tag("cache.cmd", "GET"), tag("cache.key", "basket")]),
-            span(4, "/pay", vec![tag("http.method", "POST"), tag("url", "http://pay/pay"), tag("http.status_code", "200")]),
+            span(
+                4,
+                "/pay",
+                vec![
+                    tag("http.method", "POST"),
+                    tag("url", "http://pay/pay"),
+                    tag("http.status_code", "200"),
+                ],
+            ),
         ],
         service: "shop".into(),
         service_instance: "shop-7c9d8-1".into(),

@@ -27,7 +27,8 @@ fn main() {
         server::serve(&words[1..]);
         return;
     }
-    let number = |at: usize, usual: u64| words.get(at).map_or(usual, |w| w.parse().expect("a number"));
+    let number =
+        |at: usize, usual: u64| words.get(at).map_or(usual, |w| w.parse().expect("a number"));
     let (seconds, agents) = (number(0, 5), usize::try_from(number(1, 5000)).unwrap());
     let life = Duration::from_secs(seconds);
     let place = tempfile::tempdir().unwrap();
@@ -81,7 +82,8 @@ async fn throughput(place: &std::path::Path, life: Duration) -> bool {
     let figure = format!("{} segments/s (of 5 spans, {} octets)", rate as u64, load::size());
     let enough = judge("accepted and durable over mutual TLS", &figure, rate >= 30_000.0);
     let ratio = median(ratios);
-    judge("mutual TLS beside plaintext, the same work", &format!("{ratio:.2}x"), ratio >= 0.9) && enough
+    judge("mutual TLS beside plaintext, the same work", &format!("{ratio:.2}x"), ratio >= 0.9)
+        && enough
 }
 
 async fn passing(place: &std::path::Path, life: Duration) -> bool {
@@ -97,7 +99,11 @@ async fn passing(place: &std::path::Path, life: Duration) -> bool {
         rates.push(rate);
     }
     let rate = median(rates);
-    judge("mutual TLS in, passed on to a sink", &format!("{} segments/s", rate as u64), rate >= 60_000.0)
+    judge(
+        "mutual TLS in, passed on to a sink",
+        &format!("{} segments/s", rate as u64),
+        rate >= 60_000.0,
+    )
 }
 
 async fn relay(place: &std::path::Path, life: Duration) -> bool {
@@ -105,7 +111,11 @@ async fn relay(place: &std::path::Path, life: Duration) -> bool {
     let relay = Server::start(place, Kind::Relay { to: sink.port() }, "relay");
     let added = delay::added(place, &sink, &relay, life).await;
     let figure = format!("p50 {:.0} us", added.as_secs_f64() * 1e6);
-    let quick = judge("a relay adds to a call (answered when it is durable)", &figure, added < Duration::from_micros(300));
+    let quick = judge(
+        "a relay adds to a call (answered when it is durable)",
+        &figure,
+        added < Duration::from_micros(300),
+    );
     let rate = load::steady(place, &relay, 10_000, life).await;
     let memory = relay.memory_kib() / 1024;
     let figure = format!("{memory} MiB at {} messages/s", rate.per_second() as u64);

@@ -145,7 +145,9 @@ fn refuse(status: &Status) -> Response<Body> {
     let message = serde_json::Value::from(status.message.as_str());
     let http = match status.code {
         Code::DeadlineExceeded => StatusCode::REQUEST_TIMEOUT,
-        Code::ResourceExhausted if status.message.contains("bytes") => StatusCode::PAYLOAD_TOO_LARGE,
+        Code::ResourceExhausted if status.message.contains("bytes") => {
+            StatusCode::PAYLOAD_TOO_LARGE
+        }
         code => code.http(),
     };
     plain(http, format!("{{\"code\":\"{}\",\"message\":{message}}}", status.code))

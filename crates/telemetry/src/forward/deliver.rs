@@ -89,7 +89,8 @@ async fn deliver(shared: Arc<Shared>, shipment: Shipment) {
     let mut waiting = vec![(shipment, 0_u32)];
     while let Some((shipment, failures)) = waiting.pop() {
         let count = shipment.records.len() as u64;
-        let Err(status) = shared.upstream.call(shipment.method.path, &shipment.messages()).await else {
+        let Err(status) = shared.upstream.call(shipment.method.path, &shipment.messages()).await
+        else {
             shared.sent.fetch_add(count, Ordering::Relaxed);
             lock(&shared.trouble).take();
             continue;

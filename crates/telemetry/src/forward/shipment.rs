@@ -106,7 +106,9 @@ mod tests {
     #[test]
     fn what_may_pass_is_tried_again_and_what_will_not_is_not() {
         let status = |code| Status::new(code, "");
-        for code in [Code::Unavailable, Code::DeadlineExceeded, Code::PermissionDenied, Code::Cancelled] {
+        for code in
+            [Code::Unavailable, Code::DeadlineExceeded, Code::PermissionDenied, Code::Cancelled]
+        {
             assert_eq!(verdict(&status(code), 100), Verdict::Again, "{code}");
         }
         let refused = Status::new(Code::PermissionDenied, "wrong-identity: agent shop as bank");

@@ -29,8 +29,7 @@ pub(super) async fn admit(
     socket: TcpStream,
     address: SocketAddr,
 ) -> Result<Admitted, Fault> {
-    let attempt =
-        Attempt::server(shared.now()).with_peer_addr(address).with_subject(&*shared.name);
+    let attempt = Attempt::server(shared.now()).with_peer_addr(address).with_subject(&*shared.name);
     let protection = shared.protection.load_full();
     let first = tokio::time::timeout(HANDSHAKE, first_bytes(&socket))
         .await
@@ -50,8 +49,7 @@ pub(super) async fn admit(
         return Err(Fault::new(FaultCode::NoCertificate, Side::Ours, attempt_place(&attempt))
             .saying("this port has no credential yet, so it lets nobody in"));
     };
-    let accepting =
-        handfast_tls::accept(socket, Arc::clone(&tls.config), attempt, HANDSHAKE);
+    let accepting = handfast_tls::accept(socket, Arc::clone(&tls.config), attempt, HANDSHAKE);
     let stream = Paced::new(accepting, Arc::clone(&shared.pace)).await?;
     let (caller, proof) = who(stream.get_ref().1, tls, address, shared)?;
     if !protection.mode.admits(caller.transport) {

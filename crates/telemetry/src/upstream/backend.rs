@@ -63,7 +63,9 @@ impl fmt::Display for Backend {
 
 /// Text that is no backend.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
-#[error("`{0}` is no backend: write `host:port`, several separated by commas, IPv6 addresses in brackets")]
+#[error(
+    "`{0}` is no backend: write `host:port`, several separated by commas, IPv6 addresses in brackets"
+)]
 pub struct BadBackend(pub String);
 
 #[cfg(test)]
@@ -74,9 +76,14 @@ mod tests {
 
     #[test]
     fn what_agents_write_is_read() {
-        let read = |text: &str| Backend::list(text).map(|l| l.iter().map(ToString::to_string).collect::<Vec<_>>());
+        let read = |text: &str| {
+            Backend::list(text).map(|l| l.iter().map(ToString::to_string).collect::<Vec<_>>())
+        };
         assert_eq!(read("oap:11800").unwrap(), ["oap:11800"]);
-        assert_eq!(read("a.b:1, [::1]:2 ,10.0.0.1:3,").unwrap(), ["a.b:1", "[::1]:2", "10.0.0.1:3"]);
+        assert_eq!(
+            read("a.b:1, [::1]:2 ,10.0.0.1:3,").unwrap(),
+            ["a.b:1", "[::1]:2", "10.0.0.1:3"]
+        );
         for bad in ["oap", "oap:", "oap:0", "oap:70000", ":1", "http://oap:1", "[x]:1", "a b:1"] {
             assert!(read(bad).is_err(), "{bad}");
         }

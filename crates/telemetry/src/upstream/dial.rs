@@ -59,13 +59,14 @@ pub(super) async fn dial(
 async fn connect(backend: &Backend, attempt: &Attempt) -> Result<TcpStream, Fault> {
     let connecting = async {
         let addresses: Vec<SocketAddr> =
-            tokio::net::lookup_host((backend.host.as_str(), backend.port)).await.map_err(
-                |error| {
+            tokio::net::lookup_host((backend.host.as_str(), backend.port))
+                .await
+                .map_err(|error| {
                     Fault::new(FaultCode::HostNotFound, Side::Ours, format!("backend {backend}"))
                         .with("reason", error.to_string())
                         .caused_by(error)
-                },
-            )?.collect();
+                })?
+                .collect();
         let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
         for address in addresses {
             match TcpStream::connect(address).await {

@@ -13,8 +13,7 @@ async fn from_an_agent_in_the_clear_through_a_relay_over_mutual_tls_to_a_collect
     let relay = scene.relay(grpc(&collector), "shop");
     let agent = plain_caller(grpc(&relay));
     for batch in 0..10 {
-        let segments: Vec<_> =
-            (0..100).map(|n| segment("shop", &format!("{batch}-{n}"))).collect();
+        let segments: Vec<_> = (0..100).map(|n| segment("shop", &format!("{batch}-{n}"))).collect();
         report(&agent, &segments).await.expect("accepted");
     }
     until("everything arrives", || accepted(&collector, "segment") == 1000).await;
@@ -53,10 +52,8 @@ async fn while_the_collector_is_away_the_relay_keeps_what_it_accepted() {
     port.place = handfast_telemetry::port::Place::Tcp(address);
     let collector = scene.start(plan);
     until("what was kept arrives", || accepted(&collector, "segment") == 50).await;
-    until("the relay knows", || {
-        relay.status().forward.is_some_and(|forward| forward.sent == 51)
-    })
-    .await;
+    until("the relay knows", || relay.status().forward.is_some_and(|forward| forward.sent == 51))
+        .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -30,7 +30,10 @@ async fn who_speaks_for_another_is_refused_counted_and_put_on_record() {
     assert_eq!(collector.status().counted.refused.get("segment"), Some(&1));
     let denials = scene.denials.lock().expect("no panic");
     assert_eq!(denials.len(), 1);
-    assert_eq!((&*denials[0].service, &*denials[0].caller), ("bank", "spiffe://shop.example/agent/shop"));
+    assert_eq!(
+        (&*denials[0].service, &*denials[0].caller),
+        ("bank", "spiffe://shop.example/agent/shop")
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

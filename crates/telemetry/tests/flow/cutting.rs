@@ -42,8 +42,10 @@ async fn revocation_cuts_an_open_stream_within_a_second_and_keeps_it_out() {
 
     let chain = credential.chain();
     let path = chain.certificate_ids(&scene.authority.anchors()).expect("a path");
-    let info =
-        RevokedInfo { at: handfast_testkit::eventually::now(), reason: RevocationReason::KeyCompromise };
+    let info = RevokedInfo {
+        at: handfast_testkit::eventually::now(),
+        reason: RevocationReason::KeyCompromise,
+    };
     let told = Instant::now();
     scene.revocations.record([(path[0].clone(), info)]);
     let (shop, outcome) = tokio::time::timeout(Duration::from_secs(20), open)
@@ -78,9 +80,11 @@ async fn a_port_that_turns_to_mutual_tls_ends_the_others_and_turns_back() {
     assert!(collector.apply(scene.plan("collector", Mode::Mtls, scene.keep("x"))).is_empty());
     assert_eq!(grpc(&collector), to, "the port was never closed");
     until("plaintext connections are ended", || {
-        collector.status().ports.iter().all(|port| {
-            port.connections.iter().all(|(transport, _)| transport.as_str() == "mtls")
-        })
+        collector
+            .status()
+            .ports
+            .iter()
+            .all(|port| port.connections.iter().all(|(transport, _)| transport.as_str() == "mtls"))
     })
     .await;
     report(&plain, &[segment("shop", "2")]).await.expect_err("plaintext is over");

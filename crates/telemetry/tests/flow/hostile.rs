@@ -85,19 +85,19 @@ async fn without_a_certificate_nobody_gets_into_a_port_with_mutual_tls() {
     let refused = refused.expect_err("no certificate");
     assert_eq!(refused.code, Code::Unavailable, "{refused}");
     let expired = scene.authority.leaf("shop").expired().build();
-    let other = handfast_testkit::authority::TestAuthority::new("evil.example", handfast_testkit::eventually::now());
+    let other = handfast_testkit::authority::TestAuthority::new(
+        "evil.example",
+        handfast_testkit::eventually::now(),
+    );
     let stranger = other.client("shop");
     let options = handfast_tls::ClientOptions {
         alpn: vec![b"h2".to_vec()],
         ..handfast_tls::ClientOptions::default()
     };
     for (credential, code) in [(expired, "expired"), (stranger, "unknown-issuer")] {
-        let config = handfast_tls::client_config(
-            Some(&credential),
-            &scene.authority.anchors(),
-            &options,
-        )
-        .expect("a configuration");
+        let config =
+            handfast_tls::client_config(Some(&credential), &scene.authority.anchors(), &options)
+                .expect("a configuration");
         let mut plan = scene.upstream_plan(grpc(&collector), None);
         plan.security =
             Some(handfast_telemetry::upstream::Security::Tls { config, server_name: None });

@@ -83,7 +83,10 @@ impl Scene {
     }
 
     pub(crate) fn keep(&self, name: &str) -> Output {
-        Output::Keep { directory: self.path(name), settings: handfast_telemetry::keep::KeepSettings::default() }
+        Output::Keep {
+            directory: self.path(name),
+            settings: handfast_telemetry::keep::KeepSettings::default(),
+        }
     }
 
     /// One port, in a mode.
@@ -103,9 +106,10 @@ impl Scene {
 
     /// Lets clients of another CA in at every port.
     pub(crate) fn trust_too(&self, plan: &mut StationPlan, other: &TestAuthority) {
-        let both = other.anchors().iter().fold(self.authority.anchors(), |all, anchor| {
-            all.with(anchor.clone())
-        });
+        let both = other
+            .anchors()
+            .iter()
+            .fold(self.authority.anchors(), |all, anchor| all.with(anchor.clone()));
         let options = ServerOptions {
             alpn: vec![b"h2".to_vec()],
             revocation: RevocationCheck::by(self.revocations.clone()),

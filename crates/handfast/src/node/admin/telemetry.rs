@@ -71,7 +71,7 @@ pub(super) async fn rollout(core: &Core, question: RolloutQuestion) -> Rollout {
             at: refusal.at,
             peer: refusal.from,
             on: format!("{subject} {}", refusal.on),
-            fault: FaultView::from(&refusal.fault),
+            fault: FaultView::from(&refusal.fault.with("times", refusal.times.to_string())),
         });
         rollout.refusals.extend(refusals);
     })

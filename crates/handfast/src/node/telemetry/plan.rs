@@ -179,7 +179,9 @@ pub(super) fn output_of(plan: &StationPlan) -> String {
         Output::Forward { directory, spool, .. } => {
             format!("forward {} {spool:?}", directory.display())
         }
-        Output::Keep { directory, settings } => format!("keep {} {settings:?}", directory.display()),
+        Output::Keep { directory, settings } => {
+            format!("keep {} {settings:?}", directory.display())
+        }
     }
 }
 
