@@ -36,8 +36,8 @@ mod suggest;
 pub use access::{AccessGrant, AccessToken};
 pub use certificate::Certificate;
 pub use collector::{
-    Binding, Collector, CollectorPort, Forward, ForwardProtocol, ForwardTls, Quotas, Relay, RelayListen, Sharing,
-    Spool, Store, WhenFull,
+    Binding, Collector, CollectorPort, Forward, ForwardProtocol, ForwardTls, Quotas, Relay,
+    RelayListen, Sharing, Spool, Store, WhenFull,
 };
 pub use connector::Connector;
 pub use declared::declared;

@@ -3,6 +3,7 @@
 //! The input of this crate, in domain types: whoever reads YAML converts it into this. Nothing
 //! here is read from a file, and nothing about traffic is in it.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use handfast_pki::{Host, Name, TrustDomain};
@@ -25,6 +26,8 @@ pub struct Declared {
     pub services: Vec<DeclaredService>,
     /// Relays of this site, whose certificates we are to make.
     pub agents: Vec<DeclaredAgent>,
+    /// Credentials and issuers that resources use as the user supplied them: nothing is made where one is missing.
+    pub used: BTreeSet<Name>,
     /// Under what, besides loopback, operators reach the admin API of this site.
     pub admin_hosts: Vec<Host>,
     /// How long credentials live.
@@ -46,6 +49,7 @@ impl Declared {
             links: Vec::new(),
             services: Vec::new(),
             agents: Vec::new(),
+            used: BTreeSet::new(),
             admin_hosts: Vec::new(),
             settings: Lifetimes::default(),
             names: CredentialNames::default(),

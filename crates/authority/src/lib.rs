@@ -49,7 +49,9 @@ pub use authority::{Authority, Prove};
 pub use bundle::{Bundle, BundleRefusal, ReceivedBundle};
 pub use ceremony::{CeremonyError, InstalledCa, RequestedCa};
 pub use decide::{Action, Failure, Key, Reason, Situation, decide, wake_at};
-pub use declared::{Declared, DeclaredAccess, DeclaredAgent, DeclaredLink, DeclaredService, ResourceRef};
+pub use declared::{
+    Declared, DeclaredAccess, DeclaredAgent, DeclaredLink, DeclaredService, ResourceRef,
+};
 pub use desired::{DesiredCredential, NameConflict, SignedBy, conflicts, desired};
 pub use enrol::{EnrolmentAnswer, EnrolmentError};
 pub use grant::{Code, GrantError, GrantOptions};

@@ -166,7 +166,9 @@ impl<S: CredentialStore, L: Ledger> Authority<S, L> {
         }
         memory.failures.retain(|key, _| keys.contains(key));
         memory.tallies.retain(|key, _| keys.contains(key));
-        memory.live.retain(|name, _| keys.contains(&(Kind::Certificate, name.clone())));
+        memory.live.retain(|name, _| {
+            declared.used.contains(name) || keys.contains(&(Kind::Certificate, name.clone()))
+        });
     }
 
     /// What was asked for is done, or is tried again as a failure, or can never be done.
@@ -370,7 +372,8 @@ impl<S: CredentialStore, L: Ledger> Authority<S, L> {
     /// Takes over every good credential as the live one; what is broken now stays as it was.
     fn publish(&self, sighting: &mut Sighting) -> BTreeMap<Name, Arc<Credential>> {
         let mut memory = self.memory();
-        let wanted: BTreeSet<Name> = sighting.wanted.clone();
+        let mut wanted: BTreeSet<Name> = sighting.wanted.clone();
+        wanted.extend(memory.declared.iter().flat_map(|declared| declared.used.iter().cloned()));
         for (name, credential) in std::mem::take(&mut sighting.credentials) {
             if !wanted.contains(&name) {
                 continue;

@@ -3,12 +3,15 @@
 use std::net::IpAddr;
 
 use handfast_authority::{
-    CredentialNames, Declared, DeclaredAccess, DeclaredAgent, DeclaredLink, DeclaredService, ResourceRef,
+    CredentialNames, Declared, DeclaredAccess, DeclaredAgent, DeclaredLink, DeclaredService,
+    ResourceRef,
 };
-use handfast_telemetry::port::Mode;
 use handfast_pki::{Host, Name};
+use handfast_telemetry::port::Mode;
 
-use super::{Collector, Kind, LinkAccess, Origin, Relay, Resource, Resources, Role, RoleName, RouterAccess};
+use super::{
+    Collector, Kind, LinkAccess, Origin, Relay, Resource, Resources, Role, RoleName, RouterAccess,
+};
 use crate::status::{ProblemSeverity, ProblemView};
 
 /// What the authority needs to know, and what stands in its way. `None` until a site is declared.
@@ -75,6 +78,11 @@ pub fn declared(resources: &Resources) -> (Option<Declared>, Vec<ProblemView>) {
                 hosts: collector.spec.names(),
             });
         }
+    }
+    for collector in resources.collectors.values() {
+        declared.used.extend(collector.spec.trust.iter().cloned());
+        let forward_tls = collector.spec.forward.as_ref().and_then(|forward| forward.tls.as_ref());
+        declared.used.extend(forward_tls.and_then(|tls| tls.tls_credentials.clone()));
     }
     for relay in resources.relays.values().filter(|relay| relay.spec.mode == Mode::Mtls) {
         if let Some(credential) = relay.credential() {

@@ -10,8 +10,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::{
-    AccessGrant, AccessToken, Certificate, Collector, Connector, Invalid, Link, Listener, MultiKeyListener,
-    Notification, Origin, Policy, Relay, Resource, Resources, RouterAccess, Site,
+    AccessGrant, AccessToken, Certificate, Collector, Connector, Invalid, Link, Listener,
+    MultiKeyListener, Notification, Origin, Policy, Relay, Resource, Resources, RouterAccess, Site,
 };
 
 /// A kind of resource, spelt as in the `kind` field.

@@ -46,7 +46,8 @@ impl FromStr for Quantity {
 #[error("a size such as 512Mi, 20Gi or a number of bytes")]
 pub struct QuantityError;
 
-const UNITS: [(&str, u64); 4] = [("Ti", 1 << 40), ("Gi", 1 << 30), ("Mi", 1 << 20), ("Ki", 1 << 10)];
+const UNITS: [(&str, u64); 4] =
+    [("Ti", 1 << 40), ("Gi", 1 << 30), ("Mi", 1 << 20), ("Ki", 1 << 10)];
 
 #[cfg(test)]
 mod tests {

@@ -11,9 +11,9 @@ use serde_saphyr::Error;
 use super::envelope::Document;
 use super::kind::Kind;
 use super::{
-    AccessGrant, AccessToken, ApiVersion, Certificate, Collector, Connector, Link, Listener, MAX_RESOURCES,
-    MultiKeyListener, Notification, Origin, Policy, Relay, ResourceFault, Resources, RouterAccess,
-    Severity, Site, Spec, suggest,
+    AccessGrant, AccessToken, ApiVersion, Certificate, Collector, Connector, Link, Listener,
+    MAX_RESOURCES, MultiKeyListener, Notification, Origin, Policy, Relay, ResourceFault, Resources,
+    RouterAccess, Severity, Site, Spec, suggest,
 };
 
 /// Adds what `text` declares to `resources`, and what is wrong with it to `faults`.

@@ -25,8 +25,8 @@ use handfast_api::status::{
     ConnectorStatus, CredentialSource, CredentialState, CredentialStatus, CredentialSummary,
     EdgeState, Faults, LinkDirection, LinkState, LinkStatus, ListenerStatus, NodeState, NodeStatus,
 };
-use handfast_store::Applicant;
 use handfast_api::telemetry::{Rollout, RolloutQuestion, StationView};
+use handfast_store::Applicant;
 use handfast_telemetry::keep::KeepReader;
 use handfast_testkit::authority::TestAuthority;
 use handfast_tls::{ClientAuth, Fault, ServerOptions};

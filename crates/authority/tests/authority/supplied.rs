@@ -219,3 +219,24 @@ fn a_supplied_ca_without_its_key_is_named_by_what_needs_it() {
     assert!(problem.what.contains("handfast-site-ca"), "{problem}");
     assert!(problem.what.contains("no key"), "{problem}");
 }
+
+#[test]
+fn what_resources_use_as_it_was_supplied_is_live_for_as_long_as_one_does() {
+    let mut site = Site::new("west");
+    let theirs = foreign().client("to-oap");
+    write_credential(&site.input("certs", "to-oap"), &theirs);
+    site.settled();
+    assert!(site.authority.live(&name("to-oap")).is_none(), "nobody uses it");
+
+    site.declared.used.insert(name("to-oap"));
+    let report = site.settled();
+    assert_eq!(site.live("to-oap").leaf().fingerprint(), theirs.leaf().fingerprint());
+    assert!(report.live.contains_key(&name("to-oap")));
+
+    site.declared.used.insert(name("not-there"));
+    site.settled();
+    assert!(site.authority.live(&name("not-there")).is_none(), "nothing is made of a mere use");
+
+    site.declared.used.clear();
+    assert!(!site.settled().live.contains_key(&name("to-oap")));
+}
