@@ -29,8 +29,8 @@ class Steps:
             return
         began = time.monotonic()
         try:
-            act(*arguments)
-            verdict = "ok"
+            told = act(*arguments)
+            verdict = f"ok ({told})" if isinstance(told, str) else "ok"
             self.passed += 1
         except Skipped as reason:
             verdict = f"skipped: {reason}"

@@ -7,7 +7,9 @@ from programs import HERE, Program, eventually, fetch, free_port
 
 SPANS = """query($id: ID!) { trace: queryTrace(traceId: $id) { spans {
     segmentId spanId serviceCode serviceInstanceName endpointName type refs { parentSegmentId } } } }"""
-SERVICES = 'query { services: listServices(layer: "GENERAL") { name } }'
+SERVICES = 'query { services: listServices(layer: "GENERAL") { id name } }'
+PROFILE = "mutation($wanted: ProfileTaskCreationRequest) { task: createProfileTask(creationRequest: $wanted) { id errorReason } }"
+NOTIFIED = "query($id: String) { logs: getProfileTaskLogs(taskID: $id) { instanceName operationType } }"
 
 
 class Oap:
@@ -58,3 +60,18 @@ class Oap:
     def services(self):
         """The names of the services that it knows."""
         return {service["name"] for service in self.ask(SERVICES)["services"]}
+
+    def profile(self, service, endpoint):
+        """Wants a service profiled; the id of the task."""
+        known = {one["name"]: one["id"] for one in self.ask(SERVICES)["services"]}
+        wanted = {"serviceId": known[service], "endpointName": endpoint, "duration": 5, "minDurationThreshold": 0}
+        wanted |= {"dumpPeriod": 10, "maxSamplingCount": 1}
+        made = self.ask(PROFILE, wanted=wanted)["task"]
+        if made["errorReason"]:
+            raise Failed(f"OAP makes no task: {made['errorReason']}")
+        return made["id"]
+
+    def notified(self, task):
+        """The instances that were given a task."""
+        logs = self.ask(NOTIFIED, id=task)["logs"]
+        return {log["instanceName"] for log in logs if log["operationType"] == "NOTIFIED"}

@@ -1,134 +1,254 @@
 """The steps against handfast's own relay and collector."""
 
+import shutil
+import signal
+import threading
 import time
 
-from arrived import Failed
+from arrived import Failed, expect_chain
 from expect import ARRIVES, Skipped, arrives_whole, otel
 from oap import Oap
 from programs import Agents, eventually, free_port
 
 EVERYBODY = ["front", "basket", "stock", "ledger", "shelf"]
 # A relay speaks for all agents beside it, and so does its certificate; any other speaks for its own service only.
-RELAY_RULE = {"identity": "/agent/edge", "services": EVERYBODY}
+RELAY_MAY = {"identity": "/agent/edge", "services": EVERYBODY}
+# So many lines about one caller who is refused are enough for the time of a step: one at once, and one a minute.
+LINES = 4
 
 
-def need(settings, *commands):
-    """Skips a step where this handfast lacks a command."""
-    for command in commands:
-        if not settings.site.knows(command):
-            raise Skipped(f"this handfast has no {command}")
-
-
-def up(site, ports):
-    """Returns once the ports of a collector listen."""
-    for how, port in ports.items():
-        eventually(f"the collector listens for {how}", 20, lambda: Agents.listens(port) is None)
+def up(ports):
+    """Returns once all these ports listen."""
+    for name, port in ports.items():
+        eventually(f"handfast listens at {name}", 20, lambda: Agents.listens(port))
 
 
 def direct(settings, how):
-    """All agents straight to the collector."""
-    need(settings, "collector")
+    """All agents and the OpenTelemetry SDK straight to the collector."""
     site, out = settings.site, settings.out / f"direct-{how}"
-    ports = site.collector("telemetry", rules=[RELAY_RULE])
+    ports = site.collector(how)
     with site.node(out):
-        up(site, ports)
-        with Agents(settings.target, out, f"localhost:{ports[how]}", how, site.agent, settings.have) as agents:
-            arrives_whole(agents, site)
+        up(ports)
+        with Agents(settings.target, out, f"localhost:{ports['grpc']}", how, site.agent, settings.have) as agents:
+            trace = arrives_whole(agents, site)
+            drawing = site.drawn(trace)
+            for _, _, operation in agents.chain():
+                if operation not in drawing:
+                    raise Failed(f"{operation} is not in the drawing of the trace:\n{drawing}")
             missing = set(agents.programs) - site.services()
             if missing:
                 raise Failed(f"service ls lacks {missing}")
-            wrong = {name: site.transports().get(name) for name in agents.programs if site.transports().get(name) != how}
-            if wrong:
-                raise Failed(f"rollout status has {wrong} instead of {how}")
+            heard = site.reporters()
+            for name in agents.programs:
+                wanted = (how, site.identity(name) if how == "mtls" else "")
+                if heard.get(name) != wanted:
+                    raise Failed(f"rollout status has {heard.get(name)} for {name} instead of {wanted}")
+            otlp(site, ports, how)
 
 
-def through_relay(settings):
-    """All agents in the clear to a relay, which carries what they say over mutual TLS."""
-    need(settings, "collector", "relay")
-    site, out = settings.site, settings.out / "relay"
-    ports = site.collector("telemetry", rules=[RELAY_RULE])
-    with site.node(out), site.relay(out, f"localhost:{ports['mtls']}", "edge") as relay:
-        up(site, ports | {"relay": relay.port})
-        with Agents(settings.target, out, relay.backend, "plaintext", only=settings.have) as agents:
-            arrives_whole(agents, site)
-
-
-def survives_rotation(settings):
-    """Agents behind a relay, and the relay, live through a new service CA: nobody is restarted, and what they say goes on arriving."""
-    need(settings, "collector", "relay")
-    site, out = settings.site, settings.out / "rotation"
-    ports = site.collector("telemetry", rules=[RELAY_RULE])
-    with site.node(out), site.relay(out, f"localhost:{ports['mtls']}", "edge") as relay:
-        up(site, ports | {"relay": relay.port})
-        with Agents(settings.target, out, relay.backend, "plaintext", only=settings.have) as agents:
-            arrives_whole(agents, site)
-            site.rotate("service")
-            arrives_whole(agents, site)
-            for program in [relay.program, *agents.programs.values()]:
-                program.running()
+def otlp(site, ports, how):
+    """OTLP by gRPC and by HTTP; over mutual TLS under a wrong name too."""
+    folder = site.agent("shelf")
+    for protocol in ("grpc", "http"):
+        trace = otel(protocol, f"localhost:{ports[protocol]}", how, folder)
+        eventually(f"the trace by OTLP over {protocol} is read back", ARRIVES, lambda: site.trace(trace))
+        if how == "mtls":
+            trace = otel(protocol, f"localhost:{ports[protocol]}", how, folder, service="front", accepted=False)
+            if site.trace(trace):
+                raise Failed(f"a trace of an impostor by OTLP over {protocol} is in the store")
 
 
 def wrong_name(settings):
-    """An agent with the certificate of another service is refused, and the refusal is told."""
-    need(settings, "collector")
+    """Agents with the certificate of another service are refused, and are told why."""
     site, out = settings.site, settings.out / "wrong-name"
-    ports = site.collector("telemetry")
+    ports = site.collector()
     impostor = lambda service: site.agent("shelf")
-    with site.node(out):
-        up(site, ports)
-        backend = f"localhost:{ports['mtls']}"
-        with Agents(settings.target, out, backend, "mtls", impostor, settings.have, patient=False) as agents:
-            traces = []
-            end = time.monotonic() + 5
-            while time.monotonic() < end:
-                traces.append(agents.hello())
-                time.sleep(0.5)
+    with site.node(out) as node:
+        up(ports)
+        backend = f"localhost:{ports['grpc']}"
+        with Agents(settings.target, out, backend, "mtls", impostor, settings.have) as agents:
+            traces = [agents.hello() for _ in range(3)]
+            if "ledger" in agents.programs:
+                traces.append(agents.ledger_hello())
+            claimed = lambda: " ".join(refusal["fault"]["message"] for refusal in site.refusals())
+            for name in agents.programs:
+                eventually(f"the refusal of {name} is told", ARRIVES, lambda: f"as {name}" in claimed())
             arrived = [trace for trace in traces if site.trace(trace)]
             if arrived:
                 raise Failed(f"traces of an impostor are in the store: {arrived}")
-            for name in agents.programs:
-                eventually(f"the refusal of {name} is told", ARRIVES, lambda: name in site.refusals())
+            for name, program in agents.programs.items():
+                eventually(f"{name} says why", ARRIVES, lambda: "may-report-as" in program.output.read_text(errors="replace"))
+            bounded(node)
 
 
-def otlp(settings):
-    """OTLP over mutual TLS by gRPC and by HTTP."""
-    need(settings, "collector")
-    site, out = settings.site, settings.out / "otlp"
-    ports = site.collector("telemetry")
+def bounded(node):
+    """What strangers and impostors do fills no log."""
+    refused = [line for line in node.log() if "refused" in line]
+    if len(refused) > LINES:
+        raise Failed(f"{len(refused)} lines about refusals, such as {refused[-1][:300]}")
+
+
+def revoked(settings):
+    """A certificate that is revoked: its agent is cut within a second, the others go on, and the one that comes again and again fills no log."""
+    site, out = settings.site, settings.out / "revoked"
+    if "ledger" not in settings.have:
+        raise Skipped("no Rust agent here")
+    ports = site.collector()
+    with site.node(out) as node:
+        up(ports)
+        with Agents(settings.target, out, f"localhost:{ports['grpc']}", "mtls", site.agent, settings.have) as agents:
+            arrives_whole(agents, site)
+            began = time.monotonic()
+            site.revoke("ledger")
+            eventually("the agent is cut", 1, lambda: site.collector_status()["connectionsCut"] >= 1)
+            told = time.monotonic() - began
+            again = lambda: site.collector_status()["handshakesRefused"].get("revoked", 0)
+            eventually("it comes again and again", ARRIVES, lambda: again() >= 50)
+            lost, trace = agents.ledger_hello(), agents.hello()
+            eventually("the others go on", ARRIVES, lambda: expect_chain(site.trace(trace), agents.chain()) is None)
+            if site.trace(lost):
+                raise Failed("what a revoked agent said is in the store")
+            about = [refusal for refusal in site.refusals() if refusal["fault"]["code"] == "revoked"]
+            if len(about) > LINES:
+                raise Failed(f"{len(about)} entries about one caller in rollout status")
+            bounded(node)
+            return f"cut and told in {told:.1f} s, came {again()} times more, {len(about)} entries"
+
+
+class Talk:
+    """Goes on making traces while it is entered."""
+
+    def __init__(self, agents):
+        self.agents, self.traces, self.trouble = agents, [], None
+        self.ended = threading.Event()
+        self.thread = threading.Thread(target=self.go, daemon=True)
+
+    def go(self):
+        try:
+            while not self.ended.wait(0.2):
+                self.traces.append((self.agents.hello(), self.agents.chain()))
+                if "ledger" in self.agents.programs:
+                    self.traces.append((self.agents.ledger_hello(), []))
+        except Exception as problem:
+            self.trouble = problem
+
+    def __enter__(self):
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self.ended.set()
+        self.thread.join(15)
+
+    def all_arrived(self, collector):
+        """Every trace is there, whole, within the usual time."""
+        if self.trouble:
+            raise self.trouble
+        if not self.traces:
+            raise Failed("no trace was made")
+        waiting = list(self.traces)
+
+        def rest():
+            while waiting:
+                expect_chain(collector(waiting[0][0]), waiting[0][1])
+                waiting.pop(0)
+            return True
+
+        try:
+            eventually("all traces are whole", 2 * ARRIVES, rest)
+        except Failed as problem:
+            raise Failed(f"{len(waiting)} of {len(self.traces)} traces are missing or not whole: {problem}") from problem
+        return len(self.traces)
+
+
+def survives_rotation(settings):
+    """Agents behind a relay, and the relay, live through a new service CA: nobody is restarted, and nothing of what they say is lost."""
+    site, out = settings.site, settings.out / "rotation"
+    ports = site.collector(identities=[RELAY_MAY])
+    relay = site.relay(ports["grpc"], "edge")
     with site.node(out):
-        up(site, ports)
-        folder = site.agent("shelf")
-        for protocol, port in (("grpc", ports["mtls"]), ("http", ports["http"])):
-            trace = otel(protocol, f"localhost:{port}", "mtls", folder)
-            eventually(f"the trace by OTLP over {protocol} is read back", ARRIVES, lambda: site.trace(trace))
-            otel(protocol, f"localhost:{port}", "mtls", folder, service="front", accepted=False)
+        up(ports | relay)
+        with Agents(settings.target, out, f"localhost:{relay['relay']}", "plaintext", only=settings.have) as agents:
+            arrives_whole(agents, site)
+            if site.reporters()["front"] != ("mtls", site.identity("edge")):
+                raise Failed(f"behind the relay front is heard as {site.reporters()['front']}")
+            began = time.monotonic()
+            with Talk(agents) as talk:
+                site.rotate("service")
+                took = time.monotonic() - began
+                arrives_whole(agents, site)
+            count = talk.all_arrived(site.trace)
+            for program in agents.programs.values():
+                program.running()
+    # Their issuer is gone.
+    site.forget_agents()
+    return f"{count} traces in a rotation of {took:.0f} s"
+
+
+def collector_comes_back(settings):
+    """A collector that is killed and comes back: the relay keeps what agents say meanwhile, and all of it arrives."""
+    site, out, data = settings.site, settings.out / "back", settings.out / "back" / "data"
+    ports = {"grpc": free_port(), "http": free_port()}
+    site.collector()
+    site.withdraw("Collector", "telemetry")
+    relay = site.relay(ports["grpc"], "edge")
+    alone = lambda: site.lone_collector(out, ports, data, RELAY_MAY)
+    kept = lambda trace: site.trace(trace, data)
+    with site.node(out):
+        up(relay)
+        with Agents(settings.target, out, f"localhost:{relay['relay']}", "plaintext", only=settings.have) as agents:
+            with Talk(agents) as talk:
+                with alone() as collector:
+                    up(ports)
+                    first = agents.hello()
+                    eventually("a trace arrives", ARRIVES, lambda: expect_chain(kept(first), agents.chain()) is None)
+                    collector.program.stop(signal.SIGKILL)
+                before = len(talk.traces)
+                eventually("agents talk meanwhile", ARRIVES, lambda: len(talk.traces) >= before + 10)
+                with alone():
+                    up(ports)
+                    last = agents.hello()
+                    eventually("a trace arrives again", ARRIVES, lambda: expect_chain(kept(last), agents.chain()) is None)
+                    talk.__exit__()
+                    count = talk.all_arrived(kept)
+    return f"{count} traces, {len(talk.traces) - before} of them after the kill"
 
 
 def forwarded_to_oap(settings):
-    """Agents to the collector, and from there over mutual TLS and with a token to a real OAP."""
-    need(settings, "collector", "relay")
+    """Agents to a relay, from there to the collector, and from there over mutual TLS and with a token to a real OAP; what OAP asks of an
+    agent comes back to that agent."""
     if "oap" not in settings.have:
         raise Skipped("no OAP here")
     site, out, port = settings.site, settings.out / "oap-forward", free_port()
     token = {"SW_AUTHENTICATION": "a token for everybody"}
     with Oap(settings.target, out, site.printed("backend", port, "oap") | token) as oap:
-        forward = {"protocol": "skywalking", "backends": [oap.backend], "token": token["SW_AUTHENTICATION"]}
-        ports = site.collector("telemetry", forward=forward, rules=[RELAY_RULE])
-        with site.node(out), site.relay(out, f"localhost:{ports['mtls']}", "edge") as relay:
-            up(site, ports | {"relay": relay.port})
+        site.supply("to-oap", site.agent("shelf"))
+        forward = {
+            "protocol": "oap",
+            "backends": [oap.backend],
+            "tls": {"tlsCredentials": "to-oap"},
+            "authentication": token["SW_AUTHENTICATION"],
+        }
+        ports = site.collector(name="gateway", forward=forward, identities=[RELAY_MAY])
+        relay = site.relay(ports["grpc"], "edge")
+        with site.node(out):
+            up(ports | relay)
             oap.wait()
-            with Agents(settings.target, out, relay.backend, "plaintext", only=settings.have) as agents:
+            with Agents(settings.target, out, f"localhost:{relay['relay']}", "plaintext", only=settings.have) as agents:
                 arrives_whole(agents, oap)
                 missing = lambda: set(agents.programs) - oap.services()
                 eventually("OAP knows the services", ARRIVES, lambda: not missing())
+                asked = "stock" if "stock" in agents.programs else "front"
+                task = oap.profile(asked, "/stock/leaf")
+                eventually("the task comes to its agent", 2 * ARRIVES, lambda: oap.notified(task) == {f"{asked}-1"})
 
 
 def steps(run, settings):
     """All of them."""
     for how in ("plaintext", "tls", "mtls"):
-        run.step(f"agents {how} to the collector", direct, settings, how)
-    run.step("agents through a relay", through_relay, settings)
+        run.step(f"agents and OTLP {how} to the collector", direct, settings, how)
     run.step("agents under a wrong name", wrong_name, settings)
-    run.step("OTLP to the collector", otlp, settings)
-    run.step("a rotation behind a relay", survives_rotation, settings)
+    run.step("an agent is revoked", revoked, settings)
+    run.step("the collector is killed and comes back", collector_comes_back, settings)
     run.step("agents through a relay and the collector to OAP", forwarded_to_oap, settings)
+    run.step("a rotation behind a relay", survives_rotation, settings)
