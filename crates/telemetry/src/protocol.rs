@@ -4,6 +4,7 @@
 //! - [`claim`] finds who a message says it comes from; [`carry`] what it leaves out because an earlier
 //!   one of its stream said it; [`collection`] takes apart what is several messages in one.
 //! - [`json`] is what is posted over HTTP.
+//! - [`otlp_export`] tells what SkyWalking's agents said in OpenTelemetry's words.
 //! - [`sw8`] is how traces are handed on, and taken off at the edge.
 //! - [`view`] is what is in a record, for those who index and draw it.
 
@@ -13,6 +14,7 @@ pub mod collection;
 pub mod json;
 pub mod method;
 mod otlp;
+pub mod otlp_export;
 pub mod sw8;
 pub mod view;
 mod wire;
