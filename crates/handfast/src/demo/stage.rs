@@ -52,22 +52,9 @@ impl Stage {
         let directory = make_directory()?;
         let [link, grant, service, listener, branch, impostor, collector, telemetry, relay] =
             ports::free()?;
-        let ports = Ports {
-            link,
-            grant,
-            service,
-            listener,
-            branch,
-            impostor,
-            collector,
-            telemetry,
-            relay,
-        };
-        Ok(Self {
-            shell: Shell::new(directory)?,
-            ports,
-            children: Vec::new(),
-        })
+        let ports =
+            Ports { link, grant, service, listener, branch, impostor, collector, telemetry, relay };
+        Ok(Self { shell: Shell::new(directory)?, ports, children: Vec::new() })
     }
 
     /// The directory with both homes.

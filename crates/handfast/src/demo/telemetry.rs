@@ -62,7 +62,9 @@ async fn relay(stage: &mut Stage) -> anyhow::Result<Proof> {
          --tls-credentials shop-agent --grpc 127.0.0.1:{port}"
     );
     stage.shell.typed_run(&line).await?;
-    Ok(Proof::new(format!("agents report in the clear to 127.0.0.1:{port}, and need no setting but that")))
+    Ok(Proof::new(format!(
+        "agents report in the clear to 127.0.0.1:{port}, and need no setting but that"
+    )))
 }
 
 async fn trace(stage: &mut Stage) -> anyhow::Result<Proof> {

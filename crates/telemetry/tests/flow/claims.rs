@@ -69,7 +69,9 @@ async fn every_method_judges_and_twins_without_a_package_are_the_same_method() {
             resource: Some(Resource {
                 attributes: vec![KeyValue {
                     key: "service.name".to_owned(),
-                    value: Some(AnyValue { value: Some(any_value::Value::StringValue("bank".to_owned())) }),
+                    value: Some(AnyValue {
+                        value: Some(any_value::Value::StringValue("bank".to_owned())),
+                    }),
                 }],
                 ..Default::default()
             }),

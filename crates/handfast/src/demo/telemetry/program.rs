@@ -22,8 +22,15 @@ pub(super) fn checkout(service: &str, now: Timestamp) -> (String, Vec<Bytes>) {
         spans: vec![
             span(0, -1, (start, start + 180), "POST:/checkout", SpanType::Entry, SpanLayer::Http)
                 .tagged("http.status_code", "200"),
-            span(1, 0, (start + 8, start + 41), "select stock", SpanType::Exit, SpanLayer::Database)
-                .to("stock-db:5432"),
+            span(
+                1,
+                0,
+                (start + 8, start + 41),
+                "select stock",
+                SpanType::Exit,
+                SpanLayer::Database,
+            )
+            .to("stock-db:5432"),
             span(2, 0, (start + 44, start + 158), "POST:/pay", SpanType::Exit, SpanLayer::Http)
                 .to("payments:8080"),
         ]
@@ -34,8 +41,15 @@ pub(super) fn checkout(service: &str, now: Timestamp) -> (String, Vec<Bytes>) {
         service_instance: instance.clone(),
         is_size_limited: false,
     };
-    let mut mail =
-        span(0, -1, (start + 120, start + 176), "send receipt", SpanType::Local, SpanLayer::Unknown).0;
+    let mut mail = span(
+        0,
+        -1,
+        (start + 120, start + 176),
+        "send receipt",
+        SpanType::Local,
+        SpanLayer::Unknown,
+    )
+    .0;
     mail.refs = vec![SegmentReference {
         ref_type: RefType::CrossThread.into(),
         trace_id: trace.clone(),
@@ -61,7 +75,14 @@ pub(super) fn checkout(service: &str, now: Timestamp) -> (String, Vec<Bytes>) {
 /// A span that is being described.
 struct Span(SpanObject);
 
-fn span(id: i32, parent: i32, at: (i64, i64), name: &str, kind: SpanType, layer: SpanLayer) -> Span {
+fn span(
+    id: i32,
+    parent: i32,
+    at: (i64, i64),
+    name: &str,
+    kind: SpanType,
+    layer: SpanLayer,
+) -> Span {
     Span(SpanObject {
         span_id: id,
         parent_span_id: parent,
