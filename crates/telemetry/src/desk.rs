@@ -27,6 +27,7 @@ use crate::protocol::method::{Handling, Method, Shape};
 use crate::protocol::sw8;
 use crate::quota::{Quota, Usage};
 use crate::record::RecordKind;
+use crate::remedy;
 use crate::rules::{Claimed, Rules};
 use crate::sink::Sink;
 use crate::upstream::Clock;
@@ -165,6 +166,7 @@ impl Desk {
     pub(crate) fn refused_handshake(&self, port: &str, from: SocketAddr, fault: &Fault) {
         self.counts.handshake_refused(fault.code());
         let now = self.now();
+        let fault = remedy::at_port(fault.clone());
         match self.repeats.note(from.ip(), fault.code(), now) {
             None => {}
             Some(1) => tracing::info!(port, peer = %from, fault = %fault.one_line(), "refused"),
@@ -174,7 +176,7 @@ impl Desk {
         }
         // The port that it came from is another one each time.
         let from = from.ip().to_string();
-        self.census.refused(Refusal::new(now, fault.clone(), from, port));
+        self.census.refused(Refusal::new(now, fault, from, port));
     }
 
     pub(crate) fn now(&self) -> Timestamp {

@@ -33,6 +33,7 @@ pub mod port;
 pub mod protocol;
 pub mod quota;
 mod record;
+mod remedy;
 pub mod rules;
 pub mod sink;
 pub mod station;

@@ -27,6 +27,7 @@ use tokio_util::task::TaskTracker;
 pub use self::backend::{Backend, BadBackend};
 pub use self::pause::pause;
 use crate::grpc::{Body, Code, Coding, MESSAGE_LIMIT, Messages, Status, encode};
+use crate::remedy;
 
 /// How a backend is spoken to.
 #[derive(Clone)]
@@ -329,6 +330,7 @@ impl Upstream {
     }
 
     fn not_connected(&self, fault: Fault) -> Status {
+        let fault = remedy::towards_backend(fault);
         let now = (self.clock)();
         let status = Status::new(Code::Unavailable, fault.one_line());
         let mut state = self.state();

@@ -42,8 +42,7 @@ pub(super) async fn admit(
     }
     if tls_comes && protection.mode == Mode::Plaintext {
         return Err(Fault::new(FaultCode::TlsToPlaintext, Side::Peer, attempt_place(&attempt))
-            .saying("the caller speaks TLS, and this port does not")
-            .remedied_by("turn TLS off at the caller, or set the port's `mode` to `permissive`"));
+            .saying("the caller speaks TLS, and this port does not"));
     }
     let Some(tls) = &protection.tls else {
         return Err(Fault::new(FaultCode::NoCertificate, Side::Ours, attempt_place(&attempt))
