@@ -81,7 +81,10 @@ fn a_token_is_for_agents_or_for_sites_and_is_used_once() {
     let west = west(&place, "1h");
     let token = |name: &str| west.path(&format!("../{name}")).display().to_string();
     let (shop, link) = (token("shop.token"), token("link.token"));
-    west.json(&format!("token issue {shop} --agent shop"));
+    let said = west.run(&format!("token issue {shop} --agent shop")).ok().stdout;
+    for words in ["handfast enrol DIR --token shop.token", "--tls-credentials NAME"] {
+        assert!(said.contains(words), "{said}");
+    }
     west.json(&format!("token issue {link}"));
 
     // Each at the wrong door.

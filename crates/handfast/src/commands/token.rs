@@ -116,8 +116,12 @@ async fn issue(issue: Issue, context: &Context) -> anyhow::Result<()> {
             ),
         ]);
         if issued.agent.is_some() {
+            let file = file_name(&issue.file);
+            page.line("Hand the file over in private, and where the agents are type:");
+            page.line(format!("  handfast enrol DIR --token {file} --keep"));
             page.line(
-                "Hand the file over in private, and name it as the `token` of the relay there.",
+                "DIR gets tls.crt, tls.key and ca.crt. For a relay: `input/certs/NAME` of its home, and --tls-credentials NAME \
+                 of `handfast relay create`.",
             );
             return;
         }

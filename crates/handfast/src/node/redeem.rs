@@ -153,7 +153,7 @@ impl Core {
         for token in resources.access_tokens.values() {
             let now = Instant::now();
             let tried = attempts.0.get(&token.name);
-            // What enrols agents links nothing; a Relay names it.
+            // What enrols agents links nothing; it is for `handfast enrol`.
             if token.spec.agent().is_ok_and(|agent| agent.is_some())
                 || resources.links.contains_key(&token.name)
                 || tried.is_some_and(|at| now.duration_since(*at) < AGAIN)
