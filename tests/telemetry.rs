@@ -276,6 +276,8 @@ fn a_rollout_is_planned_enforced_and_taken_back() {
     west.refused("rollout enforce telemetry --port smtp --to mtls", 2);
 }
 
+
+
 /// Reports segment after segment, until told to end; knows which were acknowledged.
 struct Reporter {
     ending: Arc<AtomicBool>,
@@ -437,6 +439,61 @@ fn a_collector_by_itself_takes_up_new_files_and_its_directory_is_read() {
     );
     let error = place.run(&line).exits(3).error();
     assert_eq!(error["where"], broken.as_str(), "{error:#}");
+}
+
+#[test]
+fn the_example_of_a_collector_by_itself_works_with_the_files_of_agent_certs() {
+    let scene = Scene::new("mtls");
+    let place = &scene.place;
+    let certs = place.path("example-certs");
+    let line =
+        format!("agent-certs {} --service shop --hosts localhost,127.0.0.1", certs.display());
+    scene.west.run(&line).ok();
+    let help = place.run("collector run --help").ok().stdout;
+    // Help is broken into lines to fit the terminal.
+    let begin = help.find("handfast collector run --data /var/lib/collector").unwrap();
+    let data = place.path("example").display().to_string();
+    let example = help[begin..].replace("/var/lib/collector", &data);
+    let words: Vec<&str> =
+        example.split_whitespace().skip(1).take_while(|word| *word != "handfast").collect();
+    assert_eq!(words[words.len() - 2..], ["--client-ca", "ca.crt"], "{help}");
+    let port = free_port();
+    let log = std::fs::File::create(place.path("example.log")).unwrap();
+    let mut command = place.command(&words);
+    // Where the files are; the ports of the example may be taken.
+    command.current_dir(&certs);
+    command
+        .env("SW_RECEIVER_GRPC_HOST", "127.0.0.1")
+        .env("SW_RECEIVER_GRPC_PORT", port.to_string());
+    command.env("SW_RECEIVER_SHARING_REST_HOST", "127.0.0.1");
+    command.env("SW_RECEIVER_SHARING_REST_PORT", free_port().to_string());
+    let _collector = Killed(command.stderr(log).spawn().unwrap());
+
+    let read = |name: &str| std::fs::read(certs.join(name)).unwrap();
+    let (chain, key, ca) = (read("client.crt"), read("client.pem"), read("ca.crt"));
+    let credential = handfast_pki::Credential::from_pem(&chain, &key, &ca, None).unwrap();
+    let options = handfast_tls::ClientOptions {
+        alpn: vec![b"h2".to_vec()],
+        ..handfast_tls::ClientOptions::default()
+    };
+    let anchors = credential.anchors().clone();
+    let config = handfast_tls::client_config(Some(&credential), &anchors, &options).unwrap();
+    let caller = Upstream::new(
+        UpstreamPlan {
+            authentication: None,
+            backends: vec![Backend { host: "127.0.0.1".to_owned(), port }],
+            security: Some(Security::Tls { config, server_name: None }),
+        },
+        Arc::new(now),
+    );
+    let said = || std::fs::read_to_string(place.path("example.log")).unwrap();
+    until("it listens", || std::net::TcpStream::connect(("127.0.0.1", port)).is_ok());
+    let taken = scene.report(&caller, &[segment("shop", "s1", None)]);
+    assert!(taken.is_ok(), "{taken:?}\n{}", said());
+    let refused = scene.report(&caller, &[segment("bank", "b1", None)]).unwrap_err();
+    assert_eq!(refused.code, handfast_telemetry::grpc::Code::PermissionDenied, "{refused}");
+    assert!(refused.to_string().contains("may-report-as=shop"), "{refused}");
+    assert!(!said().contains("--trust-domain"), "{}", said());
 }
 
 /// A process that ends with the test.

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use handfast_api::admin::{IssueCertificate, IssuedCertificate};
 use handfast_pki::{Csr, Host, IdentityKind, KeyAlgorithm, Name, PrivateKey, Profile};
-use handfast_pki::{SpiffeId, Subject};
+use handfast_pki::{SpiffeId, Subject, TrustDomain};
 use jiff::Timestamp;
 use serde::Serialize;
 
@@ -26,7 +26,7 @@ use crate::failure::Failure;
     handfast agent-certs certs/ --service shop --hosts oap.example,10.0.0.7\n  \
     handfast agent-certs certs/ --service shop --hosts localhost,127.0.0.1 --ttl 7d --key-type rsa -o json\n\n\
     Makes ca.crt, client.crt, client.pem, server.crt and server.pem. The identity of the client is /agent/SERVICE of\n\
-    this home's trust domain. Works without a running node too; every certificate is in the ledger and the audit log.")]
+    this home's trust domain, that of the server is a component of it. Works without a running node too; every certificate is in the ledger and the audit log.")]
 pub(crate) struct Arguments {
     /// The directory for the files; it is made if it is not there
     #[arg(value_name = "OUTDIR")]
@@ -86,10 +86,11 @@ pub(crate) async fn run(arguments: Arguments, context: &Context) -> anyhow::Resu
             .into());
     };
 
+    let server = Subject::new(server_name(&arguments.service, &arguments.hosts))
+        .with_hosts(arguments.hosts.iter().cloned())
+        .with_identity(server_identity(&domain, &arguments.service));
     let identity = SpiffeId::new(domain, IdentityKind::Agent, &arguments.service);
     let client = Subject::new(arguments.service.as_str()).with_identity(identity);
-    let server = Subject::new(server_name(&arguments.service, &arguments.hosts))
-        .with_hosts(arguments.hosts.iter().cloned());
     let (client, client_key) = made(Profile::Agent, &client, &arguments, context).await?;
     let (server, server_key) = made(Profile::ServiceServer, &server, &arguments, context).await?;
 
@@ -148,6 +149,15 @@ fn server_name(service: &Name, hosts: &[Host]) -> String {
     let first: String =
         hosts.first().map(ToString::to_string).unwrap_or_default().chars().take(64).collect();
     if first == service.as_str() { format!("{first:.50} server") } else { first }
+}
+
+/// A component, that nobody takes for an agent. Agents check the host names beside it; `collector run` learns from it which
+/// trust domain is its own, so that `/agent/shop` of that and of no other reports as `shop`.
+fn server_identity(domain: &TrustDomain, service: &Name) -> SpiffeId {
+    // A service may have the longest name that there is.
+    let name = format!("collector.{service}").parse();
+    let name = name.as_ref().unwrap_or(service);
+    SpiffeId::new(domain.clone(), IdentityKind::Component, name)
 }
 
 async fn made(

@@ -79,6 +79,7 @@ fn the_five_files_are_correct_and_nobody_overwrites_them_unasked() {
         assert_eq!(server.extended_key_usage(), Some(vec![Eku::ServerAuth]));
         assert_eq!(client.uris(), ["spiffe://demo.example/agent/shop"]);
         assert_eq!(client.common_name(), Some("shop"));
+        assert_eq!(server.uris(), ["spiffe://demo.example/component/collector.shop"]);
         assert_eq!(server.dns_names(), ["localhost"]);
         assert_eq!(server.ip_addresses(), ["127.0.0.1".parse::<std::net::IpAddr>().unwrap()]);
         assert_ne!(client.serial(), server.serial());

@@ -34,6 +34,7 @@ use crate::node::{self, LogFormat, Stopping};
     after_help = "Examples:\n  handfast collector run --data ./telemetry --grpc 127.0.0.1:11800 --http 127.0.0.1:12800\n  \
     handfast collector run --data /var/lib/collector --cert server.crt --key server.pem --client-ca ca.crt\n  \
     handfast trace ls --data ./telemetry\n\n\
+    The second takes the files of `handfast agent-certs --service shop --hosts ...`: who holds client.crt reports as shop.\n\n\
     The environment names of SkyWalking's receiver are read where an option is not given: SW_RECEIVER_GRPC_HOST, \
     SW_RECEIVER_GRPC_PORT, SW_RECEIVER_GRPC_SSL_ENABLED, SW_RECEIVER_GRPC_SSL_KEY_PATH, SW_RECEIVER_GRPC_SSL_CERT_CHAIN_PATH, \
     SW_RECEIVER_GRPC_SSL_TRUSTED_CAS_PATH, the same names with SW_RECEIVER_SHARING_REST for HTTP, and SW_AUTHENTICATION.\n\n\
@@ -61,7 +62,7 @@ pub(crate) struct Arguments {
     /// A file of CAs that clients' certificates lead to; may be given several times
     #[arg(long, value_name = "FILE", requires = "cert")]
     client_ca: Vec<PathBuf>,
-    /// The trust domain that these CAs sign for: /agent/SERVICE of it reports as SERVICE [default: that of the server's certificate]
+    /// The trust domain that these CAs sign for: /agent/SERVICE of it reports as SERVICE [default: that of the SPIFFE ID in the server's certificate]
     #[arg(long, value_name = "NAME")]
     trust_domain: Option<TrustDomain>,
     /// Let an identity report as services: `/agent/relay-*=shop,bank`, `dns:*.example=*`; may be given several times
@@ -100,6 +101,7 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<()> {
     let watch = ContentWatch::start(settings.watched(), WatchSettings::default());
     let mut changed = watch.changes();
     let plan = plan(&settings).map_err(Failure::from)?;
+    warn_if_nobody_may_report(&settings, &plan);
     let clock: Clock = Arc::new(clock::now);
     let starting = {
         let plan = plan.clone();
@@ -135,6 +137,21 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<()> {
     station.stop(DRAIN).await;
     tracing::info!("the collector has stopped");
     Ok(())
+}
+
+/// Certificates are asked for, and none of them could report as anything: better said now than with each refusal.
+fn warn_if_nobody_may_report(settings: &Settings, plan: &StationPlan) {
+    let asked = [&settings.grpc, &settings.http]
+        .into_iter()
+        .filter_map(|port| port.files.as_ref())
+        .any(|files| !files.client_cas.is_empty());
+    let own = |port: &PortPlan| port.protection.tls.as_ref().is_some_and(|tls| tls.own.is_some());
+    if asked && settings.rules.is_empty() && !plan.ports.values().any(own) {
+        tracing::warn!(
+            "the server's certificate carries no SPIFFE ID, so no trust domain is known as our own, and no client \
+             certificate may report: say --trust-domain NAME, or bind identities with --allow"
+        );
+    }
 }
 
 /// The files have changed.
