@@ -276,6 +276,34 @@ fn a_rollout_is_planned_enforced_and_taken_back() {
     west.refused("rollout enforce telemetry --port smtp --to mtls", 2);
 }
 
+#[test]
+fn enforcing_what_the_node_cannot_do_says_what_is_written_and_how_it_is_undone() {
+    let scene = Scene::new("plaintext");
+    let west = &scene.west;
+    let file = west.path("input/resources/Collector-telemetry.yaml");
+    let read = || std::fs::read_to_string(&file).unwrap();
+    // In the clear nobody asks whose CA is trusted; with mutual TLS it is missed.
+    let text = read();
+    std::fs::write(&file, text.replacen("spec:", "spec:\n  trust: [nobody]", 1)).unwrap();
+    let error = west.refused("rollout enforce telemetry --port grpc --to mtls", 1);
+    let what = error["what"].as_str().unwrap();
+    assert!(what.contains("Collector/telemetry grpc is written as `mtls`"), "{error:#}");
+    assert!(error["why"].as_str().unwrap().contains("nobody"), "{error:#}");
+    assert!(error["where"].as_str().unwrap().contains("Collector-telemetry.yaml"), "{error:#}");
+    let remedy = error["remedy"].as_str().unwrap();
+    assert!(remedy.contains("rollout enforce telemetry --back"), "{error:#}");
+    assert!(read().contains("handfast.dev/mode-before: grpc=plaintext"), "{}", read());
+    west.json("rollout enforce telemetry --back");
+    scene.report(&agent(scene.collector), &[segment("shop", "s1", None)]).unwrap();
+
+    // A document that no node would take is left as it is.
+    let broken = read().replacen("spec:", "spec:\n  colour: green", 1);
+    std::fs::write(&file, &broken).unwrap();
+    let error = west.refused("rollout enforce telemetry --port grpc --to mtls", 3);
+    assert!(error["what"].as_str().unwrap().contains("nothing was written"), "{error:#}");
+    assert!(error["why"].as_str().unwrap().contains("colour"), "{error:#}");
+    assert_eq!(read(), broken);
+}
 
 
 /// Reports segment after segment, until told to end; knows which were acknowledged.

@@ -12,7 +12,7 @@ use thiserror::Error;
 
 use super::envelope::Document;
 use super::kind::Kind;
-use super::{Resource, Resources, Spec};
+use super::{Resource, ResourceFault, Resources, Severity, Spec};
 
 /// What to do when a resource of this kind and name is already declared.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -126,6 +126,19 @@ pub fn to_yaml<S: Spec>(resource: &Resource<S>, made_by: &str) -> Result<String,
         EditError::Encode { resource: resource.reference(), reason: error.to_string() }
     })?;
     Ok(format!("# Made by `{comment}`. Edit freely: changes take effect at once.\n{body}"))
+}
+
+/// What keeps `resource` from being used once it stands in `file`: it is written and read again, in memory. Empty when
+/// nothing does.
+pub fn faults_of<S: Spec>(
+    resource: &Resource<S>,
+    file: &Path,
+) -> Result<Vec<ResourceFault>, EditError> {
+    let text = to_yaml(resource, "handfast")?;
+    let mut faults = Vec::new();
+    super::reader::read(file, &text, &mut Resources::default(), &mut faults);
+    faults.retain(|fault| fault.severity == Severity::Error);
+    Ok(faults)
 }
 
 fn is_alone(file: &Path) -> bool {

@@ -100,3 +100,18 @@ fn a_home_is_one_site() {
     let refused = edit::write(home.path(), &site("east"), "x", Existing::Replace);
     assert!(matches!(refused, Err(EditError::OtherSite { .. })), "{refused:?}");
 }
+
+#[test]
+fn what_no_node_would_take_is_known_before_it_is_written() {
+    use handfast_api::resources::{Collector, CollectorPort};
+    let port = |port| Some(CollectorPort { port, mode: "mtls".parse().expect("a mode") });
+    let named = |spec| Resource::new("telemetry".parse().expect("a name"), spec);
+    let file = std::path::Path::new("Collector-telemetry.yaml");
+    let twice = Collector { grpc: port(1), http: port(1), ..Collector::default() };
+    let faults = edit::faults_of(&named(twice), file).expect("a text");
+    assert_eq!(faults.len(), 1, "{faults:?}");
+    assert_eq!(faults[0].file, file);
+    assert!(faults[0].what.contains("port 1"), "{faults:?}");
+    let good = Collector { grpc: port(1), http: port(2), ..Collector::default() };
+    assert_eq!(edit::faults_of(&named(good), file).expect("a text"), []);
+}

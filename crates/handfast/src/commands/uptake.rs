@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use handfast_api::admin::{Client, ClientError};
-use handfast_api::status::{EdgeState, FaultView, ProblemSeverity};
+use handfast_api::status::{EdgeState, FaultView, ProblemSeverity, ProblemView};
 use serde::Serialize;
 
 use super::{Context, Wait};
@@ -41,6 +41,18 @@ pub(super) async fn wait<T>(
     file: PathBuf,
     look: impl AsyncFn(&Client) -> Result<Option<T>, ClientError>,
 ) -> anyhow::Result<Uptake<T>> {
+    wait_unless(context, wait, resource, file, look, problem).await
+}
+
+/// The same, where `obstacle` decides what ends the waiting early.
+pub(super) async fn wait_unless<T>(
+    context: &Context,
+    wait: Wait,
+    resource: String,
+    file: PathBuf,
+    look: impl AsyncFn(&Client) -> Result<Option<T>, ClientError>,
+    obstacle: impl AsyncFn(&Client, &str, &Path) -> Result<Option<Failure>, ClientError>,
+) -> anyhow::Result<Uptake<T>> {
     let client = context.client();
     let deadline = Instant::now() + wait.timeout;
     loop {
@@ -54,7 +66,7 @@ pub(super) async fn wait<T>(
             Ok(None) => {}
             Err(error) => return Err(error.into()),
         }
-        if let Some(failure) = problem(&client, &resource, &file).await? {
+        if let Some(failure) = obstacle(&client, &resource, &file).await? {
             return Err(failure.into());
         }
         if Instant::now() >= deadline {
@@ -88,18 +100,29 @@ async fn problem(
     resource: &str,
     file: &Path,
 ) -> Result<Option<Failure>, ClientError> {
-    let faults = client.faults().await?;
-    let problem = faults
-        .problems
-        .into_iter()
-        .find(|problem| problem.subject == resource && problem.severity == ProblemSeverity::Error);
+    let problem = problems(client, resource).await?.into_iter().next();
     Ok(problem.map(|problem| {
-        let line = problem.line.map(|line| format!(":{line}")).unwrap_or_default();
         Failure::new(Exit::BadInput, format!("the node cannot use {resource}"))
-            .at(format!("{}{line}", problem.file.unwrap_or_else(|| file.display().to_string())))
+            .at(place(&problem, file))
             .because(problem.message)
             .remedy(problem.remedy)
     }))
+}
+
+/// What the node says stands in the way of a resource.
+pub(super) async fn problems(
+    client: &Client,
+    resource: &str,
+) -> Result<Vec<ProblemView>, ClientError> {
+    let mut problems = client.faults().await?.problems;
+    problems.retain(|one| one.subject == resource && one.severity == ProblemSeverity::Error);
+    Ok(problems)
+}
+
+/// Where a problem of a resource is, by file and line.
+pub(super) fn place(problem: &ProblemView, file: &Path) -> String {
+    let line = problem.line.map(|line| format!(":{line}")).unwrap_or_default();
+    format!("{}{line}", problem.file.clone().unwrap_or_else(|| file.display().to_string()))
 }
 
 fn too_late(context: &Context, limit: Duration, resource: &str, file: &Path) -> Failure {

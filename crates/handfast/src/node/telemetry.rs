@@ -71,6 +71,8 @@ impl Core {
                 .extend(planned.missing.iter().map(|what| missing(&subject, &relay.origin, what)));
             wanted.insert(subject, (planned.plan, relay.origin.clone()));
         }
+        // Whoever sees a port in its new mode sees already what it lacks.
+        self.state().telemetry_faults.extend(problems.iter().cloned());
         self.stop_unwanted(&wanted).await;
         for (subject, (plan, origin)) in wanted {
             let faults = self.place_station(&subject, plan).await;

@@ -2,9 +2,15 @@
 //! notes in an annotation what was before, so that it can be taken back.
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
 
+use handfast_api::admin::ClientError;
 use handfast_api::resources::edit::{self, Existing};
-use handfast_api::resources::{Collector, CollectorPort, Resource, Resources, Sharing};
+use handfast_api::resources::{
+    Collector, CollectorPort, Kind, Resource, ResourceFault, Resources, Sharing,
+};
+use handfast_api::status::ProblemView;
 use handfast_api::telemetry::StationKind;
 use handfast_pki::Name;
 use handfast_telemetry::port::Mode;
@@ -42,7 +48,7 @@ pub(crate) struct Arguments {
 #[serde(rename_all = "camelCase")]
 struct View {
     resource: String,
-    file: std::path::PathBuf,
+    file: PathBuf,
     node_running: bool,
     changed: Vec<Change>,
     /// Reporters that the node heard and that the new modes do not admit.
@@ -87,26 +93,11 @@ pub(super) async fn run(arguments: Arguments, context: &Context) -> anyhow::Resu
         }
         set(&mut resource.spec, &port, to);
         note(&mut resource, &before);
-        let written =
-            edit::write(&context.home.input_resources, &resource, &command, Existing::Replace)?;
-        let name = arguments.collector.as_str();
-        let taken = uptake::wait(
-            context,
-            arguments.wait,
-            reference.clone(),
-            written.file.clone(),
-            async |client| {
-                let stations = client.stations().await?;
-                let found = stations
-                    .iter()
-                    .find(|one| one.kind == StationKind::Collector && one.name == name);
-                let mode = found.and_then(|one| one.port(&port)).map(|port| port.mode.clone());
-                Ok((mode.as_deref() == Some(to.as_str())).then_some(()))
-            },
-        )
-        .await?;
+        let change = Attempt::before(&reference, &arguments, context).await?;
+        let written = write(&resource, &command, context)?;
+        let taken = change.taken_up(context, written.clone(), &arguments, &port, to).await?;
         view.node_running = taken.node_running;
-        view.file = written.file;
+        view.file = written;
         view.changed.push(Change { port, from: from.to_string(), to: to.to_string() });
         if view.node_running {
             let outlook = outlook(context, to, Some(&arguments.collector)).await?;
@@ -139,14 +130,126 @@ pub(super) async fn run(arguments: Arguments, context: &Context) -> anyhow::Resu
     Ok(Exit::Success)
 }
 
+/// Writes the resource, if the node would take it.
+fn write(
+    resource: &Resource<Collector>,
+    command: &str,
+    context: &Context,
+) -> anyhow::Result<PathBuf> {
+    let file = &resource.origin.file;
+    if let Some(fault) = edit::faults_of(resource, file)?.into_iter().next() {
+        let what = format!("{} would be refused with these modes", resource.reference());
+        return Err(refused(&fault, what).into());
+    }
+    let resources = &context.home.input_resources;
+    Ok(edit::write(resources, resource, command, Existing::Replace)?.file)
+}
+
+/// A document that no node takes.
+fn refused(fault: &ResourceFault, what: String) -> Failure {
+    let line = fault.line.map(|line| format!(":{line}")).unwrap_or_default();
+    Failure::new(Exit::BadInput, format!("{what}; nothing was written"))
+        .at(format!("{}{line}", fault.file.display()))
+        .because(&fault.what)
+        .remedy(&fault.remedy)
+}
+
+/// One change of the file, and what stood in the collector's way before it.
+struct Attempt {
+    reference: String,
+    collector: Name,
+    known: Vec<String>,
+    start: Instant,
+}
+
+impl Attempt {
+    async fn before(
+        reference: &str,
+        arguments: &Arguments,
+        context: &Context,
+    ) -> anyhow::Result<Self> {
+        let known = match uptake::problems(&context.client(), reference).await {
+            Ok(problems) => problems.into_iter().map(|problem| problem.message).collect(),
+            Err(ClientError::NoNode { .. }) => Vec::new(),
+            Err(error) => return Err(error.into()),
+        };
+        let (reference, collector) = (reference.to_owned(), arguments.collector.clone());
+        Ok(Self { reference, collector, known, start: Instant::now() })
+    }
+
+    /// Waits until the node has the port in its new mode. What was wrong before does not end the waiting; what is
+    /// wrong since does, and the file stays written.
+    async fn taken_up(
+        &self,
+        context: &Context,
+        file: PathBuf,
+        arguments: &Arguments,
+        port: &str,
+        to: Mode,
+    ) -> anyhow::Result<uptake::Uptake<()>> {
+        let told = |problem: &ProblemView, file: &Path| {
+            Failure::new(
+                Exit::Failed,
+                format!(
+                    "{} {port} is written as `{to}`, and the node has a problem with it",
+                    self.reference
+                ),
+            )
+            .at(uptake::place(problem, file))
+            .because(&problem.message)
+            .remedy(if arguments.back {
+                problem.remedy.clone()
+            } else {
+                let back = format!("rollout enforce {} --back", self.collector);
+                format!("{}; or take the mode back: {}", problem.remedy, context.command(&back))
+            })
+        };
+        let is_new = |problem: &ProblemView| !self.known.contains(&problem.message);
+        let taken = uptake::wait_unless(
+            context,
+            arguments.wait,
+            self.reference.clone(),
+            file.clone(),
+            async |client| {
+                let stations = client.stations().await?;
+                let found = stations.iter().find(|one| {
+                    one.kind == StationKind::Collector && one.name == self.collector.as_str()
+                });
+                let mode = found.and_then(|one| one.port(port)).map(|port| port.mode.clone());
+                Ok((mode.as_deref() == Some(to.as_str())).then_some(()))
+            },
+            async |client, resource, file| {
+                let late = self.start.elapsed() >= arguments.wait.timeout;
+                let problems = uptake::problems(client, resource).await?;
+                let ends = problems.iter().find(|problem| late || is_new(problem));
+                Ok(ends.map(|problem| told(problem, file)))
+            },
+        )
+        .await?;
+        if taken.node_running {
+            let problems = uptake::problems(&context.client(), &self.reference).await?;
+            if let Some(problem) = problems.iter().find(|problem| is_new(problem)) {
+                return Err(told(problem, &file).into());
+            }
+        }
+        Ok(taken)
+    }
+}
+
 /// The mode that shuts somebody out: the last one set.
 fn change_to(view: &View) -> &str {
     view.changed.last().map_or("mtls", |change| change.to.as_str())
 }
 
 fn declared(context: &Context, name: &Name) -> anyhow::Result<Resource<Collector>> {
-    let (mut resources, _) = Resources::load(&context.home.input_resources);
+    let (mut resources, faults) = Resources::load(&context.home.input_resources);
     resources.collectors.remove(name).ok_or_else(|| {
+        let of_it = |fault: &&ResourceFault| {
+            fault.kind == Some(Kind::Collector) && fault.name.as_deref() == Some(name.as_str())
+        };
+        if let Some(fault) = faults.iter().find(of_it) {
+            return refused(fault, format!("Collector/{name} cannot be used as it is")).into();
+        }
         Failure::new(Exit::BadInput, format!("Collector/{name} is not declared"))
             .at(context.home.input_resources.display())
             .remedy(format!("see which there are: {}", context.command("collector ls")))
