@@ -305,6 +305,47 @@ fn enforcing_what_the_node_cannot_do_says_what_is_written_and_how_it_is_undone()
     assert_eq!(read(), broken);
 }
 
+#[test]
+fn a_relay_that_the_collector_elsewhere_does_not_know_is_told_how_to_enrol() {
+    let place = Place::new(env!("CARGO_BIN_EXE_handfast"));
+    let (west, east) = place.linked();
+    let (collector, relay) = (free_port(), free_port());
+    west.json(&format!(
+        "collector create telemetry --host 127.0.0.1 --hosts localhost --grpc-port {collector} --http-port 0"
+    ));
+    let create = format!(
+        "relay create shop --service shop --backend 127.0.0.1:{collector} --grpc 127.0.0.1:{relay}"
+    );
+    let said = east.run(&create).ok().stdout;
+    assert!(said.contains("handfast token issue FILE --agent shop"), "{said}");
+    assert!(said.contains("handfast enrol DIR --token FILE"), "{said}");
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let caller = agent(relay);
+    runtime.block_on(caller.call(SEGMENTS, &[segment("shop", "s1", None)])).unwrap();
+    let shown = || east.json("relay status shop")[0].clone();
+    let problem = eventually("the relay has a problem", || {
+        shown()["problems"].as_array().and_then(|problems| problems.first().cloned())
+    });
+    assert!(problem["message"].as_str().unwrap().contains("unknown-issuer"), "{problem:#}");
+    let remedy = problem["remedy"].as_str().unwrap();
+    for words in ["token issue FILE --agent shop", "enrol DIR --token", "--tls-credentials"] {
+        assert!(remedy.contains(words), "{problem:#}");
+    }
+    assert_eq!((&shown()["state"], &problem["severity"]), (&"waiting".into(), &"warning".into()));
+    let status = east.run("status").ok().stdout;
+    assert!(status.contains("of another trust domain"), "{status}");
+
+    // What it was told helps.
+    let token = place.path("shop.token").display().to_string();
+    west.json(&format!("token issue {token} --agent shop"));
+    let directory = east.path("input/certs/shop-agent").display().to_string();
+    place.run(&format!("enrol {directory} --token {token}")).ok();
+    east.json("relay delete shop");
+    let said = east.run(&format!("{create} --tls-credentials shop-agent")).ok().stdout;
+    assert!(!said.contains("handfast enrol"), "{said}");
+    until("what was spooled arrives", || west.run("trace show trace-s1").code == 0);
+    assert_eq!(shown()["problems"], serde_json::json!([]));
+}
 
 /// Reports segment after segment, until told to end; knows which were acknowledged.
 struct Reporter {

@@ -57,6 +57,8 @@ pub struct ForwarderStatus {
     pub lag_bytes: u64,
     /// Records that the backend has.
     pub sent: u64,
+    /// The newest refusal of a service that is still remembered.
+    pub refused: Option<Status>,
     /// Records that it will never take.
     pub set_aside: u64,
     /// The spool.
@@ -112,8 +114,12 @@ impl Forwarder {
     pub fn status(&self) -> ForwarderStatus {
         let spool = self.shared.spool.status();
         let done = crate::journal::Position::new(self.shared.done.load(Ordering::Relaxed));
+        let newest = |refused: &HashMap<String, (Status, Instant)>| {
+            refused.values().max_by_key(|(_, until)| *until).map(|(status, _)| status.clone())
+        };
         ForwarderStatus {
             lag_bytes: spool.lag(done),
+            refused: newest(&lock(&self.shared.refused)),
             sent: self.shared.sent.load(Ordering::Relaxed),
             set_aside: self.shared.set_aside.load(Ordering::Relaxed),
             spool,

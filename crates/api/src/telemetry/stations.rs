@@ -8,7 +8,7 @@ use handfast_telemetry::station::{PortStatus, StationStatus};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::status::{EdgeState, FaultView, ProblemView};
+use crate::status::{EdgeState, FaultView, ProblemSeverity, ProblemView};
 
 /// A collector or a relay.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
@@ -164,10 +164,11 @@ impl StationView {
     pub fn of(kind: StationKind, status: StationStatus, problems: Vec<ProblemView>) -> Self {
         let StationStatus { counted, forward, keep, name, ports } = status;
         let waits = forward.as_ref().is_some_and(|forward| forward.upstream.fault.is_some());
-        let state = match (problems.is_empty(), waits) {
-            (false, _) => EdgeState::Failed,
-            (true, true) => EdgeState::Waiting,
-            (true, false) => EdgeState::Ready,
+        let fails = problems.iter().any(|problem| problem.severity == ProblemSeverity::Error);
+        let state = match (fails, waits) {
+            (true, _) => EdgeState::Failed,
+            (false, true) => EdgeState::Waiting,
+            (false, false) => EdgeState::Ready,
         };
         let named = |counts: BTreeMap<&'static str, u64>| {
             counts.into_iter().map(|(kind, count)| (kind.to_owned(), count)).collect()

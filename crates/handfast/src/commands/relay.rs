@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use handfast_api::resources::edit::{self, Existing};
 use handfast_api::resources::{Kind, Relay, RelayListen, Resource};
-use handfast_api::status::EdgeState;
+use handfast_api::status::{EdgeState, LinkDirection};
 use handfast_api::telemetry::StationKind;
 use handfast_pki::{Host, Name};
 use handfast_telemetry::port::Mode;
@@ -98,6 +98,7 @@ async fn create(create: Create, context: &Context) -> anyhow::Result<()> {
     let listen =
         (grpc.is_some() || http.is_some()).then_some(RelayListen { grpc, http, unix: None });
     let line = format!("handfast relay create {name} --service {service}");
+    let made_here = tls_credentials.is_none() && mode == Mode::Mtls;
     let spec = Relay {
         service,
         backends,
@@ -120,6 +121,7 @@ async fn create(create: Create, context: &Context) -> anyhow::Result<()> {
         Ok(found.filter(|one| one.state != EdgeState::Failed))
     })
     .await?;
+    let linked = made_here && uptake.node_running && links_elsewhere(context).await?;
     context.output.show(&uptake, |page| {
         page.line(format!("{} is declared in {}", uptake.resource, uptake.file.display()));
         for port in uptake.status.iter().flat_map(|status| &status.ports) {
@@ -129,8 +131,26 @@ async fn create(create: Create, context: &Context) -> anyhow::Result<()> {
                 port.name
             ));
         }
+        if linked {
+            page.line(
+                "Its certificate is made by this site, which links to others. If the collector is of another trust domain it \
+                 does not know it:",
+            );
+            let service = &resource.spec.service;
+            page.line(format!("  there:  handfast token issue FILE --agent {service}"));
+            page.line(
+                "  here:   handfast enrol DIR --token FILE --keep   with a DIR under input/certs, and its name in \
+                 --tls-credentials",
+            );
+        }
         uptake.without_node(context).iter().for_each(|hint| page.line(hint));
     })
+}
+
+/// Whether this site links to another, whose collector may be meant.
+async fn links_elsewhere(context: &Context) -> anyhow::Result<bool> {
+    let links = context.client().links().await?;
+    Ok(links.iter().any(|link| link.direction == LinkDirection::Outgoing))
 }
 
 async fn delete(delete: Delete, context: &Context) -> anyhow::Result<()> {

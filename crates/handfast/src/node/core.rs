@@ -259,8 +259,10 @@ impl Core {
 
     /// Problems of resources, credentials and ports together, errors first.
     pub(super) fn problems(&self) -> Vec<ProblemView> {
+        let foreign = self.foreign_relays();
         let state = self.state();
         let mut problems = state.problems.clone();
+        problems.extend(foreign);
         problems.extend(state.grant_fault.clone());
         problems.extend(state.distribution_fault.clone());
         problems.extend(state.lists_fault.clone());

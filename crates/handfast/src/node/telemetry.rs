@@ -2,6 +2,7 @@
 //! station does is not decided here, and no certificate is.
 
 mod denials;
+pub(super) mod foreign;
 mod plan;
 
 use std::collections::BTreeMap;
@@ -144,6 +145,23 @@ impl Core {
             with(subject, station);
         }
         true
+    }
+
+    /// Relays that their collector does not know.
+    pub(super) fn foreign_relays(&self) -> Vec<ProblemView> {
+        let relays = self.state().resources.relays.clone();
+        let mut problems = Vec::new();
+        if relays.is_empty() {
+            return problems;
+        }
+        self.each_station_now(|subject, station| {
+            let relay = relays.values().find(|relay| relay.reference() == subject);
+            let forward = relay.and_then(|_| station.status().forward);
+            problems.extend(
+                relay.zip(forward).and_then(|(relay, forward)| foreign::problem(relay, &forward)),
+            );
+        });
+        problems
     }
 
     /// Calls `with` with each station.

@@ -9,6 +9,7 @@ use handfast_telemetry::keep::KeepReader;
 use handfast_telemetry::station::StationStatus;
 
 use super::super::core::Core;
+use super::super::telemetry::foreign;
 
 /// Every station, by kind and name.
 pub(super) async fn stations(core: &Core) -> Vec<StationView> {
@@ -32,6 +33,7 @@ pub(in crate::node) fn stations_now(core: &Core) -> Vec<StationView> {
 fn views(core: &Core, mut running: BTreeMap<String, StationStatus>) -> Vec<StationView> {
     let mut problems: BTreeMap<String, Vec<ProblemView>> = BTreeMap::new();
     let mut declared: Vec<(String, StationKind, String)> = Vec::new();
+    let relays;
     {
         let state = core.state();
         for problem in &state.telemetry_faults {
@@ -46,9 +48,13 @@ fn views(core: &Core, mut running: BTreeMap<String, StationStatus>) -> Vec<Stati
         for name in state.resources.relays.keys() {
             add(Kind::Relay, StationKind::Relay, name.as_str());
         }
+        relays = state.resources.relays.clone();
     }
     let view = |(subject, kind, name): (String, StationKind, String)| {
-        let problems = problems.remove(&subject).unwrap_or_default();
+        let mut problems = problems.remove(&subject).unwrap_or_default();
+        let forward = running.get(&subject).and_then(|status| status.forward.as_ref());
+        let relay = relays.values().find(|relay| relay.reference() == subject);
+        problems.extend(relay.zip(forward).and_then(|(relay, it)| foreign::problem(relay, it)));
         match running.remove(&subject) {
             Some(status) => StationView::of(kind, status, problems),
             None => StationView::not_running(kind, &name, problems),
