@@ -126,6 +126,10 @@ class Site:
         """Gives an authority a new key and waits until the old one is gone."""
         self.handfast("ca", "rotate", authority, "--wait", "--timeout", "50s")
 
+    def keys(self, authority):
+        """The fingerprints of the keys of an authority."""
+        return {key["fingerprint"] for one in self.asked("ca", "status", authority) for key in one["keys"]}
+
     def revoke(self, service):
         """Revokes the certificate of a service's agent; the next one gets a new one."""
         folder = self.agent(service)

@@ -6,6 +6,7 @@ import threading
 import time
 
 from arrived import Failed, expect_chain
+from certificates import Authority
 from expect import ARRIVES, Skipped, arrives_whole, otel
 from oap import Oap
 from programs import Agents, eventually, free_port
@@ -13,6 +14,9 @@ from programs import Agents, eventually, free_port
 EVERYBODY = ["front", "basket", "stock", "ledger", "shelf"]
 # A relay speaks for all agents beside it, and so does its certificate; any other speaks for its own service only.
 RELAY_MAY = {"identity": "/agent/edge", "services": EVERYBODY}
+# What the collector counts of agents.
+KINDS_OF_ALL = {"segment", "log", "meter", "instance_properties", "instance_ping"}
+KINDS_OF_JAVA = {"jvm", "event"}
 # So many lines about one caller who is refused are enough for the time of a step: one at once, and one a minute.
 LINES = 4
 
@@ -43,7 +47,11 @@ def direct(settings, how):
                 wanted = (how, site.identity(name) if how == "mtls" else "")
                 if heard.get(name) != wanted:
                     raise Failed(f"rollout status has {heard.get(name)} for {name} instead of {wanted}")
+            accepted = lambda: set(site.collector_status()["accepted"])
+            wanted = KINDS_OF_ALL | (KINDS_OF_JAVA if "stock" in agents.programs else set())
+            eventually("all kinds of reports arrive", ARRIVES, lambda: wanted <= accepted())
             otlp(site, ports, how)
+            return f"took {', '.join(sorted(accepted()))}"
 
 
 def otlp(site, ports, how):
@@ -79,6 +87,43 @@ def wrong_name(settings):
             for name, program in agents.programs.items():
                 eventually(f"{name} says why", ARRIVES, lambda: "may-report-as" in program.output.read_text(errors="replace"))
             bounded(node)
+
+
+def strangers(settings):
+    """Agents with certificates of another CA, and agents with none: nothing of them arrives, the reason is told, and they fill no log."""
+    site = settings.site
+    others = Authority(settings.out / "strangers", "others")
+
+    def mixed(service):
+        """What others signed, with our CA: the agent believes the collector, and is not believed."""
+        folder = others.agent(service)
+        shutil.copyfile(site.agent(service) / "ca.crt", folder / "ca.crt")
+        return folder
+
+    told = []
+    for name, how, credentials, fault in (
+        ("of-others", "mtls", mixed, "unknown-issuer"),
+        ("without", "tls", site.agent, "no-certificate"),
+        ("plaintext", "plaintext", None, "plaintext-to-tls"),
+    ):
+        out = settings.out / f"strangers-{name}"
+        ports = site.collector()
+        with site.node(out) as node:
+            up(ports)
+            backend = f"localhost:{ports['grpc']}"
+            with Agents(settings.target, out, backend, how, credentials, settings.have, patient=False) as agents:
+                refused = lambda: site.collector_status()["handshakesRefused"].get(fault, 0)
+                eventually(f"{name} is refused as {fault}", ARRIVES, lambda: agents.hello() and refused() >= len(agents.programs))
+                if fault not in [refusal["fault"]["code"] for refusal in site.refusals()]:
+                    raise Failed(f"rollout status does not name {fault}")
+                accepted = site.collector_status()["accepted"]
+                if accepted:
+                    raise Failed(f"{name}: {accepted} was accepted")
+                for program in agents.programs.values():
+                    program.running()
+                told.append(f"{fault} {refused()} times")
+                bounded(node)
+    return ", ".join(told)
 
 
 def bounded(node):
@@ -162,7 +207,7 @@ class Talk:
 
 
 def survives_rotation(settings):
-    """Agents behind a relay, and the relay, live through a new service CA: nobody is restarted, and nothing of what they say is lost."""
+    """Agents behind a relay, and the relay, live through a new service CA and a new root: nobody is restarted, and nothing is lost."""
     site, out = settings.site, settings.out / "rotation"
     ports = site.collector(identities=[RELAY_MAY])
     relay = site.relay(ports["grpc"], "edge")
@@ -170,11 +215,18 @@ def survives_rotation(settings):
         up(ports | relay)
         with Agents(settings.target, out, f"localhost:{relay['relay']}", "plaintext", only=settings.have) as agents:
             arrives_whole(agents, site)
+            for protocol, port in (("grpc", "relay"), ("http", "relay-http")):
+                trace = otel(protocol, f"localhost:{relay[port]}", "plaintext", None)
+                eventually(f"the trace by OTLP over {protocol} comes through the relay", ARRIVES, lambda: site.trace(trace))
             if site.reporters()["front"] != ("mtls", site.identity("edge")):
                 raise Failed(f"behind the relay front is heard as {site.reporters()['front']}")
             began = time.monotonic()
             with Talk(agents) as talk:
-                site.rotate("service")
+                for authority in ("service", "root"):
+                    before = site.keys(authority)
+                    site.rotate(authority)
+                    if before & site.keys(authority):
+                        raise Failed(f"the old key of the authority {authority} is still there")
                 took = time.monotonic() - began
                 arrives_whole(agents, site)
             count = talk.all_arrived(site.trace)
@@ -182,7 +234,7 @@ def survives_rotation(settings):
                 program.running()
     # Their issuer is gone.
     site.forget_agents()
-    return f"{count} traces in a rotation of {took:.0f} s"
+    return f"{count} traces in two rotations of {took:.0f} s"
 
 
 def collector_comes_back(settings):
@@ -248,6 +300,7 @@ def steps(run, settings):
     for how in ("plaintext", "tls", "mtls"):
         run.step(f"agents and OTLP {how} to the collector", direct, settings, how)
     run.step("agents under a wrong name", wrong_name, settings)
+    run.step("strangers at the collector", strangers, settings)
     run.step("an agent is revoked", revoked, settings)
     run.step("the collector is killed and comes back", collector_comes_back, settings)
     run.step("agents through a relay and the collector to OAP", forwarded_to_oap, settings)

@@ -144,6 +144,17 @@ fn the_authority_gets_what_it_works_from() {
 }
 
 #[test]
+fn the_authority_is_told_which_credentials_a_collector_uses_as_they_are() {
+    let site = "apiVersion: skupper.io/v2alpha1\nkind: Site\nmetadata: {name: west}\n---\n";
+    let collector = "apiVersion: handfast.dev/v1alpha1\nkind: Collector\nmetadata: {name: telemetry}\n\
+        spec: {trust: [partners], forward: {backends: ['oap:11801'], tls: {tlsCredentials: to-oap}}}\n";
+    let (resources, faults) = parse(&format!("{site}{collector}"));
+    assert!(faults.is_empty(), "{faults:?}");
+    let used = declared(&resources).0.expect("a site").used;
+    assert_eq!(used.into_iter().collect::<Vec<_>>(), [name("partners"), name("to-oap")]);
+}
+
+#[test]
 fn link_access_without_a_router_access_asks_for_hosts() {
     let site = "apiVersion: skupper.io/v2alpha1\nkind: Site\nmetadata: {name: west}\nspec: {linkAccess: default}\n";
     let (resources, faults) = parse(site);
