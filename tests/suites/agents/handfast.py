@@ -11,6 +11,8 @@ from programs import Program, free_port
 PATIENCE = 60
 # How a command ends that finds nothing.
 ABSENT = 11
+# How one ends whose answer is no.
+NO = 9
 
 
 class Site:

@@ -1,5 +1,6 @@
 """The steps against handfast's own relay and collector."""
 
+import json
 import shutil
 import signal
 import threading
@@ -8,6 +9,7 @@ import time
 from arrived import Failed, expect_chain
 from certificates import Authority
 from expect import ARRIVES, Skipped, arrives_whole, otel
+from handfast import NO
 from oap import Oap
 from programs import Agents, eventually, free_port
 
@@ -160,6 +162,29 @@ def revoked(settings):
             return f"cut and told in {told:.1f} s, came {again()} times more, {len(about)} entries"
 
 
+def rolled_out(settings):
+    """From whatever comes to mutual TLS and back: who has no certificate is named before and shut out after, and nobody else notices."""
+    site, out = settings.site, settings.out / "rollout"
+    ports = site.collector("permissive")
+    with site.node(out):
+        up(ports)
+        shelf = lambda accepted: otel("grpc", f"localhost:{ports['grpc']}", "plaintext", None, accepted=accepted)
+        with Agents(settings.target, out, f"localhost:{ports['grpc']}", "mtls", site.agent, settings.have) as agents:
+            arrives_whole(agents, site)
+            shelf(True)
+            ran = site.run("rollout", "plan", "--to", "mtls", "-o", "json")
+            needy = {one["service"] for one in json.loads(ran.stdout)["reporters"] if one.get("needs")}
+            if (ran.returncode, needy) != (NO, {"shelf"}):
+                raise Failed(f"the plan ended with {ran.returncode} and names {needy}")
+            with Talk(agents) as talk:
+                site.handfast("rollout", "enforce", "telemetry", "--to", "mtls")
+                arrives_whole(agents, site)
+                shelf(False)
+                site.handfast("rollout", "enforce", "telemetry", "--back")
+                shelf(True)
+            return f"{talk.all_arrived(site.trace)} traces meanwhile"
+
+
 class Talk:
     """Goes on making traces while it is entered."""
 
@@ -302,6 +327,7 @@ def steps(run, settings):
     run.step("agents under a wrong name", wrong_name, settings)
     run.step("strangers at the collector", strangers, settings)
     run.step("an agent is revoked", revoked, settings)
+    run.step("a rollout to mutual TLS and back", rolled_out, settings)
     run.step("the collector is killed and comes back", collector_comes_back, settings)
     run.step("agents through a relay and the collector to OAP", forwarded_to_oap, settings)
     run.step("a rotation behind a relay", survives_rotation, settings)
