@@ -6,29 +6,47 @@
 //! not have) is **set aside** in a journal of its own, so that one record does not hold up all that come after
 //! it, and nothing that was accepted is lost.
 
+mod aside;
 mod deliver;
+mod gate;
 mod shipment;
+mod verdict;
 
-use std::collections::HashMap;
 use std::fmt;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Request, Response};
 use hyper::body::Incoming;
+use tokio::sync::watch;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::grpc::{Body, Status, failed};
+use self::aside::Aside;
+use self::gate::Gate;
+use crate::grpc::{Body, Code, Status, failed};
 use crate::journal::{
-    AppendError, Cursor, Journal, JournalError, JournalSettings, JournalStatus, Repair, WhenFull,
+    AppendError, Cursor, Journal, JournalError, JournalSettings, JournalStatus, Position, Repair,
 };
 use crate::record::Record;
 use crate::sink::{Later, Now, Question, Sink, Untaken};
-use crate::upstream::{Upstream, UpstreamStatus};
+use crate::upstream::{Dice, Upstream, UpstreamStatus};
+
+/// What is spoken to the backends.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Dialect {
+    /// OpenTelemetry's protocol over gRPC. What agents of SkyWalking say is told in its words
+    /// ([`otlp_export`](crate::protocol::otlp_export)); what has no counterpart there is counted and not
+    /// sent, and questions of agents are answered by nobody's commands.
+    Otlp,
+    /// Each record goes out in the protocol that it came in: to an OAP, or to another collector.
+    #[default]
+    SkyWalking,
+}
 
 /// A spool and what empties it.
 pub struct Forwarder {
@@ -39,15 +57,29 @@ pub struct Forwarder {
 
 struct Shared {
     spool: Journal,
-    aside: Journal,
+    aside: Aside,
+    dialect: Dialect,
     upstream: Arc<Upstream>,
+    dice: Dice,
+    gate: Gate,
+    progress: watch::Sender<Progress>,
     sent: AtomicU64,
-    set_aside: AtomicU64,
+    not_forwarded: AtomicU64,
+    rejected: AtomicU64,
+    /// What the backend said last when it took something in part.
+    rejection: Mutex<String>,
+    /// One more than the generation of the backends that have taken something: what they do not know
+    /// then is a method, and not all of what we speak.
+    understood: AtomicU64,
+}
+
+/// How far it is, for whoever waits for it.
+#[derive(Clone, Debug)]
+struct Progress {
     /// Where the backend has everything before.
-    done: AtomicU64,
-    /// Services that the backend refused, and until when they are refused here for it.
-    refused: Mutex<HashMap<String, (Status, Instant)>>,
-    trouble: Mutex<Option<Status>>,
+    done: Position,
+    /// Why nothing moves.
+    trouble: Option<Status>,
 }
 
 /// What a forwarder is up to.
@@ -55,15 +87,18 @@ struct Shared {
 pub struct ForwarderStatus {
     /// Bytes in the spool that the backend does not have yet.
     pub lag_bytes: u64,
+    /// Records that were not sent because the backend's protocol has no words for them.
+    pub not_forwarded: u64,
+    /// Spans, points and lines that the backend said it has not taken out of what it took
+    /// (`partial_success`).
+    pub rejected: u64,
     /// Records that the backend has.
     pub sent: u64,
-    /// The newest refusal of a service that is still remembered.
-    pub refused: Option<Status>,
     /// Records that it will never take.
     pub set_aside: u64,
     /// The spool.
     pub spool: JournalStatus,
-    /// Why nothing moves at the moment, if so.
+    /// Why nothing moves at the moment, if so, and what to do about it.
     pub trouble: Option<Status>,
     /// The connection.
     pub upstream: UpstreamStatus,
@@ -78,25 +113,27 @@ impl Forwarder {
     pub fn start(
         directory: &Path,
         settings: JournalSettings,
+        dialect: Dialect,
         upstream: Arc<Upstream>,
+        dice: Dice,
     ) -> Result<(Self, Repair), JournalError> {
         let (spool, repair) = Journal::open(directory.join("spool"), settings)?;
-        let aside_settings = JournalSettings {
-            limit_bytes: ASIDE_BYTES,
-            when_full: WhenFull::DropOldest,
-            ..JournalSettings::default()
-        };
-        let (aside, _) = Journal::open(directory.join("aside"), aside_settings)?;
+        let aside = Aside::open(&directory.join("aside"))?;
         let cursor = Cursor::open(directory.join("cursor"))?;
+        let progress = Progress { done: cursor.position(), trouble: None };
         let shared = Arc::new(Shared {
             spool,
             aside,
+            dialect,
             upstream,
+            dice,
+            gate: Gate::default(),
+            progress: watch::Sender::new(progress),
             sent: AtomicU64::new(0),
-            set_aside: AtomicU64::new(0),
-            done: AtomicU64::new(cursor.position().as_u64()),
-            refused: Mutex::default(),
-            trouble: Mutex::default(),
+            not_forwarded: AtomicU64::new(0),
+            rejected: AtomicU64::new(0),
+            rejection: Mutex::default(),
+            understood: AtomicU64::new(0),
         });
         let forwarder =
             Self { shared, ending: CancellationToken::new(), tasks: TaskTracker::new() };
@@ -112,18 +149,17 @@ impl Forwarder {
 
     /// What it is up to.
     pub fn status(&self) -> ForwarderStatus {
-        let spool = self.shared.spool.status();
-        let done = crate::journal::Position::new(self.shared.done.load(Ordering::Relaxed));
-        let newest = |refused: &HashMap<String, (Status, Instant)>| {
-            refused.values().max_by_key(|(_, until)| *until).map(|(status, _)| status.clone())
-        };
+        let Shared { spool, aside, progress, .. } = &*self.shared;
+        let spool = spool.status();
+        let Progress { done, trouble } = progress.borrow().clone();
         ForwarderStatus {
             lag_bytes: spool.lag(done),
-            refused: newest(&lock(&self.shared.refused)),
+            not_forwarded: self.shared.not_forwarded.load(Ordering::Relaxed),
+            rejected: self.shared.rejected.load(Ordering::Relaxed),
             sent: self.shared.sent.load(Ordering::Relaxed),
-            set_aside: self.shared.set_aside.load(Ordering::Relaxed),
+            set_aside: aside.count(),
             spool,
-            trouble: lock(&self.shared.trouble).clone(),
+            trouble,
             upstream: self.shared.upstream.status(),
         }
     }
@@ -133,15 +169,14 @@ impl Forwarder {
         &self.shared.upstream
     }
 
-    /// Sends what can be sent within `grace`, then stops; the rest stays spooled.
+    /// Sends what can be sent within `grace`, then stops; the rest stays spooled. It does not wait for
+    /// a backend that takes nothing.
     pub async fn stop(&self, grace: Duration) {
-        let deadline = tokio::time::Instant::now() + grace;
-        while self.status().lag_bytes > 0 && tokio::time::Instant::now() < deadline {
-            if lock(&self.shared.trouble).is_some() {
-                break;
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+        let spool = &self.shared.spool;
+        let mut progress = self.shared.progress.subscribe();
+        let settled = |now: &Progress| spool.status().lag(now.done) == 0 || now.trouble.is_some();
+        // Late or settled, it stops.
+        let _ = timeout(grace, progress.wait_for(settled)).await;
         self.ending.cancel();
         self.tasks.close();
         self.tasks.wait().await;
@@ -151,6 +186,29 @@ impl Forwarder {
 impl Drop for Forwarder {
     fn drop(&mut self) {
         self.ending.cancel();
+    }
+}
+
+impl Shared {
+    /// Something was taken.
+    fn moves(&self) {
+        self.gate.open();
+        self.understood.store(self.upstream.generation() + 1, Ordering::Relaxed);
+        self.progress.send_if_modified(|now| now.trouble.take().is_some());
+    }
+
+    fn is_understood(&self) -> bool {
+        self.understood.load(Ordering::Relaxed) == self.upstream.generation() + 1
+    }
+
+    /// Nothing is taken. Said once, until something is.
+    fn held_up(&self, status: Status) {
+        self.progress.send_modify(|now| {
+            if now.trouble.is_none() {
+                tracing::warn!(%status, "nothing is taken at the moment; what comes is spooled");
+            }
+            now.trouble = Some(status);
+        });
     }
 }
 
@@ -165,23 +223,32 @@ impl Sink for Forwarder {
 
     fn ask(&self, question: Question) -> Now<'_, Result<Bytes, Status>> {
         Box::pin(async move {
+            if self.shared.dialect == Dialect::Otlp {
+                // There is nobody behind who gives agents tasks: no commands.
+                return Ok(Bytes::new());
+            }
             let Question { path, headers, message } = question;
             self.shared.upstream.ask(&path, &headers, &message).await
         })
     }
 
     fn pass(&self, request: Request<Incoming>) -> Now<'_, Response<Body>> {
+        let path = request.uri().path();
+        if self.shared.dialect == Dialect::Otlp && !path.starts_with(OTLP_METHODS) {
+            let path = path.escape_debug();
+            let status = Status::new(
+                Code::Unimplemented,
+                format!(
+                    "what is behind this collector speaks OpenTelemetry's protocol, and knows no method {path}"
+                ),
+            );
+            return Box::pin(async move { failed(&status) });
+        }
         Box::pin(async move { pass(&self.shared.upstream, request).await })
     }
 
     fn refuses(&self, service: &str) -> Option<Status> {
-        let mut refused = lock(&self.shared.refused);
-        let (status, until) = refused.get(service)?;
-        if Instant::now() < *until {
-            return Some(status.clone());
-        }
-        refused.remove(service);
-        None
+        self.shared.aside.refuses(service)
     }
 }
 
@@ -214,5 +281,5 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// What was set aside may have so much room; then the oldest of it goes.
-const ASIDE_BYTES: u64 = 256 << 20;
+/// Methods that a backend of OpenTelemetry may know although we do not.
+const OTLP_METHODS: &str = "/opentelemetry.";

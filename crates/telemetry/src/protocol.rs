@@ -19,4 +19,5 @@ pub mod sw8;
 pub mod view;
 mod wire;
 
+pub(crate) use otlp::partial_success;
 pub use wire::{Fault, Malformed, Place};

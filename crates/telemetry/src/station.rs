@@ -17,14 +17,14 @@ use crate::caller::Transport;
 use crate::census::Census;
 use crate::counts::Counted;
 use crate::desk::{Desk, DeskPlan, Witness};
-use crate::forward::{Forwarder, ForwarderStatus};
+use crate::forward::{Dialect, Forwarder, ForwarderStatus};
 use crate::grpc::{Body, Code, Status, failed};
 use crate::journal::{JournalError, JournalSettings};
 use crate::keep::{Keep, KeepError, KeepSettings, KeepStatus};
 use crate::port::{Mode, Place, Port, PortError, Protection, Protocol};
 use crate::record::Record;
 use crate::sink::{Later, Now, Question, Sink, Untaken};
-use crate::upstream::{Clock, Upstream, UpstreamPlan};
+use crate::upstream::{Clock, Dice, Upstream, UpstreamPlan};
 
 /// What a relay or collector is to be.
 #[derive(Clone, Debug)]
@@ -55,6 +55,8 @@ pub struct PortPlan {
 pub enum Output {
     /// To backends, through a spool.
     Forward {
+        /// What is spoken to the backends.
+        dialect: Dialect,
         /// Where the spool lies.
         directory: PathBuf,
         /// How much may lie in it.
@@ -143,14 +145,16 @@ impl Station {
         plan: StationPlan,
         revocations: Revocations,
         clock: Clock,
+        dice: Dice,
         witness: Witness,
     ) -> Result<(Self, Vec<PortError>), StationError> {
         let StationPlan { desk, name, output, ports } = plan;
         let ending = CancellationToken::new();
         let output = match output {
-            Output::Forward { directory, spool, upstream } => {
-                let upstream = Arc::new(Upstream::new(upstream, Arc::clone(&clock)));
-                let (forwarder, repair) = Forwarder::start(&directory, spool, upstream)?;
+            Output::Forward { dialect, directory, spool, upstream } => {
+                let upstream = Upstream::new(upstream, Arc::clone(&clock), dice.clone());
+                let (forwarder, repair) =
+                    Forwarder::start(&directory, spool, dialect, Arc::new(upstream), dice)?;
                 if !repair.is_clean() {
                     tracing::warn!(%name, ?repair, "the spool was repaired");
                 }

@@ -2,14 +2,17 @@
 //! made again whenever it must be. A name is resolved at each dialling and verified whatever it resolves to.
 //!
 //! A connection is used as long as it works. When it breaks, or when a credential was renewed, the next
-//! call dials: the same backend first after a renewal, the next one after a failure.
+//! call dials: the same backend first, then those after it in the order of the list. One that takes connections
+//! but answers again and again that it cannot serve is left for the next. Whoever is not at the first of the list
+//! looks from time to time whether that is back, without holding anything up.
 
 mod backend;
 mod dial;
+mod dice;
 mod pause;
 
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -21,13 +24,14 @@ use hyper::body::Incoming;
 use hyper::client::conn::http2::SendRequest;
 use jiff::Timestamp;
 use rustls::ClientConfig;
-use tokio::time::timeout;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout};
 use tokio_util::task::TaskTracker;
 
 pub use self::backend::{Backend, BadBackend};
+pub use self::dice::Dice;
 pub use self::pause::pause;
 use crate::grpc::{Body, Code, Coding, MESSAGE_LIMIT, Messages, Status, encode};
-use crate::remedy;
 
 /// How a backend is spoken to.
 #[derive(Clone)]
@@ -102,10 +106,19 @@ pub struct Upstream {
     plan: ArcSwap<UpstreamPlan>,
     /// Grows with each plan: a connection of an earlier one is not used any more.
     generation: AtomicU64,
-    connection: tokio::sync::Mutex<Option<Connection>>,
+    line: tokio::sync::Mutex<Line>,
     state: Mutex<State>,
     clock: Clock,
+    dice: Dice,
     tasks: TaskTracker,
+}
+
+/// The connection that is used, and the look at a better one.
+#[derive(Default)]
+struct Line {
+    open: Option<Connection>,
+    /// Dials the backends before the one that is connected.
+    looking: Option<JoinHandle<Option<Connection>>>,
 }
 
 #[derive(Clone)]
@@ -115,6 +128,76 @@ struct Connection {
     generation: u64,
     scheme: &'static str,
     authority: String,
+    /// Which backend of the plan.
+    index: usize,
+    /// When it is looked whether one before it is back.
+    look: Instant,
+    /// How often in a row it was answered that it cannot serve.
+    unable: Arc<AtomicU32>,
+}
+
+impl Connection {
+    fn new(dialled: dial::Dialled, index: usize, made_by: &Dialling) -> Self {
+        let dial::Dialled { sender, ended } = dialled;
+        let backend = &made_by.plan.backends[index];
+        let scheme = match made_by.security {
+            Security::Plaintext => "http",
+            Security::Tls { .. } => "https",
+        };
+        let authority = match &made_by.security {
+            Security::Tls { server_name: Some(name), .. } => backend.renamed(name),
+            _ => backend.to_string(),
+        };
+        Self {
+            sender,
+            ended,
+            generation: made_by.generation,
+            scheme,
+            authority,
+            index,
+            look: Instant::now() + made_by.patience,
+            unable: Arc::default(),
+        }
+    }
+
+    fn is_unable(&self) -> bool {
+        self.unable.load(Ordering::Relaxed) >= UNABLE
+    }
+}
+
+/// What dialling needs to know.
+#[derive(Clone)]
+struct Dialling {
+    plan: Arc<UpstreamPlan>,
+    security: Security,
+    generation: u64,
+    now: Timestamp,
+    tasks: TaskTracker,
+    /// How long a backend that is not the first is kept before it is looked for a better one.
+    patience: Duration,
+}
+
+impl Dialling {
+    async fn dial(&self, index: usize) -> Result<Connection, Fault> {
+        let backend = &self.plan.backends[index];
+        match dial::dial(backend, &self.security, self.now, &self.tasks).await {
+            Ok(dialled) => Ok(Connection::new(dialled, index, self)),
+            Err(fault) => {
+                tracing::debug!(%backend, fault = %fault.one_line(), "not reached");
+                Err(fault)
+            }
+        }
+    }
+
+    /// The first of the backends before `index` that is there.
+    async fn better_than(self, index: usize) -> Option<Connection> {
+        for better in 0..index {
+            if let Ok(connection) = self.dial(better).await {
+                return Some(connection);
+            }
+        }
+        None
+    }
 }
 
 #[derive(Clone, Default)]
@@ -142,13 +225,14 @@ pub struct UpstreamStatus {
 
 impl Upstream {
     /// Dials nobody yet.
-    pub fn new(plan: UpstreamPlan, clock: Clock) -> Self {
+    pub fn new(plan: UpstreamPlan, clock: Clock, dice: Dice) -> Self {
         Self {
             plan: ArcSwap::from_pointee(plan),
             generation: AtomicU64::new(0),
-            connection: tokio::sync::Mutex::new(None),
+            line: tokio::sync::Mutex::default(),
             state: Mutex::default(),
             clock,
+            dice,
             tasks: TaskTracker::new(),
         }
     }
@@ -161,6 +245,11 @@ impl Upstream {
         }
         self.plan.store(Arc::new(plan));
         self.generation.fetch_add(1, Ordering::Release);
+    }
+
+    /// Grows with each plan.
+    pub(crate) fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
     }
 
     /// What it is up to.
@@ -203,26 +292,22 @@ impl Upstream {
                 format!("the backend did not answer {path} within {} s", ANSWER.as_secs()),
             )
         };
+        let mut unable = None;
         let exchange = async {
-            let response = self.request(path, headers, Body::from(body)).await?;
-            let (parts, body) = response.into_parts();
-            if let Some(status) = Status::read(&parts.headers) {
-                return if status.code == Code::Ok { Ok(Bytes::new()) } else { Err(status) };
-            }
-            if !parts.status.is_success() {
-                return Err(Status::of_http(parts.status));
-            }
-            let coding = Coding::of(&parts.headers)?;
-            let mut messages = Messages::new(body, coding, MESSAGE_LIMIT, ANSWER);
-            let mut answers = Vec::with_capacity(1);
-            while messages.next(&mut answers).await? {}
-            match messages.trailers().and_then(Status::read) {
-                Some(Status { code: Code::Ok, .. }) => Ok(answers.pop().unwrap_or_default()),
-                Some(status) => Err(status),
-                None => Err(Status::new(Code::Unknown, "the backend's answer has no status")),
-            }
+            let (response, connection) = self.send(path, headers, Body::from(body)).await?;
+            unable = Some(connection.unable);
+            read_answer(response).await
         };
-        timeout(ANSWER, exchange).await.map_err(|_| late())?
+        let outcome = timeout(ANSWER, exchange).await.map_err(|_| late()).flatten();
+        if let Some(unable) = unable {
+            match &outcome {
+                Err(Status { code: Code::Unavailable | Code::DeadlineExceeded, .. }) => {
+                    unable.fetch_add(1, Ordering::Relaxed);
+                }
+                _ => unable.store(0, Ordering::Relaxed),
+            }
+        }
+        outcome
     }
 
     /// Sends one request of HTTP/2 with a body of any kind, and gives back the answer as it begins.
@@ -235,6 +320,15 @@ impl Upstream {
         headers: &HeaderMap,
         body: Body,
     ) -> Result<Response<Incoming>, Status> {
+        self.send(path, headers, body).await.map(|(response, _)| response)
+    }
+
+    async fn send(
+        &self,
+        path: &str,
+        headers: &HeaderMap,
+        body: Body,
+    ) -> Result<(Response<Incoming>, Connection), Status> {
         let plan = self.plan.load_full();
         let mut connection = self.connected(&plan).await?;
         let Connection { scheme, authority, .. } = &connection;
@@ -257,56 +351,58 @@ impl Upstream {
         if let Some(token) = &plan.authentication {
             sent.insert("authentication", token.clone());
         }
-        connection.sender.send_request(request).await.map_err(|error| {
-            if let Some(fault) = connection.ended.get() {
-                return self.not_connected(fault.clone());
-            }
-            let why = causes(&error);
-            Status::new(Code::Unavailable, format!("the backend is lost: {why}"))
-        })
+        match connection.sender.send_request(request).await {
+            Ok(response) => Ok((response, connection)),
+            Err(error) => Err(if let Some(fault) = connection.ended.get() {
+                self.not_connected(fault.clone())
+            } else {
+                let why = causes(&error);
+                Status::new(Code::Unavailable, format!("the backend is lost: {why}"))
+            }),
+        }
     }
 
     /// The connection that works, or a new one.
-    async fn connected(&self, plan: &UpstreamPlan) -> Result<Connection, Status> {
-        let generation = self.generation.load(Ordering::Acquire);
+    async fn connected(&self, plan: &Arc<UpstreamPlan>) -> Result<Connection, Status> {
+        let generation = self.generation();
         // Whoever dials, the others wait for the same connection.
-        let mut current = self.connection.lock().await;
-        if let Some(open) = &*current
+        let mut line = self.line.lock().await;
+        let several = plan.backends.len() > 1;
+        if let Some(open) = &line.open
             && open.generation == generation
             && !open.sender.is_closed()
+            && !(several && open.is_unable())
         {
-            return Ok(open.clone());
+            if open.index > 0 {
+                self.look_back(&mut line, plan).await;
+            }
+            if let Some(open) = &line.open {
+                return Ok(open.clone());
+            }
         }
-        *current = None;
+        line.looking = None;
         let Some(security) = &plan.security else {
+            line.open = None;
             let fault = Fault::new(FaultCode::NoCertificate, Side::Ours, "upstream")
                 .saying("there is no good credential to dial with, so nothing is sent");
             return Err(self.not_connected(fault));
         };
-        let first = self.state().next;
+        let left =
+            line.open.take().filter(|open| open.generation == generation && open.is_unable());
+        let first = match left {
+            Some(open) if several => open.index + 1,
+            _ => self.state().next,
+        };
+        let dialling = self.dialling(plan, security);
         let mut last = None;
         for attempt in 0..plan.backends.len() {
-            let index = (first + attempt) % plan.backends.len();
-            let backend = &plan.backends[index];
-            // Rare, and large: not to be carried by every call.
-            match Box::pin(dial::dial(backend, security, (self.clock)(), &self.tasks)).await {
-                Ok(dial::Dialled { sender, ended }) => {
-                    self.took(index, backend);
-                    let scheme = match security {
-                        Security::Plaintext => "http",
-                        Security::Tls { .. } => "https",
-                    };
-                    let authority = match security {
-                        Security::Tls { server_name: Some(name), .. } => backend.renamed(name),
-                        _ => backend.to_string(),
-                    };
-                    let open = Connection { sender, ended, generation, scheme, authority };
-                    return Ok(current.insert(open).clone());
+            let index = first.wrapping_add(attempt) % plan.backends.len();
+            match dialling.dial(index).await {
+                Ok(connection) => {
+                    self.took(index, &plan.backends[index]);
+                    return Ok(line.open.insert(connection).clone());
                 }
-                Err(fault) => {
-                    tracing::debug!(%backend, fault = %fault.one_line(), "not reached");
-                    last = Some(fault);
-                }
+                Err(fault) => last = Some(fault),
             }
         }
         let fault = last.unwrap_or_else(|| {
@@ -315,6 +411,43 @@ impl Upstream {
         });
         self.state().next = first.wrapping_add(1);
         Err(self.not_connected(fault))
+    }
+
+    /// Goes back to a backend that is preferred to the connected one, once it is there again.
+    async fn look_back(&self, line: &mut Line, plan: &Arc<UpstreamPlan>) {
+        let (Some(open), Some(security)) = (&mut line.open, &plan.security) else { return };
+        match line.looking.take() {
+            Some(looking) if looking.is_finished() => {
+                if let Ok(Some(better)) = looking.await {
+                    let index = better.index;
+                    *open = better;
+                    self.took(index, &plan.backends[index]);
+                } else {
+                    open.look = Instant::now() + self.patience();
+                }
+            }
+            None if Instant::now() >= open.look => {
+                let dialling = self.dialling(plan, security);
+                line.looking = Some(tokio::spawn(dialling.better_than(open.index)));
+            }
+            looking => line.looking = looking,
+        }
+    }
+
+    fn dialling(&self, plan: &Arc<UpstreamPlan>, security: &Security) -> Dialling {
+        Dialling {
+            plan: Arc::clone(plan),
+            security: security.clone(),
+            generation: self.generation(),
+            now: (self.clock)(),
+            tasks: self.tasks.clone(),
+            patience: self.patience(),
+        }
+    }
+
+    /// Between half of it and all.
+    fn patience(&self) -> Duration {
+        PATIENCE / 2 + PATIENCE / 2 * u32::from(self.dice.throw().to_le_bytes()[0]) / 256
     }
 
     fn took(&self, index: usize, backend: &Backend) {
@@ -330,7 +463,6 @@ impl Upstream {
     }
 
     fn not_connected(&self, fault: Fault) -> Status {
-        let fault = remedy::towards_backend(fault);
         let now = (self.clock)();
         let status = Status::new(Code::Unavailable, fault.one_line());
         let mut state = self.state();
@@ -352,6 +484,35 @@ impl fmt::Debug for Upstream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Upstream").field("plan", &self.plan.load()).finish_non_exhaustive()
     }
+}
+
+/// The one message of an answer.
+async fn read_answer(response: Response<Incoming>) -> Result<Bytes, Status> {
+    let (parts, body) = response.into_parts();
+    if let Some(status) = Status::read(&parts.headers) {
+        return if status.code == Code::Ok { Ok(Bytes::new()) } else { Err(status) };
+    }
+    if !parts.status.is_success() || !says_grpc(&parts.headers) {
+        return Err(Status::of_http(parts.status));
+    }
+    let coding = Coding::of(&parts.headers)?;
+    let mut messages = Messages::new(body, coding, MESSAGE_LIMIT, ANSWER);
+    let mut answers = Vec::with_capacity(1);
+    while messages.next(&mut answers).await? {}
+    match messages.trailers().and_then(Status::read) {
+        Some(Status { code: Code::Ok, .. }) => Ok(answers.pop().unwrap_or_default()),
+        Some(status) => Err(status),
+        // It may have been taken or not, and somebody in between keeps us from knowing.
+        None => Err(Status::new(
+            Code::Unavailable,
+            "the answer has no status: what stands in between does not pass trailers on",
+        )),
+    }
+}
+
+fn says_grpc(headers: &HeaderMap) -> bool {
+    let kind = headers.get(header::CONTENT_TYPE).map_or(&b""[..], |value| value.as_bytes());
+    kind.starts_with(b"application/grpc")
 }
 
 /// What came with a call, without what belongs to the connection it came by, and without the token of
@@ -387,6 +548,13 @@ fn causes(error: &dyn std::error::Error) -> String {
     }
     text
 }
+
+/// Answers in a row of one backend that it cannot serve, after which the next one is tried.
+const UNABLE: u32 = 3;
+
+/// A backend that is not the first of the list is kept so long before it is looked whether one before it is
+/// there; up to half of it is left to chance, so that a thousand relays do not come back at once.
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A call is answered within this time.
 const ANSWER: Duration = Duration::from_secs(30);

@@ -12,8 +12,9 @@ use std::time::Duration;
 use handfast_api::resources::{Kind, Origin, Resources};
 use handfast_api::status::{ProblemSeverity, ProblemView};
 use handfast_authority::{Declared, Report};
+use handfast_pki::SystemEntropy;
 use handfast_telemetry::station::{Station, StationPlan};
-use handfast_telemetry::upstream::Clock;
+use handfast_telemetry::upstream::{Clock, Dice};
 use tokio::sync::RwLock;
 
 use self::denials::Denials;
@@ -117,8 +118,9 @@ impl Core {
         let witness = self.stations.denials.witness(subject);
         let clock: Clock = Arc::new(clock::now);
         // Opening repairs what a crash left half written, which reads a file.
-        let starting =
-            tokio::task::spawn_blocking(move || Station::start(plan, revocations, clock, witness));
+        let starting = tokio::task::spawn_blocking(move || {
+            Station::start(plan, revocations, clock, Dice::new(SystemEntropy), witness)
+        });
         match starting.await {
             Ok(Ok((station, faults))) => {
                 tracing::info!(%subject, "runs");

@@ -39,7 +39,7 @@ pub(crate) fn agent(place: &Path, server: &Server) -> Upstream {
         backends: vec![Backend { host: "127.0.0.1".to_owned(), port: server.port() }],
         security: Some(security),
     };
-    Upstream::new(plan, Arc::new(handfast_testkit::eventually::now))
+    Upstream::new(plan, Arc::new(handfast_testkit::eventually::now), crate::server::dice())
 }
 
 /// Eight agents, each with streams of 250 segments, one after the other.

@@ -12,13 +12,14 @@ use bytes::Bytes;
 use handfast_telemetry::Record;
 use handfast_telemetry::caller::OwnDomain;
 use handfast_telemetry::desk::{Desk, DeskPlan};
+use handfast_telemetry::forward::Dialect;
 use handfast_telemetry::grpc::{Body, Code, Status, failed};
 use handfast_telemetry::journal::JournalSettings;
 use handfast_telemetry::keep::KeepSettings;
 use handfast_telemetry::port::{Mode, Place, Port, PortTls, Protection, Protocol};
 use handfast_telemetry::sink::{Later, Now, Question, Sink, Untaken};
 use handfast_telemetry::station::{Output, PortPlan, Station, StationPlan};
-use handfast_telemetry::upstream::{Backend, Clock, Security, UpstreamPlan};
+use handfast_telemetry::upstream::{Backend, Clock, Dice, Security, UpstreamPlan};
 use handfast_tls::{ClientAuth, Revocations};
 use http::{Request, Response};
 use hyper::body::Incoming;
@@ -119,8 +120,11 @@ impl Drop for Server {
 
 /// The process itself.
 pub(crate) fn serve(words: &[String]) {
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .unwrap();
     let _inside = runtime.enter();
     let (to, name, place) = (words[1].parse().unwrap(), words[2].as_str(), Path::new(&words[3]));
     let counted = Arc::new(Counting::default());
@@ -139,7 +143,7 @@ pub(crate) fn serve(words: &[String]) {
         word => {
             let plan = plan(word, to, name, place);
             let (station, faults) =
-                Station::start(plan, Revocations::new(), clock, Arc::new(|_| ())).unwrap();
+                Station::start(plan, Revocations::new(), clock, dice(), Arc::new(|_| ())).unwrap();
             assert!(faults.is_empty(), "{faults:?}");
             (station.address("grpc").unwrap().port(), Box::new(station))
         }
@@ -159,22 +163,19 @@ fn plan(word: &str, to: u16, name: &str, place: &Path) -> StationPlan {
         backends: vec![Backend { host: "127.0.0.1".to_owned(), port: to }],
         security: Some(security),
     };
-    let spool = JournalSettings::default();
+    let (dialect, spool) = (Dialect::SkyWalking, JournalSettings::default());
     let (mode, output) = match word {
-        "keep-mutual" => {
-            (Mode::Mtls, Output::Keep { directory, settings: KeepSettings::default() })
-        }
+        "keep-mutual" => (Mode::Mtls, Output::Keep { directory, settings: KeepSettings::default() }),
         "keep-plain" => {
             (Mode::Plaintext, Output::Keep { directory, settings: KeepSettings::default() })
         }
-        "pass" => (
-            Mode::Mtls,
-            Output::Forward { directory, spool, upstream: upstream(Security::Plaintext) },
-        ),
+        "pass" => {
+            (Mode::Mtls, Output::Forward { dialect, directory, spool, upstream: upstream(Security::Plaintext) })
+        }
         "relay" => {
             let config = material::client(place);
             let security = Security::Tls { config, server_name: None };
-            (Mode::Plaintext, Output::Forward { directory, spool, upstream: upstream(security) })
+            (Mode::Plaintext, Output::Forward { dialect, directory, spool, upstream: upstream(security) })
         }
         other => panic!("{other}"),
     };
@@ -193,6 +194,10 @@ fn plan(word: &str, to: u16, name: &str, place: &Path) -> StationPlan {
     };
     let ports = BTreeMap::from([("grpc".to_owned(), port)]);
     StationPlan { desk: DeskPlan::default(), name: name.to_owned(), output, ports }
+}
+
+pub(crate) fn dice() -> Dice {
+    Dice::new(handfast_pki::SystemEntropy)
 }
 
 /// Takes records and counts them.

@@ -38,17 +38,27 @@ impl Status {
         Some(Self::new(code.unwrap_or(Code::Unknown), message.unwrap_or_default()))
     }
 
-    /// The status of an answer that is no answer of gRPC (`http-grpc-status-mapping.md`).
+    /// The status of an answer that is no answer of gRPC: of a proxy in between, or of somebody else
+    /// altogether.
+    ///
+    /// gRPC's own table (`http-grpc-status-mapping.md`) makes `UNIMPLEMENTED` of 404 and `INTERNAL` of 400. Here
+    /// both are `UNAVAILABLE`: an ingress without a route says nothing of what is behind it, and what
+    /// is meant for that must not be given up.
     pub fn of_http(status: http::StatusCode) -> Self {
         let code = match status.as_u16() {
-            400 => Code::Internal,
             401 => Code::Unauthenticated,
             403 => Code::PermissionDenied,
-            404 => Code::Unimplemented,
-            429 | 502..=504 => Code::Unavailable,
-            _ => Code::Unknown,
+            413 => Code::ResourceExhausted,
+            _ => Code::Unavailable,
         };
-        Self::new(code, format!("the other side answered HTTP {status}, which is not gRPC"))
+        let large = if code == Code::ResourceExhausted { "message too large: " } else { "" };
+        Self::new(
+            code,
+            format!(
+                "{large}the other side answered HTTP {status}, which is not gRPC: the port is another's, or \
+                 what stands in between does not pass gRPC on"
+            ),
+        )
     }
 }
 
@@ -187,8 +197,13 @@ fn unescape(text: &[u8]) -> String {
             .flatten()
             .and_then(|digits| std::str::from_utf8(digits).ok())
             .and_then(|digits| u8::from_str_radix(digits, 16).ok());
-        bytes.push(escaped.unwrap_or(*first));
-        rest = if escaped.is_some() { &after[2..] } else { after };
+        if let Some(byte) = escaped {
+            bytes.push(byte);
+            rest = &after[2..];
+        } else {
+            bytes.push(*first);
+            rest = after;
+        }
     }
     String::from_utf8_lossy(&bytes).into_owned()
 }

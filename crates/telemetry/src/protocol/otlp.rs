@@ -149,6 +149,27 @@ impl<'a> AttributeValue<'a> {
     }
 }
 
+/// What an answer to an export says was left out of what was taken: how many, and why. A reason without a
+/// number is a warning.
+pub(crate) fn partial_success(answer: &[u8]) -> Result<(u64, String), Malformed> {
+    let (mut count, mut why) = (0, "");
+    for field in Fields::of("ExportServiceResponse", answer) {
+        let field = field?;
+        if field.number != 1 {
+            continue;
+        }
+        for part in field.nested("partial_success", "ExportPartialSuccess")? {
+            let part = part?;
+            match part.number {
+                1 => count = u64::try_from(part.int64("rejected")?).unwrap_or_default(),
+                2 => why = part.text("error_message")?,
+                _ => {}
+            }
+        }
+    }
+    Ok((count, why.to_owned()))
+}
+
 /// An id as people and other programs write it.
 pub(super) fn hex(bytes: &[u8]) -> String {
     const DIGITS: [u8; 16] = *b"0123456789abcdef";

@@ -98,8 +98,8 @@ fn resource(service: String, instance: String, layer: String) -> Resource {
     Resource { attributes: attributes.finish(), ..Resource::default() }
 }
 
-fn scope() -> Option<InstrumentationScope> {
-    Some(InstrumentationScope { name: SCOPE.to_owned(), ..InstrumentationScope::default() })
+fn scope() -> InstrumentationScope {
+    InstrumentationScope { name: SCOPE.to_owned(), ..InstrumentationScope::default() }
 }
 
 /// Nanoseconds, of milliseconds; a time before 1970 is none.

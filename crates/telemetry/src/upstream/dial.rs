@@ -55,7 +55,8 @@ pub(super) async fn dial(
     }
 }
 
-/// The first address that answers; all of them have as long as one.
+/// The first address that answers, of those that the name has at this moment. All of them together have as
+/// long as one would have alone: where the first is a machine that is gone, the next is still tried.
 async fn connect(backend: &Backend, attempt: &Attempt) -> Result<TcpStream, Fault> {
     let connecting = async {
         let addresses: Vec<SocketAddr> =
@@ -68,8 +69,10 @@ async fn connect(backend: &Backend, attempt: &Attempt) -> Result<TcpStream, Faul
                 })?
                 .collect();
         let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
+        let share = CONNECT / u32::try_from(addresses.len().max(1)).unwrap_or(u32::MAX);
         for address in addresses {
-            match TcpStream::connect(address).await {
+            let connected = timeout(share, TcpStream::connect(address)).await;
+            match connected.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
                 Ok(socket) => {
                     socket.set_nodelay(true).map_err(|e| handfast_tls::fault_of_io(&e, attempt))?;
                     return Ok(socket);

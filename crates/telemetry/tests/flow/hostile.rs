@@ -101,7 +101,11 @@ async fn without_a_certificate_nobody_gets_into_a_port_with_mutual_tls() {
         let mut plan = scene.upstream_plan(grpc(&collector), None);
         plan.security =
             Some(handfast_telemetry::upstream::Security::Tls { config, server_name: None });
-        let caller = handfast_telemetry::upstream::Upstream::new(plan, crate::support::clock());
+        let caller = handfast_telemetry::upstream::Upstream::new(
+            plan,
+            crate::support::clock(),
+            crate::support::dice(),
+        );
         report(&caller, &[segment("shop", "1")]).await.expect_err(code);
         refused_for(&collector, code).await;
     }

@@ -1,7 +1,9 @@
 //! Whole relays and collectors over real sockets: who gets in, who may say what, and that nothing is lost.
 
+mod backend;
 mod carrying;
 mod claims;
 mod cutting;
 mod hostile;
+mod otlp;
 mod support;

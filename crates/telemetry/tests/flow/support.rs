@@ -6,15 +6,16 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
-use handfast_pki::{Credential, IdentityKind, Profile, Subject};
+use handfast_pki::{Credential, IdentityKind, Profile, Subject, SystemEntropy};
 use handfast_proto::skywalking::v3::{SegmentObject, SpanObject};
 use handfast_telemetry::caller::OwnDomain;
 use handfast_telemetry::desk::{Denial, DeskPlan};
+use handfast_telemetry::forward::Dialect;
 use handfast_telemetry::grpc::Status;
 use handfast_telemetry::journal::JournalSettings;
 use handfast_telemetry::port::{Mode, Place, PortTls, Protection, Protocol};
 use handfast_telemetry::station::{Output, PortPlan, Station, StationPlan};
-use handfast_telemetry::upstream::{Backend, Clock, Security, Upstream, UpstreamPlan};
+use handfast_telemetry::upstream::{Backend, Clock, Dice, Security, Upstream, UpstreamPlan};
 use handfast_testkit::authority::TestAuthority;
 use handfast_tls::{
     ClientAuth, ClientOptions, Floor, RevocationCheck, Revocations, ServerOptions, client_config,
@@ -128,7 +129,8 @@ impl Scene {
         let denials = Arc::clone(&self.denials);
         let witness = Arc::new(move |denial| denials.lock().expect("no panic").push(denial));
         let (station, faults) =
-            Station::start(plan, self.revocations.clone(), clock(), witness).expect("a station");
+            Station::start(plan, self.revocations.clone(), clock(), dice(), witness)
+                .expect("a station");
         assert!(faults.is_empty(), "{faults:?}");
         station
     }
@@ -141,11 +143,41 @@ impl Scene {
     pub(crate) fn relay(&self, collector: SocketAddr, service: &str) -> Station {
         let upstream = self.upstream_plan(collector, Some(&self.agent(service)));
         let output = Output::Forward {
+            dialect: Dialect::SkyWalking,
             directory: self.path("relay"),
             spool: JournalSettings::default(),
             upstream,
         };
         self.start(self.plan("relay", Mode::Plaintext, output))
+    }
+
+    /// Towards backends that speak OpenTelemetry.
+    pub(crate) fn forward_otlp(&self, upstream: UpstreamPlan) -> Output {
+        Output::Forward {
+            dialect: Dialect::Otlp,
+            directory: self.path("forward"),
+            spool: JournalSettings::default(),
+            upstream,
+        }
+    }
+
+    /// Towards backends that speak what agents of SkyWalking do.
+    pub(crate) fn forward(&self, upstream: UpstreamPlan) -> Output {
+        Output::Forward {
+            dialect: Dialect::SkyWalking,
+            directory: self.path("forward"),
+            spool: JournalSettings::default(),
+            upstream,
+        }
+    }
+
+    pub(crate) fn plain_upstream(&self, to: &[SocketAddr]) -> UpstreamPlan {
+        let backend = |to: &SocketAddr| Backend { host: to.ip().to_string(), port: to.port() };
+        UpstreamPlan {
+            authentication: None,
+            backends: to.iter().map(backend).collect(),
+            security: Some(Security::Plaintext),
+        }
     }
 
     pub(crate) fn upstream_plan(
@@ -162,7 +194,7 @@ impl Scene {
 
     /// An agent with a certificate, or over TLS without one.
     pub(crate) fn caller(&self, to: SocketAddr, credential: Option<&Credential>) -> Upstream {
-        Upstream::new(self.upstream_plan(to, credential), clock())
+        Upstream::new(self.upstream_plan(to, credential), clock(), dice())
     }
 }
 
@@ -173,11 +205,15 @@ pub(crate) fn plain_caller(to: SocketAddr) -> Upstream {
         backends: vec![Backend { host: to.ip().to_string(), port: to.port() }],
         security: Some(Security::Plaintext),
     };
-    Upstream::new(plan, clock())
+    Upstream::new(plan, clock(), dice())
 }
 
 pub(crate) fn clock() -> Clock {
     Arc::new(handfast_testkit::eventually::now)
+}
+
+pub(crate) fn dice() -> Dice {
+    Dice::new(SystemEntropy)
 }
 
 pub(crate) fn grpc(station: &Station) -> SocketAddr {

@@ -11,15 +11,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use handfast_api::resources::{Quantity, Span};
-use handfast_pki::TrustDomain;
+use handfast_pki::{SystemEntropy, TrustDomain};
 use handfast_store::{ContentWatch, WatchSettings};
 use handfast_telemetry::desk::{Denial, DeskPlan, Witness};
+use handfast_telemetry::forward::Dialect;
 use handfast_telemetry::journal::JournalSettings;
 use handfast_telemetry::keep::KeepSettings;
 use handfast_telemetry::port::{Mode, Place, Protection, Protocol};
 use handfast_telemetry::rules::{Rule, Rules};
 use handfast_telemetry::station::{Output, PortPlan, Station, StationPlan};
-use handfast_telemetry::upstream::{Backend, Clock, Security, UpstreamPlan};
+use handfast_telemetry::upstream::{Backend, Clock, Dice, Security, UpstreamPlan};
 use handfast_tls::Revocations;
 
 use self::settings::{PortSettings, Settings};
@@ -103,9 +104,10 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<()> {
     let plan = plan(&settings).map_err(Failure::from)?;
     warn_if_nobody_may_report(&settings, &plan);
     let clock: Clock = Arc::new(clock::now);
+    let dice = Dice::new(SystemEntropy);
     let starting = {
         let plan = plan.clone();
-        tokio::task::spawn_blocking(move || Station::start(plan, revocations, clock, witness()))
+        tokio::task::spawn_blocking(move || Station::start(plan, revocations, clock, dice, witness()))
     };
     let (mut station, faults) = starting.await?.map_err(|error| {
         Failure::new(Exit::Failed, "the collector cannot start")
@@ -233,7 +235,8 @@ fn plan(settings: &Settings) -> Result<StationPlan, Broken> {
             backends: settings.forward.clone(),
             security: Some(security),
         };
-        Output::Forward { directory: settings.data.clone(), spool, upstream }
+        let (dialect, directory) = (Dialect::SkyWalking, settings.data.clone());
+        Output::Forward { dialect, directory, spool, upstream }
     };
     let desk = DeskPlan {
         authentication: settings.authentication.as_deref().map(Into::into),

@@ -7,12 +7,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use handfast_api::resources::{
-    Collector, Forward, ForwardTls, Relay, Resource, Spool, WhenFull as DeclaredWhenFull,
+    Collector, Forward, ForwardProtocol, ForwardTls, Relay, Resource, Spool, WhenFull as DeclaredWhenFull,
 };
 use handfast_authority::{Declared, Report};
 use handfast_pki::{Credential, Host, Name, TrustAnchors};
 use handfast_telemetry::caller::OwnDomain;
 use handfast_telemetry::desk::DeskPlan;
+use handfast_telemetry::forward::Dialect;
 use handfast_telemetry::journal::{JournalSettings, WhenFull};
 use handfast_telemetry::keep::KeepSettings;
 use handfast_telemetry::port::{Mode, Place, PortTls, Protection, Protocol};
@@ -85,6 +86,10 @@ pub(super) fn collector(
     let directory = sight.directory.join(format!("collector-{}", resource.name));
     let output = match &spec.forward {
         Some(forward) => Output::Forward {
+            dialect: match forward.protocol {
+                ForwardProtocol::Oap => Dialect::SkyWalking,
+                ForwardProtocol::Otlp => Dialect::Otlp,
+            },
             spool: spool(forward.spool.as_ref()),
             upstream: forward_to(forward, sight, made, &mut missing),
             directory,
@@ -164,6 +169,7 @@ pub(super) fn relay(
         security,
     };
     let output = Output::Forward {
+        dialect: Dialect::SkyWalking,
         directory: sight.directory.join(format!("relay-{}", resource.name)),
         spool: spool(spec.spool.as_ref()),
         upstream,
@@ -176,8 +182,8 @@ pub(super) fn relay(
 /// What a station's records are written into: while it stays the same, so does the station.
 pub(super) fn output_of(plan: &StationPlan) -> String {
     match &plan.output {
-        Output::Forward { directory, spool, .. } => {
-            format!("forward {} {spool:?}", directory.display())
+        Output::Forward { dialect, directory, spool, .. } => {
+            format!("forward {} {dialect:?} {spool:?}", directory.display())
         }
         Output::Keep { directory, settings } => {
             format!("keep {} {settings:?}", directory.display())

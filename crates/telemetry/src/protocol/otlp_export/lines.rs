@@ -69,7 +69,7 @@ pub(super) fn tell_event(event: EventView, received: Timestamp) -> ResourceLogs 
 
 fn told(record: LogRecord, service: String, instance: String, layer: String) -> ResourceLogs {
     let scope_logs =
-        ScopeLogs { scope: scope(), log_records: vec![record], ..ScopeLogs::default() };
+        ScopeLogs { scope: Some(scope()), log_records: vec![record], ..ScopeLogs::default() };
     ResourceLogs {
         resource: Some(resource(service, instance, layer)),
         scope_logs: vec![scope_logs],

@@ -73,7 +73,7 @@ pub(super) fn tell_jvm(state: &JvmView) -> ResourceMetrics {
 }
 
 fn told(metrics: Vec<Metric>, service: String, instance: String) -> ResourceMetrics {
-    let scope_metrics = ScopeMetrics { scope: scope(), metrics, ..ScopeMetrics::default() };
+    let scope_metrics = ScopeMetrics { scope: Some(scope()), metrics, ..ScopeMetrics::default() };
     ResourceMetrics {
         resource: Some(resource(service, instance, String::new())),
         scope_metrics: vec![scope_metrics],

@@ -16,7 +16,11 @@ pub(super) fn tell(segment: SegmentView) -> ResourceSpans {
     let told = spans.into_iter().map(|span| tell_span(&trace_id, &segment_id, span)).collect();
     ResourceSpans {
         resource: Some(resource(service, instance, layer.to_owned())),
-        scope_spans: vec![ScopeSpans { scope: scope(), spans: told, ..ScopeSpans::default() }],
+        scope_spans: vec![ScopeSpans {
+            scope: Some(scope()),
+            spans: told,
+            ..ScopeSpans::default()
+        }],
         ..ResourceSpans::default()
     }
 }
