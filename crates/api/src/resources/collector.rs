@@ -133,7 +133,9 @@ pub struct Forward {
     /// What is spoken there.
     #[serde(default)]
     pub protocol: ForwardProtocol,
-    /// Where to: `host:port`, in the order of preference.
+    /// Where to: `host:port`, in the order of preference. The next one is used when one cannot be reached, or
+    /// answers again and again that it cannot serve; after a minute or two the first is tried again. A
+    /// name is resolved at each dialling.
     #[serde(with = "parsed_list")]
     pub backends: Vec<Backend>,
     /// TLS towards the backends; plaintext if it is left out.
@@ -151,10 +153,14 @@ pub struct Forward {
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ForwardProtocol {
-    /// SkyWalking's, to an OAP or another collector.
+    /// Each record in the protocol it came in, to an OAP or another collector; over gRPC.
     #[default]
     Oap,
-    /// OpenTelemetry's.
+    /// OpenTelemetry's over gRPC. Segments go as spans, logs and events as log records, meters and the
+    /// state of JVMs as metrics; what has no counterpart (profiles, properties and signs of life of instances,
+    /// what a browser, a mesh or the kernel saw) is counted and not sent, and agents that ask for tasks get
+    /// none. Ids are derived from the agents' own, which stand in `sw8.trace_id` and
+    /// `sw8.segment_id`.
     Otlp,
 }
 

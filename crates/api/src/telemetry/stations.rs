@@ -128,11 +128,15 @@ pub struct ForwardView {
     pub sent: u64,
     /// Records that it will never take, which lie beside the spool.
     pub set_aside: u64,
+    /// Records that were not sent because OpenTelemetry's protocol has no words for them.
+    pub not_forwarded: u64,
+    /// Spans, points and lines that the backend left out of what it took.
+    pub rejected: u64,
     /// Records that went unsent because the spool was full.
     pub dropped: u64,
     /// Batches that were refused because the spool was full, or the disk.
     pub refused_batches: u64,
-    /// Why nothing moves at the moment, if so.
+    /// Why nothing moves at the moment, if so, and what to do about it.
     pub trouble: Option<String>,
     /// Why no backend can be reached, if so.
     pub fault: Option<FaultView>,
@@ -201,6 +205,8 @@ impl StationView {
                 lag_bytes: forward.lag_bytes,
                 sent: forward.sent,
                 set_aside: forward.set_aside,
+                not_forwarded: forward.not_forwarded,
+                rejected: forward.rejected,
                 dropped: forward.spool.dropped_records,
                 refused_batches: forward.spool.refused_batches,
                 trouble: forward.trouble.map(|status| status.to_string()),

@@ -106,6 +106,8 @@ pub(super) fn details(page: &mut Page, stations: &[StationView]) {
             ("records go", whereto(one)),
             ("duplicates", some(one.store.as_ref().map_or(0, |store| store.duplicates))),
             ("set aside", some(forward.map_or(0, |forward| forward.set_aside))),
+            ("not forwarded", some(forward.map_or(0, |forward| forward.not_forwarded))),
+            ("left out there", some(forward.map_or(0, |forward| forward.rejected))),
             (
                 "dropped",
                 some(

@@ -113,6 +113,18 @@ fn forwarding(
         each(&|forward| number(forward.set_aside)),
     );
     snapshot.counter(
+        "handfast_telemetry_not_forwarded",
+        "Records that were not sent because the backend's protocol has no words for them",
+        None,
+        each(&|forward| number(forward.not_forwarded)),
+    );
+    snapshot.counter(
+        "handfast_telemetry_rejected",
+        "Spans, points and lines that the backend left out of what it took",
+        None,
+        each(&|forward| number(forward.rejected)),
+    );
+    snapshot.counter(
         "handfast_telemetry_dropped",
         "Records that went unsent because the spool was full",
         None,
