@@ -47,6 +47,7 @@ impl Home {
         for directory in paths.runtime_directories() {
             make_private(directory)?;
         }
+        sweep_temporaries(&paths.runtime)?;
         sweep_temporaries(&paths.runtime_resources)?;
         Ok(Self { paths, _lock: lock })
     }
@@ -66,6 +67,7 @@ impl Home {
             runtime_resources: runtime.join("resources"),
             runtime_telemetry: runtime.join("telemetry"),
             state_db: runtime.join("state.db"),
+            in_force: runtime.join("in-force.json"),
             admin_sock: runtime.join("admin.sock"),
             lock: runtime.join("lock"),
             input,
@@ -107,6 +109,8 @@ pub struct HomePaths {
     pub runtime_telemetry: PathBuf,
     /// The ledger.
     pub state_db: PathBuf,
+    /// Digests of the configuration that was in force last.
+    pub in_force: PathBuf,
     /// The socket of the admin API.
     pub admin_sock: PathBuf,
     /// The lock, and in it the process id of the node.

@@ -154,6 +154,9 @@ pub trait Ledger: Send + Sync + 'static {
     /// Adds an audit row and returns its number.
     fn audit(&self, row: &AuditRow) -> Result<u64, StoreError>;
 
+    /// Adds audit rows in this order: all of them, or none.
+    fn audit_all(&self, rows: &[AuditRow]) -> Result<(), StoreError>;
+
     /// The newest signed head of the audit log; nothing while the log is empty.
     fn audit_head(&self) -> Result<Option<SignedHead>, StoreError>;
 

@@ -285,6 +285,10 @@ impl Ledger for SqliteLedger {
         self.write(|writing| audit::insert(writing, row))
     }
 
+    fn audit_all(&self, rows: &[AuditRow]) -> Result<(), StoreError> {
+        self.write(|writing| rows.iter().try_for_each(|row| audit::insert(writing, row).map(drop)))
+    }
+
     fn audit_rows(&self, range: &AuditRange) -> Result<Vec<RecordedAudit>, StoreError> {
         self.read(|connection| audit::select(connection, range))
     }

@@ -181,6 +181,11 @@ impl Ledger for Bounded {
         self.ledger.audit(row)
     }
 
+    fn audit_all(&self, rows: &[AuditRow]) -> Result<(), StoreError> {
+        self.room()?;
+        self.ledger.audit_all(rows)
+    }
+
     fn audit_head(&self) -> Result<Option<SignedHead>, StoreError> {
         self.ledger.audit_head()
     }

@@ -459,6 +459,22 @@ fn audit_rows_are_read_in_pages() {
 }
 
 #[test]
+fn several_audit_rows_are_written_together_or_not_at_all() {
+    let (_directory, ledger) = ledger();
+    ledger.audit_all(&[]).unwrap();
+    ledger.audit_all(&["1", "2", "3"].map(row)).unwrap();
+    let rows = ledger.audit_rows(&AuditRange::after(0, 9)).unwrap();
+    let subjects: Vec<_> = rows.iter().map(|one| (one.sequence, one.row.clone())).collect();
+    assert_eq!(subjects, [(1, row("1")), (2, row("2")), (3, row("3"))]);
+    let refuse = "CREATE TRIGGER no BEFORE INSERT ON audit WHEN NEW.sequence = 5
+                  BEGIN SELECT RAISE(ABORT, 'no'); END";
+    ledger.group.with_connection(|connection| connection.execute_batch(refuse).unwrap());
+    ledger.audit_all(&["4", "5"].map(row)).unwrap_err();
+    assert_eq!(ledger.audit_rows(&AuditRange::after(0, 9)).unwrap().len(), 3);
+    assert_eq!(ledger.audit_head().unwrap().map(|head| head.head.size), Some(3));
+}
+
+#[test]
 fn files_that_are_no_ledger_of_ours_are_recognised_and_left_alone() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("state.db");
