@@ -7,6 +7,7 @@
 pub mod access;
 pub mod admin;
 pub mod audit;
+pub mod configuration;
 pub mod distribution;
 mod exchange;
 mod gate;

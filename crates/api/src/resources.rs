@@ -19,6 +19,7 @@ pub mod edit;
 mod envelope;
 mod fault;
 mod field;
+mod fingerprint;
 mod kind;
 mod link;
 mod listener;
@@ -113,6 +114,23 @@ impl Resources {
     /// The resource of this kind and name.
     pub fn find<S: Spec>(&self, name: &Name) -> Option<&Resource<S>> {
         S::find(self, name)
+    }
+
+    /// Leaves out what `keep` says no to.
+    pub fn retain(&mut self, mut keep: impl FnMut(Kind, &Name) -> bool) {
+        self.site = self.site.take().filter(|site| keep(Kind::Site, &site.name));
+        self.access_grants.retain(|name, _| keep(Kind::AccessGrant, name));
+        self.access_tokens.retain(|name, _| keep(Kind::AccessToken, name));
+        self.certificates.retain(|name, _| keep(Kind::Certificate, name));
+        self.collectors.retain(|name, _| keep(Kind::Collector, name));
+        self.connectors.retain(|name, _| keep(Kind::Connector, name));
+        self.links.retain(|name, _| keep(Kind::Link, name));
+        self.listeners.retain(|name, _| keep(Kind::Listener, name));
+        self.multi_key_listeners.retain(|name, _| keep(Kind::MultiKeyListener, name));
+        self.notifications.retain(|name, _| keep(Kind::Notification, name));
+        self.policies.retain(|name, _| keep(Kind::Policy, name));
+        self.relays.retain(|name, _| keep(Kind::Relay, name));
+        self.router_accesses.retain(|name, _| keep(Kind::RouterAccess, name));
     }
 
     /// How many resources there are, of all kinds.

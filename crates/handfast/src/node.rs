@@ -10,6 +10,7 @@ mod admin;
 mod admin_port;
 mod alerts;
 pub(crate) mod ceremony;
+mod configuration;
 mod core;
 mod disk;
 mod distribution;

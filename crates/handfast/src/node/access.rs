@@ -40,6 +40,27 @@ pub(super) struct Access {
     denied: BTreeMap<Action, u64>,
 }
 
+/// What is declared about who may do what, before it is in force.
+#[derive(Default)]
+pub(super) struct Prepared {
+    two_person: Option<TwoPersonRule>,
+    pub(super) policies: PreparedPolicies,
+}
+
+/// What would come of policies.
+#[derive(Default)]
+pub(super) enum PreparedPolicies {
+    /// There is no site whose policies they could be.
+    #[default]
+    Nothing,
+    /// They are in force.
+    Same(Sources),
+    /// They cannot be used.
+    Stay(Vec<PolicyFault>),
+    /// They can be put in force.
+    New(Box<Policies>, Sources),
+}
+
 impl Access {
     /// Until a good set of policies was read, only users of this machine may do anything.
     pub(super) fn new(home: &HomePaths) -> Result<Self, Vec<PolicyFault>> {
@@ -64,49 +85,73 @@ impl Access {
         &self.denied
     }
 
-    /// Takes up what the user declares now. Whatever is wrong with any of it leaves everything as it was.
-    fn take_up(
-        &mut self,
+    /// What would come of what the user declares now; nothing is different yet.
+    fn prepare(
+        &self,
         resources: &Resources,
         faults: &[ResourceFault],
         declared: Option<&Declared>,
         home: &HomePaths,
-    ) {
+    ) -> Prepared {
         let settings = resources.site.as_ref().and_then(|site| site.spec.settings().ok());
-        let Some((settings, declared)) = settings.zip(declared) else { return };
-        self.two_person = TwoPersonRule::of(&settings, declared);
+        let Some((settings, declared)) = settings.zip(declared) else { return Prepared::default() };
+        let two_person = Some(TwoPersonRule::of(&settings, declared));
+        let policies = self.prepare_policies(resources, faults, declared, home);
+        Prepared { two_person, policies }
+    }
+
+    fn prepare_policies(
+        &self,
+        resources: &Resources,
+        faults: &[ResourceFault],
+        declared: &Declared,
+        home: &HomePaths,
+    ) -> PreparedPolicies {
         let broken = |fault: &&ResourceFault| {
             fault.kind == Some(Kind::Policy) && fault.severity == Severity::Error
         };
         if let Some(fault) = faults.iter().find(broken) {
             // The resource's own fault says what is wrong with it.
-            self.faults = vec![PolicyFault {
+            return PreparedPolicies::Stay(vec![PolicyFault {
                 file: fault.file.display().to_string(),
                 line: fault.line,
                 what: "a Policy cannot be used, so the policies that were good last stay in force"
                     .to_owned(),
                 remedy: fault.remedy.clone(),
-            }];
-            return;
+            }]);
         }
         let files = match read_files(&home.input_policies) {
             Ok(files) => files,
-            Err(faults) => return self.stay(faults),
+            Err(faults) => return PreparedPolicies::Stay(faults),
         };
         let admins = self.local_admins.clone();
-        let Some(sources) = Sources::of(resources, declared, files, admins) else { return };
+        let Some(sources) = Sources::of(resources, declared, files, admins) else {
+            return PreparedPolicies::Nothing;
+        };
         if self.sources.as_ref() == Some(&sources) {
-            self.faults.clear();
-            return;
+            return PreparedPolicies::Same(sources);
         }
         match Policies::new(&sources) {
-            Ok(policies) => {
+            Ok(policies) => PreparedPolicies::New(Box::new(policies), sources),
+            Err(faults) => PreparedPolicies::Stay(faults),
+        }
+    }
+
+    /// Puts in force what was prepared. Whatever is wrong with any of it leaves everything as it was.
+    fn take_up(&mut self, prepared: Prepared) {
+        if let Some(two_person) = prepared.two_person {
+            self.two_person = two_person;
+        }
+        match prepared.policies {
+            PreparedPolicies::Nothing => {}
+            PreparedPolicies::Same(_) => self.faults.clear(),
+            PreparedPolicies::Stay(faults) => self.stay(faults),
+            PreparedPolicies::New(policies, sources) => {
                 tracing::info!(policies = policies.listing().len(), "the policies are in force");
-                self.in_force = Arc::new(policies);
+                self.in_force = Arc::from(policies);
                 self.sources = Some(sources);
                 self.faults.clear();
             }
-            Err(faults) => self.stay(faults),
         }
     }
 
@@ -121,15 +166,22 @@ impl Access {
 }
 
 impl Core {
-    /// Takes up policies; to be called in every turn.
-    pub(super) fn take_up_policies(
+    /// What would come of the policies that are declared now.
+    pub(super) fn prepare_policies(
         &self,
         resources: &Resources,
         faults: &[ResourceFault],
         declared: Option<&Declared>,
-    ) -> Vec<ProblemView> {
+    ) -> Prepared {
+        self.access().prepare(resources, faults, declared, &self.paths)
+    }
+
+    /// Puts policies in force; what is wrong with them is a problem.
+    pub(super) fn take_up_policies(&self, prepared: Option<Prepared>) -> Vec<ProblemView> {
         let mut access = self.access();
-        access.take_up(resources, faults, declared, &self.paths);
+        if let Some(prepared) = prepared {
+            access.take_up(prepared);
+        }
         let problems = access.faults.iter().map(problem).collect();
         drop(access);
         self.forget_what_expired();

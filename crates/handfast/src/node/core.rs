@@ -19,6 +19,7 @@ use tokio::sync::Notify;
 
 use super::access::Access;
 use super::admin_port::OpenAdminPort;
+use super::configuration::Configuration;
 use super::disk::{Disk, DiskWatch};
 use super::distribution::DistributionPort;
 use super::grants::GrantPort;
@@ -57,6 +58,7 @@ pub(super) struct Core {
 /// What only a turn touches.
 #[derive(Default)]
 pub(super) struct Turning {
+    pub(super) configuration: Configuration,
     pub(super) tls: TlsCache,
     pub(super) grant_port: Option<GrantPort>,
     pub(super) distribution_port: Option<DistributionPort>,

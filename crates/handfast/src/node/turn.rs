@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use handfast_api::grants::GrantServerError;
-use handfast_api::resources::{ResourceFault, Resources, declared};
+use handfast_api::resources::{ResourceFault, Resources};
 use handfast_api::status::{ProblemSeverity, ProblemView};
 use handfast_authority::{CredentialFacts, Declared, RenewNowError, Report, Selection};
 use handfast_network::{Clock, Network, Plan, Settings};
@@ -43,17 +43,17 @@ impl Core {
         let mut turning = self.turning.lock().await;
         self.refresh_key_secrets();
         let (resources, faults) = self.read_resources();
+        let taken = self.take_up(&mut turning.configuration, resources, &faults).await;
+        let super::configuration::Taken { resources, wanted, unrecorded, .. } = taken;
         let mut problems: Vec<ProblemView> = faults.iter().map(ProblemView::from).collect();
-        let (wanted, unclear) = declared(&resources);
-        problems.extend(unclear);
-        problems.extend(self.take_up_policies(&resources, &faults, wanted.as_ref()));
-        let resources = Arc::new(resources);
+        problems.extend(taken.problems);
+        let soon = || unrecorded.then(|| clock::now() + SOON);
         let Some(wanted) = wanted.map(Arc::new) else {
             let mut state = self.state();
             problems.push(no_site());
             state.resources = resources;
             state.problems = problems;
-            state.next_wake = None;
+            state.next_wake = soon();
             return Ok(Arc::new(empty_report()));
         };
         if let Err(error) = self.catch_up_with_revocations().await {
@@ -63,6 +63,13 @@ impl Core {
             state.resources = resources;
             state.problems = problems;
             state.next_wake = Some(clock::now() + SOON);
+            return Ok(state.report.clone().unwrap_or_else(|| Arc::new(empty_report())));
+        }
+        if taken.untouched {
+            let mut state = self.state();
+            state.resources = resources;
+            state.problems = problems;
+            state.next_wake = soon();
             return Ok(state.report.clone().unwrap_or_else(|| Arc::new(empty_report())));
         }
         let report = self.reconcile(Arc::clone(&wanted), selection).await?;
@@ -80,7 +87,7 @@ impl Core {
             state.declared = Some(Arc::clone(&wanted));
             state.problems = problems;
             // A disk that cannot be written is looked at again soon.
-            let again = state.disk.fault.as_ref().map(|_| clock::now() + SOON);
+            let again = state.disk.fault.as_ref().map(|_| clock::now() + SOON).or_else(soon);
             state.next_wake = Some(again.map_or(report.next_wake, |at| at.min(report.next_wake)));
             state.unready.clone_from(&planned.unready);
             state.report = Some(Arc::clone(&report));
