@@ -145,7 +145,8 @@ fn the_authority_gets_what_it_works_from() {
 
 #[test]
 fn the_authority_is_told_which_credentials_a_collector_uses_as_they_are() {
-    let site = "apiVersion: skupper.io/v2alpha1\nkind: Site\nmetadata: {name: west}\nspec: {}\n---\n";
+    let site =
+        "apiVersion: skupper.io/v2alpha1\nkind: Site\nmetadata: {name: west}\nspec: {}\n---\n";
     let collector = "apiVersion: handfast.dev/v1alpha1\nkind: Collector\nmetadata: {name: telemetry}\n\
         spec: {trust: [partners], forward: {backends: ['oap:11801'], tls: {tlsCredentials: to-oap}}}\n";
     let (resources, faults) = parse(&format!("{site}{collector}"));

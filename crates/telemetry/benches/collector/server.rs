@@ -120,11 +120,8 @@ impl Drop for Server {
 
 /// The process itself.
 pub(crate) fn serve(words: &[String]) {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .unwrap();
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let _inside = runtime.enter();
     let (to, name, place) = (words[1].parse().unwrap(), words[2].as_str(), Path::new(&words[3]));
     let counted = Arc::new(Counting::default());
@@ -165,17 +162,23 @@ fn plan(word: &str, to: u16, name: &str, place: &Path) -> StationPlan {
     };
     let (dialect, spool) = (Dialect::SkyWalking, JournalSettings::default());
     let (mode, output) = match word {
-        "keep-mutual" => (Mode::Mtls, Output::Keep { directory, settings: KeepSettings::default() }),
+        "keep-mutual" => {
+            (Mode::Mtls, Output::Keep { directory, settings: KeepSettings::default() })
+        }
         "keep-plain" => {
             (Mode::Plaintext, Output::Keep { directory, settings: KeepSettings::default() })
         }
-        "pass" => {
-            (Mode::Mtls, Output::Forward { dialect, directory, spool, upstream: upstream(Security::Plaintext) })
-        }
+        "pass" => (
+            Mode::Mtls,
+            Output::Forward { dialect, directory, spool, upstream: upstream(Security::Plaintext) },
+        ),
         "relay" => {
             let config = material::client(place);
             let security = Security::Tls { config, server_name: None };
-            (Mode::Plaintext, Output::Forward { dialect, directory, spool, upstream: upstream(security) })
+            (
+                Mode::Plaintext,
+                Output::Forward { dialect, directory, spool, upstream: upstream(security) },
+            )
         }
         other => panic!("{other}"),
     };

@@ -107,7 +107,9 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<()> {
     let dice = Dice::new(SystemEntropy);
     let starting = {
         let plan = plan.clone();
-        tokio::task::spawn_blocking(move || Station::start(plan, revocations, clock, dice, witness()))
+        tokio::task::spawn_blocking(move || {
+            Station::start(plan, revocations, clock, dice, witness())
+        })
     };
     let (mut station, faults) = starting.await?.map_err(|error| {
         Failure::new(Exit::Failed, "the collector cannot start")

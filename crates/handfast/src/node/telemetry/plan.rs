@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use handfast_api::resources::{
-    Collector, Forward, ForwardProtocol, ForwardTls, Relay, Resource, Spool, WhenFull as DeclaredWhenFull,
+    Collector, Forward, ForwardProtocol, ForwardTls, Relay, Resource, Spool,
+    WhenFull as DeclaredWhenFull,
 };
 use handfast_authority::{Declared, Report};
 use handfast_pki::{Credential, Host, Name, TrustAnchors};
