@@ -32,6 +32,7 @@ pub use self::backend::{Backend, BadBackend};
 pub use self::dice::Dice;
 pub use self::pause::pause;
 use crate::grpc::{Body, Code, Coding, MESSAGE_LIMIT, Messages, Status, encode};
+use crate::remedy;
 
 /// How a backend is spoken to.
 #[derive(Clone)]
@@ -463,6 +464,7 @@ impl Upstream {
     }
 
     fn not_connected(&self, fault: Fault) -> Status {
+        let fault = remedy::towards_backend(fault);
         let now = (self.clock)();
         let status = Status::new(Code::Unavailable, fault.one_line());
         let mut state = self.state();
