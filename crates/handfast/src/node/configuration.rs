@@ -82,9 +82,8 @@ impl Core {
         let (wanted, unclear) = declared(&resources);
         problems.extend(unclear);
         problems.extend(self.take_up_policies(failure.is_none().then_some(prepared)));
-        let untouched = failure
-            .as_ref()
-            .is_some_and(|(_, changes)| changes.iter().any(|change| survey::is_credential(change)));
+        let untouched =
+            failure.as_ref().is_some_and(|(_, changes)| changes.iter().any(survey::is_credential));
         Taken { resources, wanted, problems, unrecorded: failure.is_some(), untouched }
     }
 

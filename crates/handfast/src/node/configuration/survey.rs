@@ -39,7 +39,9 @@ pub(super) fn survey(
         PreparedPolicies::Nothing => stay(known, &mut now),
         PreparedPolicies::Stay(faults) => {
             stay(known, &mut now);
-            faults.iter().for_each(|fault| refuse_policies(home, resources, fault, &mut now));
+            for fault in faults {
+                refuse_policies(home, resources, fault, &mut now);
+            }
         }
     }
     for kind in [Kind::Certificate, Kind::Issuer] {
@@ -98,15 +100,12 @@ fn refuse_policies(
     now: &mut InForce,
 ) {
     let named = resources.policies.values().find(|policy| policy.reference() == fault.file);
-    match named {
-        Some(policy) => {
-            now.refuse(&fault.file, &policy.origin.file, Some(policy.origin.line), &fault.what);
-        }
-        None => {
-            let file = home.input_policies.join(&fault.file);
-            let subject = format!("{POLICIES}{}", name_of(&file));
-            now.refuse(&subject, &file, fault.line, &fault.what);
-        }
+    if let Some(policy) = named {
+        now.refuse(&fault.file, &policy.origin.file, Some(policy.origin.line), &fault.what);
+    } else {
+        let file = home.input_policies.join(&fault.file);
+        let subject = format!("{POLICIES}{}", name_of(&file));
+        now.refuse(&subject, &file, fault.line, &fault.what);
     }
 }
 
