@@ -9,5 +9,5 @@ mod files;
 mod material;
 
 pub use environment::{AgentEnvironment, EnvironmentFault};
-pub use files::MaterialFiles;
+pub use files::{MaterialFiles, NamedFiles};
 pub use material::{Material, MaterialFault, MaterialTrust, Seen, Sighted, Sought};

@@ -121,7 +121,7 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<Exit> {
         Command::Restore(arguments) => backup::put_back(&arguments, &context()?),
         Command::Policy(verb) => runtime.block_on(policy::run(verb, &context()?)),
         Command::Log(verb) => runtime.block_on(log::run(verb, &context()?)),
-        Command::Relay(verb) => runtime.block_on(relay::run(verb, &context()?)),
+        Command::Relay(verb) => runtime.block_on(relay::run(verb, context)),
         Command::Rollout(verb) => {
             let done = runtime.block_on(rollout::run(verb, &context()?));
             runtime.shutdown_background();

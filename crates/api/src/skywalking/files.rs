@@ -16,11 +16,23 @@ use super::{AgentEnvironment, Material, MaterialFault};
 /// A relay's material, kept up to date.
 #[derive(Debug)]
 pub struct MaterialFiles {
-    folder: PathBuf,
+    places: Places,
     environment: AgentEnvironment,
     watch: ContentWatch,
     live: watch::Sender<Arc<Material>>,
     fault: watch::Sender<Option<String>>,
+}
+
+/// Files that were named outright, and not by a variable. Each comes before what the variable and the habit
+/// say of it, and its path counts from the working directory.
+#[derive(Clone, Debug, Default)]
+pub struct NamedFiles {
+    /// The CA that the collector chains to.
+    pub ca: Option<PathBuf>,
+    /// Our certificate and its issuers.
+    pub chain: Option<PathBuf>,
+    /// Our private key.
+    pub key: Option<PathBuf>,
 }
 
 impl MaterialFiles {
@@ -33,14 +45,30 @@ impl MaterialFiles {
         environment: AgentEnvironment,
         settings: WatchSettings,
     ) -> Result<Self, MaterialFault> {
-        let mut roots = vec![ca(folder, &environment).path];
-        roots.push(key(folder, &environment).path);
-        roots.push(chain(folder, &environment).path);
+        Self::open_named(folder, &NamedFiles::default(), environment, settings)
+    }
+
+    /// The same, with files that were named outright.
+    ///
+    /// # Errors
+    /// [`MaterialFault`].
+    pub fn open_named(
+        folder: &Path,
+        named: &NamedFiles,
+        environment: AgentEnvironment,
+        settings: WatchSettings,
+    ) -> Result<Self, MaterialFault> {
+        let places = Places {
+            ca: place(folder, named.ca.as_ref(), environment.trusted_ca.as_ref(), "ca/ca.crt"),
+            key: place(folder, named.key.as_ref(), environment.key.as_ref(), "ca/client.pem"),
+            chain: place(folder, named.chain.as_ref(), environment.chain.as_ref(), "ca/client.crt"),
+        };
+        let roots = [&places.ca, &places.key, &places.chain].map(|place| place.path.clone());
         // Before the first look: a change after it is a change.
-        let watch = ContentWatch::start(roots, settings);
-        let material = look(folder, &environment)?;
+        let watch = ContentWatch::start(roots.to_vec(), settings);
+        let material = look(&places, &environment)?;
         Ok(Self {
-            folder: folder.to_owned(),
+            places,
             environment,
             watch,
             live: watch::Sender::new(Arc::new(material)),
@@ -69,11 +97,11 @@ impl MaterialFiles {
                 },
             }
             let before = Arc::clone(&self.live.borrow());
-            let looked = look(&self.folder, &self.environment)
+            let looked = look(&self.places, &self.environment)
                 .and_then(|material| material.no_weaker_than(&before).map(|()| material));
             match looked {
                 Ok(material) => {
-                    tracing::info!(folder = %self.folder.display(), "new TLS material is in use");
+                    tracing::info!(ca = %self.places.ca.path.display(), "new TLS material is in use");
                     self.live.send_replace(Arc::new(material));
                     self.fault.send_replace(None);
                 }
@@ -86,39 +114,51 @@ impl MaterialFiles {
     }
 }
 
-fn look(folder: &Path, environment: &AgentEnvironment) -> Result<Material, MaterialFault> {
-    let sighted = Sighted {
-        ca: ca(folder, environment),
-        key: key(folder, environment),
-        chain: chain(folder, environment),
-    };
+fn look(places: &Places, environment: &AgentEnvironment) -> Result<Material, MaterialFault> {
+    let sighted =
+        Sighted { ca: sought(&places.ca), key: sought(&places.key), chain: sought(&places.chain) };
     Material::decide(environment, &sighted, || {
         SystemTrust::read(environment.system_bundle.as_deref())
     })
 }
 
-fn ca(folder: &Path, environment: &AgentEnvironment) -> Sought {
-    sought(folder, environment.trusted_ca.as_deref(), "ca/ca.crt")
+/// Where each is looked for.
+#[derive(Debug)]
+struct Places {
+    ca: Place,
+    key: Place,
+    chain: Place,
 }
 
-fn key(folder: &Path, environment: &AgentEnvironment) -> Sought {
-    sought(folder, environment.key.as_deref(), "ca/client.pem")
+#[derive(Debug)]
+struct Place {
+    path: PathBuf,
+    /// Somebody named it: then it has to be there.
+    named: bool,
 }
 
-fn chain(folder: &Path, environment: &AgentEnvironment) -> Sought {
-    sought(folder, environment.chain.as_deref(), "ca/client.crt")
-}
-
-/// The Java agent's habit: a path counts from its folder, with a slash in front too.
-fn sought(folder: &Path, named: Option<&Path>, habit: &str) -> Sought {
-    let relative = named.unwrap_or(Path::new(habit));
+/// The Java agent's habit: the path in a variable counts from its folder, with a slash in front too.
+fn place(
+    folder: &Path,
+    outright: Option<&PathBuf>,
+    variable: Option<&PathBuf>,
+    habit: &str,
+) -> Place {
+    if let Some(path) = outright {
+        return Place { path: path.clone(), named: true };
+    }
+    let relative = variable.map_or(Path::new(habit), PathBuf::as_path);
     let path = folder.join(relative.strip_prefix("/").unwrap_or(relative));
-    let seen = match read_bounded(&path, LARGEST) {
+    Place { path, named: variable.is_some() }
+}
+
+fn sought(place: &Place) -> Sought {
+    let seen = match read_bounded(&place.path, LARGEST) {
         Ok(Some(bytes)) => Seen::Content(Zeroizing::new(bytes)),
         Ok(None) => Seen::Missing,
         Err(error) => Seen::Unreadable(error.source.to_string()),
     };
-    Sought { path, named: named.is_some(), seen }
+    Sought { path: place.path.clone(), named: place.named, seen }
 }
 
 /// No such file is near a megabyte.

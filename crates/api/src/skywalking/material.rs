@@ -149,7 +149,7 @@ pub struct Sighted {
 pub struct Sought {
     /// Where.
     pub path: PathBuf,
-    /// Whether a variable names it; else it is where such a file lies by habit.
+    /// Whether somebody named it; else it is where such a file lies by habit.
     pub named: bool,
     /// What was found.
     pub seen: Seen,
@@ -226,8 +226,8 @@ pub enum MaterialFault {
         /// What is not.
         missing: PathBuf,
     },
-    /// A file that a variable names is not there.
-    #[error("{} is not there, and a variable names it: put it there (the path counts from the agent's folder), or unset the variable", file.display())]
+    /// A file that somebody named is not there.
+    #[error("{} is not there, and an option or a variable names it: put it there (what a variable says counts from the agent's folder), or name none", file.display())]
     Missing {
         /// The file.
         file: PathBuf,

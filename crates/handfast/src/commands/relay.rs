@@ -1,5 +1,7 @@
-//! `handfast relay create|delete|status|ls`: where agents report in the clear, to be carried over mutual
+//! `handfast relay create|delete|status|ls|run`: where agents report in the clear, to be carried over mutual
 //! TLS.
+
+mod run;
 
 use std::net::SocketAddr;
 
@@ -33,6 +35,8 @@ pub(crate) enum Verb {
         after_help = "Examples:\n  handfast relay status\n  handfast relay status shop -o json"
     )]
     Status(Status),
+    /// Run a relay by itself, without a home or a site, with certificates from files or by a token
+    Run(Box<run::Arguments>),
 }
 
 /// Arguments of `handfast relay create`.
@@ -82,13 +86,17 @@ pub(crate) struct Status {
     name: Option<Name>,
 }
 
-/// Runs the verb.
-pub(crate) async fn run(verb: Verb, context: &Context) -> anyhow::Result<()> {
+/// Runs the verb; the one that needs no home asks for none.
+pub(crate) async fn run(
+    verb: Verb,
+    context: impl FnOnce() -> anyhow::Result<Context>,
+) -> anyhow::Result<()> {
     match verb {
-        Verb::Create(create) => self::create(create, context).await,
-        Verb::Delete(delete) => self::delete(delete, context).await,
-        Verb::Ls => status(None, context, false).await,
-        Verb::Status(wanted) => status(wanted.name, context, true).await,
+        Verb::Create(create) => self::create(create, &context()?).await,
+        Verb::Delete(delete) => self::delete(delete, &context()?).await,
+        Verb::Ls => status(None, &context()?, false).await,
+        Verb::Status(wanted) => status(wanted.name, &context()?, true).await,
+        Verb::Run(arguments) => run::run(*arguments).await,
     }
 }
 

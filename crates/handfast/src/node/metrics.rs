@@ -11,6 +11,7 @@ mod telemetry;
 mod traffic;
 mod vitals;
 
+use handfast_api::telemetry::StationView;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
@@ -23,8 +24,19 @@ use super::core::Core;
 
 /// In OpenMetrics text format. Names follow Prometheus' conventions: base units, `_total` on counters.
 pub(super) fn text(core: &Core) -> String {
+    written(Snapshot::of(core))
+}
+
+/// The same of stations alone, for a process without a node.
+pub(crate) fn of_stations(stations: &[StationView]) -> String {
+    let mut snapshot = Snapshot::default();
+    telemetry::add(&mut snapshot, stations);
+    written(snapshot)
+}
+
+fn written(snapshot: Snapshot) -> String {
     let mut registry = Registry::default();
-    registry.register_collector(Box::new(Snapshot::of(core)));
+    registry.register_collector(Box::new(snapshot));
     let mut out = String::new();
     if let Err(error) = encode(&mut out, &registry) {
         tracing::error!(%error, "the metrics cannot be written");

@@ -133,6 +133,19 @@ fn port(
         SocketAddr::new(host.unwrap_or(IpAddr::from([0, 0, 0, 0])), port)
     };
     let enabled: Option<bool> = parsed(variable("SSL_ENABLED"))?;
+    let cas = variable("SSL_TRUSTED_CAS_PATH");
+    if let Some((name, _)) = &cas
+        && enabled != Some(true)
+        && files.is_none()
+        && mode != Some(Mode::Plaintext)
+    {
+        return Err(wrong(
+            name,
+            format!(
+                "it asks for clients' certificates, and without {prefix}_SSL_ENABLED=true this port would be plaintext"
+            ),
+        ));
+    }
     let files = match files {
         None if enabled == Some(true) => {
             let path = |name: &str| {
@@ -140,11 +153,10 @@ fn port(
                     wrong(&format!("{prefix}_{name}"), "TLS is enabled, and this file is not named")
                 })
             };
-            let cas = variable("SSL_TRUSTED_CAS_PATH").map(|(_, value)| PathBuf::from(value));
             Some(ServerFiles {
                 cert: path("SSL_CERT_CHAIN_PATH")?,
                 key: path("SSL_KEY_PATH")?,
-                client_cas: cas.into_iter().collect(),
+                client_cas: cas.map(|(_, value)| PathBuf::from(value)).into_iter().collect(),
             })
         }
         files => files,

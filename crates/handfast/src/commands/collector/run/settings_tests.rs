@@ -61,7 +61,26 @@ fn what_cannot_be_is_refused_with_its_name() {
         ("--data d", vec![("SW_RECEIVER_GRPC_PORT", "many")]),
         ("--data d", vec![("SW_RECEIVER_GRPC_SSL_ENABLED", "true")]),
         ("--data d", vec![("SW_AUTHENTICATION", "a\nb")]),
+        ("--data d", vec![("SW_RECEIVER_GRPC_SSL_TRUSTED_CAS_PATH", "/ca/ca.crt")]),
     ] {
         assert!(settings(line, &environment).is_err(), "{line} {environment:?}");
+    }
+}
+
+#[test]
+fn cas_for_clients_without_tls_are_no_plaintext_port() {
+    for prefix in ["SW_RECEIVER_GRPC", "SW_RECEIVER_SHARING_REST"] {
+        let (cas, enabled) =
+            (format!("{prefix}_SSL_TRUSTED_CAS_PATH"), format!("{prefix}_SSL_ENABLED"));
+        for environment in [
+            vec![(cas.as_str(), "/ca/ca.crt")],
+            vec![(cas.as_str(), "/ca/ca.crt"), (enabled.as_str(), "false")],
+        ] {
+            let failure = settings("--data d", &environment).err().expect("a refusal");
+            let report = crate::failure::Report::of(&failure.into());
+            assert_eq!(report.place.as_deref(), Some(cas.as_str()));
+            // Said outright, it is what was meant.
+            settings("--data d --mode plaintext", &environment).expect("settings");
+        }
     }
 }

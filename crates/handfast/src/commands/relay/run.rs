@@ -1,0 +1,228 @@
+//! `handfast relay run`: a relay by itself, beside agents, without a home or a site. What it reports with comes from
+//! files, by the habits of the Java agent, or by a token; it is taken up while it runs, and nothing is lost over it.
+
+mod enrolled;
+mod health;
+mod settings;
+mod supply;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use handfast_api::health::HealthServer;
+use handfast_api::resources::Quantity;
+use handfast_pki::Host;
+use handfast_store::{ContentWatch, WatchSettings};
+use handfast_telemetry::desk::DeskPlan;
+use handfast_telemetry::journal::JournalSettings;
+use handfast_telemetry::port::{Mode, Place, Protection, Protocol};
+use handfast_telemetry::station::{Output, PortPlan, Station, StationPlan};
+use handfast_telemetry::upstream::{Backend, Clock, UpstreamPlan};
+use handfast_tls::Revocations;
+use tokio_util::sync::CancellationToken;
+
+use self::health::RelayHealth;
+use self::settings::{Authentication, Settings};
+use self::supply::Supply;
+use crate::clock;
+use crate::exit::Exit;
+use crate::failure::Failure;
+use crate::node::{self, LogFormat, Stopping};
+
+/// Arguments of `handfast relay run`.
+#[derive(clap::Args, Debug)]
+#[command(
+    after_help = "Examples:\n  handfast relay run --backend collector.example:11800 --ca ca.crt --cert client.crt --key client.pem\n  \
+    handfast relay run --backend collector.example:11800 --enrol-dir /var/lib/relay/cert --token shop.token\n  \
+    handfast relay run --agent-dir /opt/skywalking-agent --data /var/lib/relay\n\n\
+    Where an option is not given, it does as SkyWalking's Java agent does: ca/ca.crt below --agent-dir turns TLS on, \
+    ca/client.crt and ca/client.pem make it mutual. SW_AGENT_FORCE_TLS, SW_AGENT_SSL_TRUSTED_CA_PATH, SW_AGENT_SSL_KEY_PATH, \
+    SW_AGENT_SSL_CERT_CHAIN_PATH, SW_AGENT_AUTHENTICATION and SW_AGENT_COLLECTOR_BACKEND_SERVICES are read. \
+    With none of them it does not start: --mode plaintext has to be said.\n\n\
+    Stops on SIGTERM or Ctrl-C."
+)]
+pub(crate) struct Arguments {
+    /// A collector or OAP; may be given several times, in the order of preference
+    #[arg(long = "backend", value_name = "HOST:PORT")]
+    backends: Vec<Backend>,
+    /// Where agents report over gRPC
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:11800")]
+    listen: SocketAddr,
+    /// Where agents report over HTTP
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:12800")]
+    http: SocketAddr,
+    /// A Unix socket for gRPC, too
+    #[arg(long, value_name = "PATH")]
+    unix: Option<PathBuf>,
+    /// The directory of the spool
+    #[arg(long, value_name = "DIR", default_value = "relay-spool")]
+    data: PathBuf,
+    /// The directory in which ca/ca.crt, ca/client.crt and ca/client.pem are looked for
+    #[arg(long, value_name = "DIR", default_value = ".")]
+    agent_dir: PathBuf,
+    /// The CAs of the collector, PEM
+    #[arg(long, value_name = "FILE")]
+    ca: Option<PathBuf>,
+    /// The certificate to show, with its chain, PEM
+    #[arg(long, value_name = "FILE", requires = "key")]
+    cert: Option<PathBuf>,
+    /// Its key
+    #[arg(long, value_name = "FILE", requires = "cert")]
+    key: Option<PathBuf>,
+    /// Get the certificate by this token, made with `handfast token issue --agent`
+    #[arg(long, value_name = "FILE", requires = "enrol_dir")]
+    token: Option<PathBuf>,
+    /// The directory in which the certificate that was enrolled is kept and renewed
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["ca", "cert", "key"])]
+    enrol_dir: Option<PathBuf>,
+    /// The collector's name, where it is dialled by another
+    #[arg(long, value_name = "HOST")]
+    server_name: Option<Host>,
+    /// A file with the token that the backend asks for in every call
+    #[arg(long, value_name = "FILE")]
+    authentication: Option<PathBuf>,
+    /// How much may wait on the disk
+    #[arg(long, value_name = "SIZE", default_value = "10Gi")]
+    spool_size: Quantity,
+    /// What happens when that much waits
+    #[arg(long, value_enum, default_value_t = settings::WhenFull::Refuse, value_name = "refuse|drop-oldest")]
+    when_full: settings::WhenFull,
+    /// How the collector is spoken to [default: mtls with a certificate, tls with a CA only]
+    #[arg(long, value_name = "mtls|tls|plaintext")]
+    mode: Option<Mode>,
+    /// Serve /metrics and /healthz here, like 127.0.0.1:9600
+    #[arg(long, value_name = "ADDRESS")]
+    metrics: Option<SocketAddr>,
+    /// How log lines are written
+    #[arg(long, value_enum, default_value_t = LogFormat::Text, value_name = "FORMAT")]
+    log_format: LogFormat,
+}
+
+/// The station, until it is told to stop.
+type Shared = Arc<Mutex<Option<Station>>>;
+
+/// Runs it until it is told to end.
+pub(super) async fn run(arguments: Arguments) -> anyhow::Result<()> {
+    let settings = Settings::of(arguments, &settings::variables())?;
+    node::start_log(settings.log_format);
+    let mut stopping = Stopping::new()?;
+    let ending = CancellationToken::new();
+    // The file is read after that, so that no change is missed.
+    let watch = ContentWatch::start(settings.watched(), WatchSettings::default());
+    let mut changed = watch.changes();
+    let mut authentication = settings.authentication.read()?;
+    let mut supply = Supply::open(&settings, &ending)?;
+    let station: Shared = Arc::new(Mutex::new(Some(
+        start(&settings, plan(&settings, &supply, &authentication)).await?,
+    )));
+    let health = serve_health(&settings, &station, &supply, &ending).await?;
+    node::say_ready();
+    loop {
+        tokio::select! {
+            signal = stopping.told() => {
+                tracing::info!(signal, "stopping: nothing new is taken");
+                break;
+            }
+            () = supply.changed() => {}
+            Ok(()) = changed.changed() => match settings.authentication.read() {
+                Ok(value) => authentication = value,
+                Err(_) => tracing::error!(
+                    file = %settings.authentication.place(),
+                    "what was changed cannot be used; the last good token stays in use"
+                ),
+            },
+        }
+        let mut station = station.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(station) = station.as_mut() {
+            let faults = station.apply(plan(&settings, &supply, &authentication));
+            faults.iter().for_each(|fault| tracing::error!(%fault, "a port cannot be opened"));
+        }
+    }
+    ending.cancel();
+    let station = station.lock().unwrap_or_else(PoisonError::into_inner).take();
+    if let Some(station) = station {
+        station.stop(DRAIN).await;
+    }
+    if let Some(health) = health {
+        health.await?;
+    }
+    tracing::info!("the relay has stopped; what it could not send waits in its spool");
+    Ok(())
+}
+
+async fn start(settings: &Settings, plan: StationPlan) -> anyhow::Result<Station> {
+    let clock: Clock = Arc::new(clock::now);
+    // Whom a relay refuses has been refused by its collector, and is in the records there.
+    let starting = tokio::task::spawn_blocking(move || {
+        Station::start(plan, Revocations::new(), clock, Arc::new(|_| {}))
+    });
+    let (station, faults) = starting.await?.map_err(|error| {
+        Failure::new(Exit::Failed, "the relay cannot start")
+            .at(settings.data.display())
+            .because(error)
+            .remedy("look whether another relay uses that directory, and who may write to it")
+    })?;
+    if !faults.is_empty() {
+        let faults: Vec<String> = faults.iter().map(ToString::to_string).collect();
+        return Err(Failure::new(Exit::PortInUse, "a port cannot be opened")
+            .because(faults.join("\n"))
+            .remedy("free the port, or choose another with --listen, --http or --unix")
+            .into());
+    }
+    for port in station.status().ports {
+        let address = port.address.map(|address| address.to_string()).unwrap_or_default();
+        tracing::info!(port = port.name, address, "agents may report");
+        if port.address.is_some_and(|address| !address.ip().is_loopback()) {
+            tracing::warn!(
+                port = port.name,
+                address,
+                "whoever reaches this address reports in the clear, and as this relay: listen on loopback"
+            );
+        }
+    }
+    Ok(station)
+}
+
+async fn serve_health(
+    settings: &Settings,
+    station: &Shared,
+    supply: &Supply,
+    ending: &CancellationToken,
+) -> anyhow::Result<Option<tokio::task::JoinHandle<()>>> {
+    let Some(address) = settings.metrics else { return Ok(None) };
+    let server = HealthServer::bind(address).await?;
+    tracing::info!(address = %server.local_addr()?, "metrics and health are served");
+    let health = RelayHealth { station: Arc::clone(station), fault: supply.fault() };
+    Ok(Some(tokio::spawn(server.serve(Arc::new(health), ending.clone()))))
+}
+
+fn plan(settings: &Settings, supply: &Supply, authentication: &Authentication) -> StationPlan {
+    let mut ports = BTreeMap::new();
+    let mut port = |name: &str, place, protocol| {
+        let protection = Protection { mode: Mode::Plaintext, tls: None };
+        ports.insert(name.to_owned(), PortPlan { place, protection, protocol });
+    };
+    port("grpc", Place::Tcp(settings.listen), Protocol::Grpc);
+    port("http", Place::Tcp(settings.http), Protocol::Http);
+    if let Some(path) = &settings.unix {
+        port("unix", Place::Unix(path.clone()), Protocol::Grpc);
+    }
+    let spool = JournalSettings {
+        limit_bytes: settings.spool_size.bytes(),
+        when_full: settings.when_full.into(),
+        ..JournalSettings::default()
+    };
+    let upstream = UpstreamPlan {
+        authentication: authentication.clone(),
+        backends: settings.backends.clone(),
+        security: supply.security(),
+    };
+    let output = Output::Forward { directory: settings.data.clone(), spool, upstream };
+    StationPlan { desk: DeskPlan::default(), name: "relay".to_owned(), output, ports }
+}
+
+/// Calls that are open may go on for so long after it was told to stop.
+const DRAIN: Duration = Duration::from_secs(10);

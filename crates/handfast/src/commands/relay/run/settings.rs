@@ -1,0 +1,225 @@
+//! What a relay by itself is set to: options first, then the environment names of SkyWalking's Java agent, then
+//! what is usual.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use handfast_api::resources::Quantity;
+use handfast_api::secret::Secret;
+use handfast_api::skywalking::{AgentEnvironment, NamedFiles};
+use handfast_store::read_bounded;
+use handfast_telemetry::journal;
+use handfast_telemetry::port::Mode;
+use handfast_telemetry::upstream::Backend;
+use http::HeaderValue;
+
+use super::Arguments;
+use crate::exit::Exit;
+use crate::failure::Failure;
+use crate::node::LogFormat;
+
+/// Everything that was said.
+pub(super) struct Settings {
+    pub(super) agent_dir: PathBuf,
+    pub(super) authentication: AuthenticationFrom,
+    pub(super) backends: Vec<Backend>,
+    pub(super) data: PathBuf,
+    pub(super) environment: AgentEnvironment,
+    pub(super) http: SocketAddr,
+    pub(super) listen: SocketAddr,
+    pub(super) log_format: LogFormat,
+    pub(super) metrics: Option<SocketAddr>,
+    /// As it was asked for.
+    pub(super) mode: Option<Mode>,
+    pub(super) server_name: Option<String>,
+    pub(super) spool_size: Quantity,
+    pub(super) unix: Option<PathBuf>,
+    pub(super) when_full: WhenFull,
+    pub(super) with: With,
+}
+
+/// Where the certificate comes from.
+pub(super) enum With {
+    /// From files that somebody puts there.
+    Files(NamedFiles),
+    /// By a token, into a directory.
+    Enrolment { directory: PathBuf, token: Option<PathBuf> },
+    /// None, and no TLS: that was asked for.
+    Nothing,
+}
+
+/// What happens when the spool is full.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+pub(super) enum WhenFull {
+    /// Nothing more is taken, until there is room
+    Refuse,
+    /// The oldest goes, unsent
+    DropOldest,
+}
+
+impl From<WhenFull> for journal::WhenFull {
+    fn from(when_full: WhenFull) -> Self {
+        match when_full {
+            WhenFull::Refuse => Self::Refuse,
+            WhenFull::DropOldest => Self::DropOldest,
+        }
+    }
+}
+
+/// The token for every call, as it is sent.
+pub(super) type Authentication = Option<HeaderValue>;
+
+/// Where that is.
+pub(super) enum AuthenticationFrom {
+    File(PathBuf),
+    Variable(Secret),
+    Nowhere,
+}
+
+/// The environment, without what is no text: nothing that is read here is.
+pub(super) fn variables() -> BTreeMap<String, String> {
+    std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .collect()
+}
+
+impl Settings {
+    pub(super) fn of(
+        given: Arguments,
+        variables: &BTreeMap<String, String>,
+    ) -> Result<Self, Failure> {
+        let environment = AgentEnvironment::read(variables).map_err(|fault| {
+            Failure::new(Exit::Usage, "the environment cannot be understood")
+                .at(fault.variable)
+                .because(&fault)
+                .remedy("set it right, or unset it")
+        })?;
+        let backends = match given.backends {
+            named if named.is_empty() => environment.backends.clone(),
+            named => named,
+        };
+        if backends.is_empty() {
+            return Err(usage("there is no backend to report to")
+                .remedy("add --backend HOST:PORT, or set SW_AGENT_COLLECTOR_BACKEND_SERVICES"));
+        }
+        let authentication = match (given.authentication, &environment.authentication) {
+            (Some(file), _) => AuthenticationFrom::File(file),
+            (None, Some(secret)) => AuthenticationFrom::Variable(secret.clone()),
+            (None, None) => AuthenticationFrom::Nowhere,
+        };
+        let named = NamedFiles { ca: given.ca, chain: given.cert, key: given.key };
+        let with = with(given.mode, named, given.enrol_dir, given.token, &environment)?;
+        Ok(Self {
+            agent_dir: given.agent_dir,
+            authentication,
+            backends,
+            data: given.data,
+            environment,
+            http: given.http,
+            listen: given.listen,
+            log_format: given.log_format,
+            metrics: given.metrics,
+            mode: given.mode,
+            server_name: given.server_name.map(|name| name.to_string()),
+            spool_size: given.spool_size,
+            unix: given.unix,
+            when_full: given.when_full,
+            with,
+        })
+    }
+
+    /// The files that are watched here; those of TLS are watched where they are read.
+    pub(super) fn watched(&self) -> Vec<PathBuf> {
+        match &self.authentication {
+            AuthenticationFrom::File(file) => vec![file.clone()],
+            AuthenticationFrom::Variable(_) | AuthenticationFrom::Nowhere => Vec::new(),
+        }
+    }
+}
+
+fn with(
+    mode: Option<Mode>,
+    named: NamedFiles,
+    enrol_dir: Option<PathBuf>,
+    token: Option<PathBuf>,
+    environment: &AgentEnvironment,
+) -> Result<With, Failure> {
+    let any_named = named.ca.is_some() || named.chain.is_some() || named.key.is_some();
+    match (mode, enrol_dir) {
+        (Some(Mode::Permissive), _) => {
+            Err(usage("a relay that takes what it gets is none: there is no mode permissive here")
+                .remedy("choose --mode mtls, tls or plaintext"))
+        }
+        (Some(Mode::Plaintext), enrol_dir) if any_named || enrol_dir.is_some() => {
+            Err(usage("mode plaintext uses no certificates, and some are named")
+                .remedy("leave --mode plaintext away, or the certificates"))
+        }
+        (Some(Mode::Plaintext), _) => Ok(With::Nothing),
+        (Some(Mode::Tls), Some(_)) => {
+            Err(usage("a certificate by token is there to be shown, and mode tls shows none")
+                .remedy("leave --mode away, or name the CA with --ca instead of --enrol-dir"))
+        }
+        (_, Some(directory)) => {
+            let said = [
+                ("SW_AGENT_SSL_TRUSTED_CA_PATH", &environment.trusted_ca),
+                ("SW_AGENT_SSL_CERT_CHAIN_PATH", &environment.chain),
+                ("SW_AGENT_SSL_KEY_PATH", &environment.key),
+            ];
+            if let Some((name, _)) = said.iter().find(|(_, path)| path.is_some()) {
+                return Err(usage("the certificate is to come by token and from a file")
+                    .at(name)
+                    .remedy("unset the variable, or leave --enrol-dir away"));
+            }
+            Ok(With::Enrolment { directory, token })
+        }
+        (_, None) => Ok(With::Files(named)),
+    }
+}
+
+impl AuthenticationFrom {
+    /// As it is now.
+    pub(super) fn read(&self) -> Result<Authentication, Failure> {
+        let (text, exit) = match self {
+            Self::Nowhere => return Ok(None),
+            Self::Variable(secret) => (secret.clone(), Exit::Usage),
+            Self::File(file) => {
+                let unusable = |why: &dyn std::fmt::Display| {
+                    Failure::new(Exit::BadInput, "the token for the backend cannot be read")
+                        .at(file.display())
+                        .because(why)
+                        .remedy("write the token into that file, and nothing else")
+                };
+                let bytes = read_bounded(file, LARGEST).map_err(|error| unusable(&error.source))?;
+                let bytes = bytes.ok_or_else(|| unusable(&"it is not there"))?;
+                let text = std::str::from_utf8(&bytes).map_err(|error| unusable(&error))?.trim();
+                (Secret::new(text), Exit::BadInput)
+            }
+        };
+        let value = HeaderValue::from_str(text.reveal()).ok().filter(|value| !value.is_empty());
+        let mut value = value.ok_or_else(|| {
+            Failure::new(exit, "the token for the backend cannot be sent")
+                .at(self.place())
+                .because("it is empty, or holds characters that no header may have")
+                .remedy("give the token as the backend has it")
+        })?;
+        value.set_sensitive(true);
+        Ok(Some(value))
+    }
+
+    /// What it is read from.
+    pub(super) fn place(&self) -> String {
+        match self {
+            Self::File(file) => file.display().to_string(),
+            Self::Variable(_) => "SW_AGENT_AUTHENTICATION".to_owned(),
+            Self::Nowhere => String::new(),
+        }
+    }
+}
+
+fn usage(what: &str) -> Failure {
+    Failure::new(Exit::Usage, what)
+}
+
+/// No token is near that, in bytes.
+const LARGEST: u64 = 16 * 1024;

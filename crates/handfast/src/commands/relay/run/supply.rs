@@ -1,0 +1,185 @@
+//! What a relay by itself dials with: from its files, or from its enrolment; the last good one. Nothing here ever
+//! makes it less than it was.
+
+use std::sync::Arc;
+
+use handfast_api::skywalking::{Material, MaterialFiles};
+use handfast_pki::Credential;
+use handfast_store::WatchSettings;
+use handfast_telemetry::port::Mode;
+use handfast_telemetry::upstream::Security;
+use handfast_tls::{ClientOptions, ClientTrust, Floor, client_config_trusting};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::enrolled;
+use super::settings::{Settings, With};
+use crate::exit::Exit;
+use crate::failure::Failure;
+
+/// What is dialled with, and why it is not what lies there.
+pub(super) struct Supply {
+    from: Source,
+    mode: Option<Mode>,
+    server_name: Option<String>,
+    good: Option<Security>,
+    /// Why what lies there is not in use.
+    fault: watch::Receiver<Option<String>>,
+}
+
+enum Source {
+    Files(watch::Receiver<Arc<Material>>),
+    Enrolment(watch::Receiver<Option<Arc<Credential>>>),
+    Nothing,
+}
+
+impl Supply {
+    /// What is there now, kept up to date until `ending`. What is broken, or not enough, is no start.
+    pub(super) fn open(settings: &Settings, ending: &CancellationToken) -> Result<Self, Failure> {
+        let server_name = settings.server_name.clone();
+        let mode = settings.mode;
+        match &settings.with {
+            With::Nothing => {
+                tracing::warn!("--mode plaintext: everything is sent on in the clear");
+                let fault = watch::Sender::new(None).subscribe();
+                let good = Some(Security::Plaintext);
+                Ok(Self { from: Source::Nothing, mode, server_name, good, fault })
+            }
+            With::Enrolment { directory, token } => {
+                let (live, fault) = enrolled::open(directory, token.as_deref(), ending)?;
+                let held = live.borrow().clone();
+                let good = match held {
+                    Some(credential) => {
+                        let made = mutual(&credential, server_name.as_deref());
+                        Some(made.map_err(|why| unusable(&directory.display(), &why))?)
+                    }
+                    None => None,
+                };
+                Ok(Self { from: Source::Enrolment(live), mode, server_name, good, fault })
+            }
+            With::Files(named) => {
+                let environment = settings.environment.clone();
+                let patience = WatchSettings::default();
+                let files =
+                    MaterialFiles::open_named(&settings.agent_dir, named, environment, patience)
+                        .map_err(|fault| {
+                            let place = fault.file().map(|file| file.display().to_string());
+                            unusable(&place.unwrap_or_else(|| "the system's trust".into()), &fault)
+                        })?;
+                let (live, fault) = (files.live(), files.fault());
+                let material = Arc::clone(&live.borrow());
+                let good = Some(by_files(&material, mode, server_name.as_deref()).map_err(
+                    |lack| match lack {
+                        Lack::Trust => Failure::new(
+                            Exit::BadInput,
+                            "nothing says what the collector is known by, and nothing is sent in the clear unasked",
+                        )
+                        .at(settings.agent_dir.join("ca/ca.crt").display())
+                        .because("no CA is there, and SW_AGENT_FORCE_TLS is not set")
+                        .remedy("name the CA with --ca, put it there, enrol with --token, or say --mode plaintext"),
+                        Lack::Identity => {
+                            Failure::new(Exit::BadInput, "mode mtls needs a certificate to show")
+                                .at(settings.agent_dir.join("ca/client.crt").display())
+                                .because("it is not there")
+                                .remedy("name --cert and --key, or enrol with --token")
+                        }
+                        Lack::Unusable(why) => unusable(&settings.agent_dir.display(), &why),
+                    },
+                )?);
+                tokio::spawn(files.keep(ending.clone()));
+                Ok(Self { from: Source::Files(live), mode, server_name, good, fault })
+            }
+        }
+    }
+
+    /// What to dial with; nothing is sent without.
+    pub(super) fn security(&self) -> Option<Security> {
+        self.good.clone()
+    }
+
+    /// Why what lies there is not in use, now and later.
+    pub(super) fn fault(&self) -> watch::Receiver<Option<String>> {
+        self.fault.clone()
+    }
+
+    /// Returns when there is something else to dial with.
+    pub(super) async fn changed(&mut self) {
+        let server_name = self.server_name.as_deref();
+        let made = match &mut self.from {
+            Source::Files(live) => {
+                if live.changed().await.is_err() {
+                    return std::future::pending().await;
+                }
+                let material = Arc::clone(&live.borrow_and_update());
+                by_files(&material, self.mode, server_name).map_err(|lack| lack.to_string())
+            }
+            Source::Enrolment(live) => {
+                if live.changed().await.is_err() {
+                    return std::future::pending().await;
+                }
+                let Some(credential) = live.borrow_and_update().clone() else { return };
+                mutual(&credential, server_name)
+            }
+            Source::Nothing => return std::future::pending().await,
+        };
+        match made {
+            Ok(security) => self.good = Some(security),
+            Err(why) => tracing::error!(why, "what was good last stays in use"),
+        }
+    }
+}
+
+/// What is not there.
+#[derive(Debug, thiserror::Error)]
+enum Lack {
+    #[error("mode mtls needs a certificate to show, and none is there")]
+    Identity,
+    #[error("nothing says what the collector is known by")]
+    Trust,
+    #[error("{0}")]
+    Unusable(String),
+}
+
+/// By what is there, or as it was asked for; never in the clear.
+fn by_files(
+    material: &Material,
+    mode: Option<Mode>,
+    server_name: Option<&str>,
+) -> Result<Security, Lack> {
+    let trust = material.client_trust().ok_or(Lack::Trust)?;
+    let identity = match mode {
+        Some(Mode::Mtls) => Some(material.identity.as_ref().ok_or(Lack::Identity)?),
+        Some(_) => None,
+        None => material.identity.as_ref(),
+    };
+    tls(identity, &trust, server_name).map_err(Lack::Unusable)
+}
+
+fn mutual(credential: &Credential, server_name: Option<&str>) -> Result<Security, String> {
+    let trust = ClientTrust::Anchors(credential.anchors().clone());
+    tls(Some(credential), &trust, server_name)
+}
+
+fn tls(
+    identity: Option<&Credential>,
+    trust: &ClientTrust,
+    server_name: Option<&str>,
+) -> Result<Security, String> {
+    let options = ClientOptions {
+        alpn: vec![b"h2".to_vec()],
+        floor: Floor::Tls12,
+        ..ClientOptions::default()
+    };
+    let config =
+        client_config_trusting(identity, trust, &options).map_err(|fault| fault.one_line())?;
+    Ok(Security::Tls { config, server_name: server_name.map(ToOwned::to_owned) })
+}
+
+fn unusable(place: &dyn std::fmt::Display, why: &dyn std::fmt::Display) -> Failure {
+    Failure::new(Exit::BadInput, "the relay's certificates cannot be used")
+        .at(place)
+        .because(why)
+        .remedy(
+            "`handfast cert lint FILE` says what is wrong; `handfast agent-certs DIR` makes good ones",
+        )
+}
