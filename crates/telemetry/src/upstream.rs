@@ -12,7 +12,7 @@ mod dice;
 mod pause;
 
 use std::fmt;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -133,8 +133,16 @@ struct Connection {
     index: usize,
     /// When it is looked whether one before it is back.
     look: Instant,
-    /// How often in a row it was answered that it cannot serve.
-    unable: Arc<AtomicU32>,
+    standing: Arc<Standing>,
+}
+
+/// How whoever is at the other end has done.
+#[derive(Debug, Default)]
+struct Standing {
+    /// How often in a row it answered that it cannot serve.
+    unable: AtomicU32,
+    /// It has answered something.
+    answered: AtomicBool,
 }
 
 impl Connection {
@@ -157,12 +165,12 @@ impl Connection {
             authority,
             index,
             look: Instant::now() + made_by.patience,
-            unable: Arc::default(),
+            standing: Arc::default(),
         }
     }
 
     fn is_unable(&self) -> bool {
-        self.unable.load(Ordering::Relaxed) >= UNABLE
+        self.standing.unable.load(Ordering::Relaxed) >= UNABLE
     }
 }
 
@@ -293,14 +301,14 @@ impl Upstream {
                 format!("the backend did not answer {path} within {} s", ANSWER.as_secs()),
             )
         };
-        let mut unable = None;
+        let mut standing = None;
         let exchange = async {
             let (response, connection) = self.send(path, headers, Body::from(body)).await?;
-            unable = Some(connection.unable);
+            standing = Some(connection.standing);
             read_answer(response).await
         };
         let outcome = timeout(ANSWER, exchange).await.map_err(|_| late()).flatten();
-        if let Some(unable) = unable {
+        if let Some(Standing { unable, .. }) = standing.as_deref() {
             match &outcome {
                 Err(Status { code: Code::Unavailable | Code::DeadlineExceeded, .. }) => {
                     unable.fetch_add(1, Ordering::Relaxed);
@@ -352,15 +360,23 @@ impl Upstream {
         if let Some(token) = &plan.authentication {
             sent.insert("authentication", token.clone());
         }
-        match connection.sender.send_request(request).await {
-            Ok(response) => Ok((response, connection)),
-            Err(error) => Err(if let Some(fault) = connection.ended.get() {
-                self.not_connected(fault.clone())
-            } else {
-                let why = causes(&error);
-                Status::new(Code::Unavailable, format!("the backend is lost: {why}"))
-            }),
+        let error = match connection.sender.send_request(request).await {
+            Ok(response) => {
+                connection.standing.answered.store(true, Ordering::Relaxed);
+                return Ok((response, connection));
+            }
+            Err(error) => error,
+        };
+        if !connection.standing.answered.load(Ordering::Relaxed) {
+            // It took the connection and nothing else: the next one is tried first.
+            self.state().next = connection.index + 1;
         }
+        Err(if let Some(fault) = connection.ended.get() {
+            self.not_connected(fault.clone())
+        } else {
+            let why = causes(&error);
+            Status::new(Code::Unavailable, format!("the backend is lost: {why}"))
+        })
     }
 
     /// The connection that works, or a new one.

@@ -193,6 +193,15 @@ impl Load {
     fn new(shipment: Shipment) -> Self {
         Self { shipment, failures: 0, taken: None }
     }
+
+    /// The halves stand where the whole stood: it need not be found out for each again whether others pass. Only
+    /// what took too long gets its time anew.
+    fn halves(self, why: &Status) -> Result<[Self; 2], Shipment> {
+        let failures = if why.code == Code::DeadlineExceeded { 0 } else { self.failures };
+        let taken = self.taken;
+        let (first, second) = self.shipment.halves()?;
+        Ok([first, second].map(|shipment| Self { shipment, failures, taken }))
+    }
 }
 
 /// Sends a shipment until it has arrived or was set aside.
@@ -239,10 +248,10 @@ async fn deliver(shared: &Shared, shipment: Shipment) {
             }
             Verdict::Halve => {
                 drop(turn);
-                match load.shipment.halves() {
-                    Ok((first, second)) => {
-                        waiting.push(Load::new(second));
-                        waiting.push(Load::new(first));
+                match load.halves(&status) {
+                    Ok([first, second]) => {
+                        waiting.push(second);
+                        waiting.push(first);
                     }
                     Err(single) => set_aside(shared, single, &status).await,
                 }

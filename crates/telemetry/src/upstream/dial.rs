@@ -24,7 +24,7 @@ pub(super) struct Dialled {
     pub(super) ended: Ended,
 }
 
-/// Filled when a read fails. In TLS 1.3 a server judges our certificate after we are done: its refusal is
+/// Filled when a read fails, or brings what is not HTTP/2. In TLS 1.3 a server judges our certificate after we are done: its refusal is
 /// the answer to the first read, and would otherwise be lost below HTTP/2.
 pub(super) type Ended = Arc<OnceLock<Fault>>;
 
@@ -101,7 +101,7 @@ where
                 .with("reason", super::causes(&error))
         })
     };
-    let io = Watched { io, attempt, ended: Arc::clone(&ended) };
+    let io = Watched { io, attempt, ended: Arc::clone(&ended), heard: false };
     let (mut sender, connection) = Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
         .initial_stream_window_size(WINDOW)
@@ -131,6 +131,32 @@ struct Watched<I> {
     io: I,
     attempt: Attempt,
     ended: Ended,
+    /// Something has come.
+    heard: bool,
+}
+
+impl<I> Watched<I> {
+    /// Looks at the first that comes. A server begins with the frame SETTINGS; hyper says of anything else only
+    /// that it is a protocol error.
+    fn first(&mut self, bytes: &[u8]) {
+        self.heard = true;
+        let subject = self.attempt.subject.clone().unwrap_or_default();
+        let fault = |code| Fault::new(code, Side::Peer, subject);
+        match bytes {
+            [] => {
+                self.ended.get_or_init(|| {
+                    fault(FaultCode::ConnectionReset)
+                        .saying("it closed the connection without a word: is it the port for gRPC?")
+                });
+            }
+            [_, _, _, kind, ..] if *kind != SETTINGS => {
+                let said: String =
+                    bytes.iter().take(24).map(|b| b.escape_ascii().to_string()).collect();
+                self.ended.get_or_init(|| fault(FaultCode::Http2Missing).with("said", said));
+            }
+            _ => {}
+        }
+    }
 }
 
 impl<I: AsyncRead + Unpin> AsyncRead for Watched<I> {
@@ -139,9 +165,14 @@ impl<I: AsyncRead + Unpin> AsyncRead for Watched<I> {
         context: &mut task::Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> task::Poll<io::Result<()>> {
+        let before = buffer.filled().len();
         let outcome = Pin::new(&mut self.io).poll_read(context, buffer);
-        if let task::Poll::Ready(Err(error)) = &outcome {
-            self.ended.get_or_init(|| handfast_tls::fault_of_io(error, &self.attempt));
+        match &outcome {
+            task::Poll::Ready(Err(error)) => {
+                self.ended.get_or_init(|| handfast_tls::fault_of_io(error, &self.attempt));
+            }
+            task::Poll::Ready(Ok(())) if !self.heard => self.first(&buffer.filled()[before..]),
+            _ => {}
         }
         outcome
     }
@@ -182,6 +213,9 @@ impl<I: AsyncWrite + Unpin> AsyncWrite for Watched<I> {
         Pin::new(&mut self.io).poll_shutdown(context)
     }
 }
+
+/// The type of the frame that a server of HTTP/2 begins with.
+const SETTINGS: u8 = 4;
 
 /// Time for name, connection and handshake.
 const CONNECT: Duration = Duration::from_secs(5);

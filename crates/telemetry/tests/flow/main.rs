@@ -1,6 +1,7 @@
 //! Whole relays and collectors over real sockets: who gets in, who may say what, and that nothing is lost.
 
 mod backend;
+mod backends;
 mod carrying;
 mod claims;
 mod cutting;
