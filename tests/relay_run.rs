@@ -125,7 +125,9 @@ impl Scene {
         use std::io::{Read as _, Write as _};
         let mut page = String::new();
         if let Ok(mut socket) = std::net::TcpStream::connect(("127.0.0.1", self.health_port)) {
-            drop(socket.write_all(b"GET /healthz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"));
+            drop(
+                socket.write_all(b"GET /healthz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"),
+            );
             drop(socket.read_to_string(&mut page));
         }
         page
