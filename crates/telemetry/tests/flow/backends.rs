@@ -24,7 +24,7 @@ use crate::support::{SEGMENTS, Scene, accepted, grpc, plain_caller, report, segm
 
 /// A collector in the clear that forwards to these, and an agent of it.
 fn forwarding(scene: &Scene, to: &[SocketAddr]) -> (Station, Upstream) {
-    let upstream = scene.plain_upstream(to);
+    let upstream = Scene::plain_upstream(to);
     let station = scene.start(scene.plan("first", Mode::Plaintext, scene.forward(upstream)));
     let agent = plain_caller(grpc(&station));
     (station, agent)
@@ -63,7 +63,7 @@ async fn a_wrong_token_is_said_with_the_setting_and_the_right_one_is_brought_by_
             .starts_with("PERMISSION_DENIED: the token is wrong: `forward.authentication`")
     })
     .await;
-    let mut upstream = scene.plain_upstream(&[backend.address]);
+    let mut upstream = Scene::plain_upstream(&[backend.address]);
     upstream.authentication = Some("right".parse().expect("visible"));
     let mut first = first;
     first.apply(scene.plan("first", Mode::Plaintext, scene.forward(upstream)));
@@ -187,7 +187,7 @@ async fn what_is_over_the_backends_limit_goes_in_smaller_messages() {
         TAKEN
     })
     .await;
-    let upstream = scene.plain_upstream(&[backend.address]);
+    let upstream = Scene::plain_upstream(&[backend.address]);
     let first = scene.start(scene.plan("first", Mode::Plaintext, scene.forward_otlp(upstream)));
     let agent = plain_caller(grpc(&first));
     let mut sent = segments(2000);

@@ -138,7 +138,7 @@ async fn what_came_in_otlp_goes_out_as_it_came_and_agents_are_answered() {
     let first = scene.start(scene.plan(
         "first",
         Mode::Plaintext,
-        scene.forward_otlp(scene.plain_upstream(&[backend.address])),
+        scene.forward_otlp(Scene::plain_upstream(&[backend.address])),
     ));
     let agent = plain_caller(grpc(&first));
     let resource =
@@ -174,7 +174,7 @@ async fn what_the_backend_leaves_out_of_a_request_is_counted_and_not_sent_again(
     let first = scene.start(scene.plan(
         "first",
         Mode::Plaintext,
-        scene.forward_otlp(scene.plain_upstream(&[backend.address])),
+        scene.forward_otlp(Scene::plain_upstream(&[backend.address])),
     ));
     let agent = plain_caller(grpc(&first));
     report(&agent, &[segment("shop", "1"), segment("shop", "2")]).await.expect("accepted");

@@ -171,7 +171,7 @@ impl Scene {
         }
     }
 
-    pub(crate) fn plain_upstream(&self, to: &[SocketAddr]) -> UpstreamPlan {
+    pub(crate) fn plain_upstream(to: &[SocketAddr]) -> UpstreamPlan {
         let backend = |to: &SocketAddr| Backend { host: to.ip().to_string(), port: to.port() };
         UpstreamPlan {
             authentication: None,
