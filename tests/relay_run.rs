@@ -9,9 +9,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use handfast_pki::Chain;
+use handfast_pki::{Chain, SystemEntropy};
 use handfast_proto::skywalking::v3::{SegmentObject, SpanObject};
-use handfast_telemetry::upstream::{Backend, Security, Upstream, UpstreamPlan};
+use handfast_telemetry::upstream::{Backend, Dice, Security, Upstream, UpstreamPlan};
 use handfast_testkit::eventually::{now, until};
 use handfast_testkit::place::{Place, free_port};
 use handfast_testkit::site::Site;
@@ -156,7 +156,7 @@ fn agent(port: u16) -> Upstream {
         backends: vec![Backend { host: "127.0.0.1".to_owned(), port }],
         security: Some(Security::Plaintext),
     };
-    Upstream::new(plan, Arc::new(now))
+    Upstream::new(plan, Arc::new(now), Dice::new(SystemEntropy))
 }
 
 fn segment(id: &str) -> Bytes {

@@ -10,11 +10,12 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use handfast_pki::SystemEntropy;
 use handfast_proto::skywalking::v3::{
     KeyStringValuePair, SegmentObject, SegmentReference, SpanObject,
 };
 use handfast_telemetry::grpc::Status;
-use handfast_telemetry::upstream::{Backend, Security, Upstream, UpstreamPlan};
+use handfast_telemetry::upstream::{Backend, Dice, Security, Upstream, UpstreamPlan};
 use handfast_testkit::eventually::{eventually, now, until};
 use handfast_testkit::place::{Place, free_port};
 use handfast_testkit::site::Site;
@@ -72,7 +73,7 @@ fn agent(port: u16) -> Upstream {
         backends: vec![Backend { host: address.ip().to_string(), port: address.port() }],
         security: Some(Security::Plaintext),
     };
-    Upstream::new(plan, Arc::new(now))
+    Upstream::new(plan, Arc::new(now), Dice::new(SystemEntropy))
 }
 
 /// A trace of two services: the shop asks the bank.
@@ -554,6 +555,7 @@ fn the_example_of_a_collector_by_itself_works_with_the_files_of_agent_certs() {
             security: Some(Security::Tls { config, server_name: None }),
         },
         Arc::new(now),
+        Dice::new(SystemEntropy),
     );
     let said = || std::fs::read_to_string(place.path("example.log")).unwrap();
     until("it listens", || std::net::TcpStream::connect(("127.0.0.1", port)).is_ok());

@@ -92,6 +92,8 @@ pub struct ForwarderStatus {
     /// Spans, points and lines that the backend said it has not taken out of what it took
     /// (`partial_success`).
     pub rejected: u64,
+    /// The newest refusal of a service that is still remembered.
+    pub refused: Option<Status>,
     /// Records that the backend has.
     pub sent: u64,
     /// Records that it will never take.
@@ -156,6 +158,7 @@ impl Forwarder {
             lag_bytes: spool.lag(done),
             not_forwarded: self.shared.not_forwarded.load(Ordering::Relaxed),
             rejected: self.shared.rejected.load(Ordering::Relaxed),
+            refused: aside.newest_refusal(),
             sent: self.shared.sent.load(Ordering::Relaxed),
             set_aside: aside.count(),
             spool,

@@ -7,8 +7,9 @@ use std::time::Instant;
 
 use anyhow::{Context as _, ensure};
 use handfast_api::status::ListenerStatus;
+use handfast_pki::SystemEntropy;
 use handfast_telemetry::grpc::{Code, Status};
-use handfast_telemetry::upstream::{Backend, Security, Upstream, UpstreamPlan};
+use handfast_telemetry::upstream::{Backend, Dice, Security, Upstream, UpstreamPlan};
 use serde_json::Value;
 
 use super::stage::Stage;
@@ -71,7 +72,7 @@ async fn trace(stage: &mut Stage) -> anyhow::Result<Proof> {
     let agent = agent(stage.ports.relay);
     let began = Instant::now();
     let (id, segments) = program::checkout("shop", clock::now());
-    agent.call(program::SEGMENTS, &segments).await.map_err(|status| refused(&status))?;
+    Box::pin(agent.call(program::SEGMENTS, &segments)).await.map_err(|status| refused(&status))?;
     let accepted = began.elapsed();
     let show = format!("--home west trace show {id} -o json");
     stage
@@ -123,7 +124,7 @@ async fn spoof(stage: &mut Stage) -> anyhow::Result<Proof> {
     // The relay takes it and finds out from the collector; from then on it refuses by itself.
     let fault = stage
         .until("the agent is told that it may not speak for bank", async |_| {
-            match agent.call(program::SEGMENTS, &segments).await {
+            match Box::pin(agent.call(program::SEGMENTS, &segments)).await {
                 Err(status) if status.code == Code::PermissionDenied => Ok(Some(status.message)),
                 _ => Ok(None),
             }
@@ -147,7 +148,7 @@ fn agent(port: u16) -> Upstream {
         backends: vec![Backend { host: "127.0.0.1".to_owned(), port }],
         security: Some(Security::Plaintext),
     };
-    Upstream::new(plan, Arc::new(clock::now))
+    Upstream::new(plan, Arc::new(clock::now), Dice::new(SystemEntropy))
 }
 
 fn refused(status: &Status) -> anyhow::Error {

@@ -77,6 +77,12 @@ impl Aside {
         refused.insert(service, (status, Instant::now() + REFUSE_FOR));
     }
 
+    /// The newest refusal of a service that is still remembered.
+    pub(super) fn newest_refusal(&self) -> Option<Status> {
+        let refused = lock(&self.refused);
+        refused.values().max_by_key(|(_, until)| *until).map(|(status, _)| status.clone())
+    }
+
     /// What the backend said of a service not long ago.
     pub(super) fn refuses(&self, service: &str) -> Option<Status> {
         let mut refused = lock(&self.refused);

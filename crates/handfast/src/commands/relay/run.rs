@@ -14,13 +14,14 @@ use std::time::Duration;
 
 use handfast_api::health::HealthServer;
 use handfast_api::resources::Quantity;
-use handfast_pki::Host;
+use handfast_pki::{Host, SystemEntropy};
 use handfast_store::{ContentWatch, WatchSettings};
 use handfast_telemetry::desk::DeskPlan;
+use handfast_telemetry::forward::Dialect;
 use handfast_telemetry::journal::JournalSettings;
 use handfast_telemetry::port::{Mode, Place, Protection, Protocol};
 use handfast_telemetry::station::{Output, PortPlan, Station, StationPlan};
-use handfast_telemetry::upstream::{Backend, Clock, UpstreamPlan};
+use handfast_telemetry::upstream::{Backend, Clock, Dice, UpstreamPlan};
 use handfast_tls::Revocations;
 use tokio_util::sync::CancellationToken;
 
@@ -127,18 +128,21 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<()> {
                 break;
             }
             () = supply.changed() => {}
-            Ok(()) = changed.changed() => match settings.authentication.read() {
-                Ok(value) => authentication = value,
-                Err(_) => tracing::error!(
-                    file = %settings.authentication.place(),
-                    "what was changed cannot be used; the last good token stays in use"
-                ),
-            },
+            Ok(()) = changed.changed() => {
+                if let Ok(value) = settings.authentication.read() {
+                    authentication = value;
+                } else {
+                    let file = settings.authentication.place();
+                    tracing::error!(%file, "what was changed cannot be used; the last good token stays in use");
+                }
+            }
         }
         let mut station = station.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(station) = station.as_mut() {
             let faults = station.apply(plan(&settings, &supply, &authentication));
-            faults.iter().for_each(|fault| tracing::error!(%fault, "a port cannot be opened"));
+            for fault in &faults {
+                tracing::error!(%fault, "a port cannot be opened");
+            }
         }
     }
     ending.cancel();
@@ -157,7 +161,8 @@ async fn start(settings: &Settings, plan: StationPlan) -> anyhow::Result<Station
     let clock: Clock = Arc::new(clock::now);
     // Whom a relay refuses has been refused by its collector, and is in the records there.
     let starting = tokio::task::spawn_blocking(move || {
-        Station::start(plan, Revocations::new(), clock, Arc::new(|_| {}))
+        let dice = Dice::new(SystemEntropy);
+        Station::start(plan, Revocations::new(), clock, dice, Arc::new(|_| {}))
     });
     let (station, faults) = starting.await?.map_err(|error| {
         Failure::new(Exit::Failed, "the relay cannot start")
@@ -220,7 +225,12 @@ fn plan(settings: &Settings, supply: &Supply, authentication: &Authentication) -
         backends: settings.backends.clone(),
         security: supply.security(),
     };
-    let output = Output::Forward { directory: settings.data.clone(), spool, upstream };
+    let output = Output::Forward {
+        dialect: Dialect::SkyWalking,
+        directory: settings.data.clone(),
+        spool,
+        upstream,
+    };
     StationPlan { desk: DeskPlan::default(), name: "relay".to_owned(), output, ports }
 }
 
