@@ -289,8 +289,13 @@ fn nothing_is_sent_in_the_clear_unless_that_was_said() {
 #[test]
 fn files_that_are_swapped_or_broken_while_agents_report_lose_nothing() {
     let mut scene = Scene::new("mtls");
-    scene.relay("--ca certs/ca.crt --cert certs/client.crt --key certs/client.pem");
+    scene.place.write("oap.token", "word\n");
+    scene.relay("--ca certs/ca.crt --cert certs/client.crt --key certs/client.pem --authentication oap.token");
     until("it takes reports", || scene.reports("first"));
+    scene.place.write("oap.token", "\n");
+    until("the empty token is said", || scene.health().contains("oap.token"));
+    scene.place.write("oap.token", "another word\n");
+    until("the token is in use", || scene.health().ends_with("ok\n"));
     let reporter = Reporter::start(&scene);
     reporter.more("segments flow");
     let taken = |scene: &Scene| scene.said().matches("new TLS material is in use").count();

@@ -23,6 +23,7 @@ use handfast_telemetry::port::{Mode, Place, Protection, Protocol};
 use handfast_telemetry::station::{Output, PortPlan, Station, StationPlan};
 use handfast_telemetry::upstream::{Backend, Clock, Dice, UpstreamPlan};
 use handfast_tls::Revocations;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use self::health::RelayHealth;
@@ -119,7 +120,9 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<()> {
     let station: Shared = Arc::new(Mutex::new(Some(
         start(&settings, plan(&settings, &supply, &authentication)).await?,
     )));
-    let health = serve_health(&settings, &station, &supply, &ending).await?;
+    let token_fault = watch::Sender::new(None);
+    let faults = [supply.fault(), token_fault.subscribe()];
+    let health = serve_health(&settings, &station, faults, &ending).await?;
     node::say_ready();
     loop {
         tokio::select! {
@@ -129,12 +132,15 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<()> {
             }
             () = supply.changed() => {}
             Ok(()) = changed.changed() => {
-                if let Ok(value) = settings.authentication.read() {
-                    authentication = value;
-                } else {
-                    let file = settings.authentication.place();
-                    tracing::error!(%file, "what was changed cannot be used; the last good token stays in use");
+                let fault = settings.authentication.read().map(|value| authentication = value).err();
+                if fault.is_some() {
+                    tracing::error!(
+                        file = %settings.authentication.place(),
+                        "what was changed cannot be used; the last good token stays in use"
+                    );
                 }
+                let file = settings.authentication.place();
+                token_fault.send_replace(fault.map(|fault| format!("{file}: {fault}")));
             }
         }
         let mut station = station.lock().unwrap_or_else(PoisonError::into_inner);
@@ -194,13 +200,13 @@ async fn start(settings: &Settings, plan: StationPlan) -> anyhow::Result<Station
 async fn serve_health(
     settings: &Settings,
     station: &Shared,
-    supply: &Supply,
+    faults: [watch::Receiver<Option<String>>; 2],
     ending: &CancellationToken,
 ) -> anyhow::Result<Option<tokio::task::JoinHandle<()>>> {
     let Some(address) = settings.metrics else { return Ok(None) };
     let server = HealthServer::bind(address).await?;
     tracing::info!(address = %server.local_addr()?, "metrics and health are served");
-    let health = RelayHealth { station: Arc::clone(station), fault: supply.fault() };
+    let health = RelayHealth { station: Arc::clone(station), faults };
     Ok(Some(tokio::spawn(server.serve(Arc::new(health), ending.clone()))))
 }
 

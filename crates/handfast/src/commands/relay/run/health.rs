@@ -13,8 +13,8 @@ use crate::node;
 /// What is asked.
 pub(super) struct RelayHealth {
     pub(super) station: Shared,
-    /// Why the certificates that lie there are not in use.
-    pub(super) fault: watch::Receiver<Option<String>>,
+    /// Why the certificates, or the token, that lie there are not in use.
+    pub(super) faults: [watch::Receiver<Option<String>>; 2],
 }
 
 impl RelayHealth {
@@ -27,8 +27,10 @@ impl RelayHealth {
 impl Health for RelayHealth {
     fn healthy(&self) -> Result<(), String> {
         let status = self.status().ok_or_else(|| "the relay is stopping".to_owned())?;
-        if let Some(fault) = &*self.fault.borrow() {
-            return Err(format!("what was good last stays in use: {fault}"));
+        for fault in &self.faults {
+            if let Some(fault) = &*fault.borrow() {
+                return Err(format!("what was good last stays in use: {fault}"));
+            }
         }
         match status.forward.and_then(|forward| forward.upstream.fault) {
             Some(fault) => Err(format!("no backend can be reached: {}", fault.one_line())),
