@@ -54,6 +54,9 @@ impl ContentWatch {
         let counter = watch::Sender::new(0);
         // One waiting signal says it all: something happened.
         let (signals, inbox) = sync_channel(1);
+        // `ca.crt` alone has no directory in its path that could be watched.
+        let whole = |root: PathBuf| std::path::absolute(&root).unwrap_or(root);
+        let roots = roots.into_iter().map(whole).collect();
         let mut observer = Observer {
             watcher: new_watcher(signals.clone()),
             watched: BTreeSet::new(),
