@@ -145,7 +145,11 @@ impl Kept {
         let pids = stage.pids();
         let words: Vec<String> = pids.iter().map(ToString::to_string).collect();
         Self {
-            stop: format!("kill {}; rm -r {directory}", words.join(" ")),
+            // The directory goes when nobody writes there any more.
+            stop: format!(
+                "kill {0}; for p in {0}; do while kill -0 $p 2>/dev/null; do sleep 0.1; done; done; rm -r {directory}",
+                words.join(" ")
+            ),
             directory,
             pids,
             logs: stage.logs().iter().map(|log| log.display().to_string()).collect(),

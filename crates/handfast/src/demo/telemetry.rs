@@ -87,8 +87,9 @@ async fn trace(stage: &mut Stage) -> anyhow::Result<Proof> {
         })
         .await?;
     stage.shell.note("handfast --home west trace ls --service shop".to_owned());
-    let line = format!("--home west trace show {id} --width 92");
-    let drawn = stage.shell.typed_run(&line).await?;
+    // Whoever follows by hand has a trace of another id, and finds it with the line above.
+    let drawn =
+        stage.shell.run(&format!("--home west trace show {id} --width 92")).await?.succeeded()?;
     let (reporter, transport) = reporter(stage).await?;
     ensure!(transport == "mtls", "the relay came by {transport}");
     let milliseconds = u64::try_from(accepted.as_millis()).unwrap_or(u64::MAX);
