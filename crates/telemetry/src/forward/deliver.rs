@@ -155,14 +155,14 @@ async fn step(shared: &Arc<Shared>, cursor: Option<Cursor>, position: Position) 
     let worker = Arc::clone(shared);
     let stepping = tokio::task::spawn_blocking(move || {
         let mut cursor = cursor?;
+        // First the room, for on a full disk there may be none to note anything in. After a crash in between it
+        // goes on with what is left.
+        if let Err(error) = worker.spool.release(position) {
+            tracing::warn!(%error, "what was sent cannot be removed from the spool");
+        }
         // A place that cannot be noted is noted the next time; until then a crash would send twice.
-        match cursor.commit(position) {
-            Ok(()) => {
-                if let Err(error) = worker.spool.release(position) {
-                    tracing::warn!(%error, "what was sent cannot be removed from the spool");
-                }
-            }
-            Err(error) => tracing::warn!(%error, "it cannot be noted how much was sent"),
+        if let Err(error) = cursor.commit(position) {
+            tracing::warn!(%error, "it cannot be noted how much was sent");
         }
         Some(cursor)
     });

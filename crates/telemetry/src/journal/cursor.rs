@@ -26,6 +26,9 @@ impl Cursor {
         let file = make_private().read(true).create(true).truncate(false).open(path);
         let file = file.map_err(JournalError::file("open", path))?;
         sync_directory(path.parent().unwrap_or(Path::new(".")))?;
+        // Its room is taken while there is some: who empties a spool on a full disk has to note how far. Where
+        // there is none already, it may be found at the first commit.
+        let _ = take_room(&file);
         let (turn, position) = (0..SLOTS)
             .filter_map(|slot| read_slot(&file, slot))
             .max_by_key(|(turn, _)| *turn)
@@ -59,6 +62,13 @@ impl Cursor {
         self.file.write_all_at(&slot, turn % SLOTS * APART)?;
         self.file.sync_data()
     }
+}
+
+/// Has the file its full length, in blocks that are its own. What is in it stays.
+fn take_room(file: &File) -> io::Result<()> {
+    let (has, needs) = (file.metadata()?.len(), APART * (SLOTS - 1) + SLOT as u64);
+    let missing = usize::try_from(needs.saturating_sub(has)).unwrap_or_default();
+    file.write_all_at(&vec![0; missing], has)
 }
 
 fn read_slot(file: &File, slot: u64) -> Option<(u64, Position)> {
