@@ -26,7 +26,7 @@ async fn agents_are_told_that_the_disk_is_full_and_what_was_accepted_arrives() {
         dialect: Dialect::SkyWalking,
         directory: disk.path().join("relay"),
         spool: JournalSettings { chunk_bytes: 256 << 10, ..JournalSettings::default() },
-        upstream: scene.plain_upstream(&[backend.address]),
+        upstream: Scene::plain_upstream(&[backend.address]),
     };
     let relay = scene.start(scene.plan("relay", Mode::Plaintext, output));
     let agent = plain_caller(grpc(&relay));
@@ -84,7 +84,7 @@ async fn what_cannot_be_set_aside_because_the_disk_is_full_waits() {
         dialect: Dialect::SkyWalking,
         directory: disk.path().join("relay"),
         spool: JournalSettings::default(),
-        upstream: scene.plain_upstream(&[backend.address]),
+        upstream: Scene::plain_upstream(&[backend.address]),
     };
     let relay = scene.start(scene.plan("relay", Mode::Plaintext, output));
     let agent = plain_caller(grpc(&relay));
