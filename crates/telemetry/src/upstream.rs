@@ -7,12 +7,14 @@
 //! looks from time to time whether that is back, without holding anything up.
 
 mod backend;
+mod connection;
 mod dial;
 mod dice;
 mod pause;
+mod plan;
 
 use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -21,83 +23,17 @@ use bytes::{Bytes, BytesMut};
 use handfast_tls::{Fault, FaultCode, Side};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri, header};
 use hyper::body::Incoming;
-use hyper::client::conn::http2::SendRequest;
 use jiff::Timestamp;
-use rustls::ClientConfig;
-use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 use tokio_util::task::TaskTracker;
 
 pub use self::backend::{Backend, BadBackend};
+use self::connection::{Connection, Dialling, Line, Standing};
 pub use self::dice::Dice;
 pub use self::pause::pause;
+pub use self::plan::{Security, UpstreamPlan};
 use crate::grpc::{Body, Code, Coding, MESSAGE_LIMIT, Messages, Status, encode};
 use crate::remedy;
-
-/// How a backend is spoken to.
-#[derive(Clone)]
-pub enum Security {
-    /// In the clear: only where that was asked for.
-    Plaintext,
-    /// TLS, with a certificate of ours or without one; the configuration says.
-    Tls {
-        /// Made by `handfast-tls`.
-        config: Arc<ClientConfig>,
-        /// The name to verify instead of the dialled one: behind a link, a backend is dialled at a
-        /// listener of the site.
-        server_name: Option<String>,
-    },
-}
-
-impl fmt::Debug for Security {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Plaintext => f.write_str("Plaintext"),
-            Self::Tls { server_name, .. } => {
-                f.debug_struct("Tls").field("server_name", server_name).finish_non_exhaustive()
-            }
-        }
-    }
-}
-
-/// Where to, and how.
-#[derive(Clone)]
-pub struct UpstreamPlan {
-    /// The value of `authentication` in every call, if the backend asks for a token.
-    pub authentication: Option<HeaderValue>,
-    /// In the order of preference.
-    pub backends: Vec<Backend>,
-    /// How they are spoken to; `None` while there is no good credential: then nothing is sent.
-    pub security: Option<Security>,
-}
-
-impl UpstreamPlan {
-    /// Whether it is the same, with the very same configuration of TLS.
-    fn is(&self, other: &Self) -> bool {
-        let same_security = match (&self.security, &other.security) {
-            (None, None) | (Some(Security::Plaintext), Some(Security::Plaintext)) => true,
-            (
-                Some(Security::Tls { config, server_name }),
-                Some(Security::Tls { config: other, server_name: name }),
-            ) => Arc::ptr_eq(config, other) && server_name == name,
-            _ => false,
-        };
-        same_security
-            && self.backends == other.backends
-            && self.authentication == other.authentication
-    }
-}
-
-impl fmt::Debug for UpstreamPlan {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let token = self.authentication.as_ref().map(|_| "<redacted>");
-        f.debug_struct("UpstreamPlan")
-            .field("authentication", &token)
-            .field("backends", &self.backends)
-            .field("security", &self.security)
-            .finish()
-    }
-}
 
 /// A clock: the moment that certificates are judged at.
 pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
@@ -112,101 +48,6 @@ pub struct Upstream {
     clock: Clock,
     dice: Dice,
     tasks: TaskTracker,
-}
-
-/// The connection that is used, and the look at a better one.
-#[derive(Default)]
-struct Line {
-    open: Option<Connection>,
-    /// Dials the backends before the one that is connected.
-    looking: Option<JoinHandle<Option<Connection>>>,
-}
-
-#[derive(Clone)]
-struct Connection {
-    sender: SendRequest<Body>,
-    ended: dial::Ended,
-    generation: u64,
-    scheme: &'static str,
-    authority: String,
-    /// Which backend of the plan.
-    index: usize,
-    /// When it is looked whether one before it is back.
-    look: Instant,
-    standing: Arc<Standing>,
-}
-
-/// How whoever is at the other end has done.
-#[derive(Debug, Default)]
-struct Standing {
-    /// How often in a row it answered that it cannot serve.
-    unable: AtomicU32,
-    /// It has answered something.
-    answered: AtomicBool,
-}
-
-impl Connection {
-    fn new(dialled: dial::Dialled, index: usize, made_by: &Dialling) -> Self {
-        let dial::Dialled { sender, ended } = dialled;
-        let backend = &made_by.plan.backends[index];
-        let scheme = match made_by.security {
-            Security::Plaintext => "http",
-            Security::Tls { .. } => "https",
-        };
-        let authority = match &made_by.security {
-            Security::Tls { server_name: Some(name), .. } => backend.renamed(name),
-            _ => backend.to_string(),
-        };
-        Self {
-            sender,
-            ended,
-            generation: made_by.generation,
-            scheme,
-            authority,
-            index,
-            look: Instant::now() + made_by.patience,
-            standing: Arc::default(),
-        }
-    }
-
-    fn is_unable(&self) -> bool {
-        self.standing.unable.load(Ordering::Relaxed) >= UNABLE
-    }
-}
-
-/// What dialling needs to know.
-#[derive(Clone)]
-struct Dialling {
-    plan: Arc<UpstreamPlan>,
-    security: Security,
-    generation: u64,
-    now: Timestamp,
-    tasks: TaskTracker,
-    /// How long a backend that is not the first is kept before it is looked for a better one.
-    patience: Duration,
-}
-
-impl Dialling {
-    async fn dial(&self, index: usize) -> Result<Connection, Fault> {
-        let backend = &self.plan.backends[index];
-        match dial::dial(backend, &self.security, self.now, &self.tasks).await {
-            Ok(dialled) => Ok(Connection::new(dialled, index, self)),
-            Err(fault) => {
-                tracing::debug!(%backend, fault = %fault.one_line(), "not reached");
-                Err(fault)
-            }
-        }
-    }
-
-    /// The first of the backends before `index` that is there.
-    async fn better_than(self, index: usize) -> Option<Connection> {
-        for better in 0..index {
-            if let Ok(connection) = self.dial(better).await {
-                return Some(connection);
-            }
-        }
-        None
-    }
 }
 
 #[derive(Clone, Default)]
@@ -387,7 +228,7 @@ impl Upstream {
         let several = plan.backends.len() > 1;
         if let Some(open) = &line.open
             && open.generation == generation
-            && !open.sender.is_closed()
+            && !open.is_over()
             && !(several && open.is_unable())
         {
             if open.index > 0 {
@@ -566,9 +407,6 @@ fn causes(error: &dyn std::error::Error) -> String {
     }
     text
 }
-
-/// Answers in a row of one backend that it cannot serve, after which the next one is tried.
-const UNABLE: u32 = 3;
 
 /// A backend that is not the first of the list is kept so long before it is looked whether one before it is
 /// there; up to half of it is left to chance, so that a thousand relays do not come back at once.

@@ -1,7 +1,7 @@
 //! What SkyWalking's agents report, told in OpenTelemetry's words, for a backend that knows no others.
 //!
 //! Pure, and the same for the same record, whoever tells it and however often: ids are derived from the
-//! agents' own ([`ids`]), so that the segments of one trace find each other although they were told one by one,
+//! agents' own, so that the segments of one trace find each other although they were told one by one,
 //! by different collectors even. Names of attributes are those of OpenTelemetry's semantic
 //! conventions where there is one, and else those that the OpenTelemetry Collector's own reader of
 //! SkyWalking uses (`sw8.segment_id`), so that a backend shows both alike.
