@@ -50,7 +50,7 @@ pub(super) fn write(waiting: &Waiting<Kept>) -> String {
     serde_json::to_string(&record).expect("strings and times")
 }
 
-/// What was kept; `None` for what [`write`] did not write.
+/// What was kept; `None` for what [`write()`] did not write.
 pub(super) fn read(text: &str) -> Option<Waiting<Kept>> {
     let record: Record = serde_json::from_str(text).ok()?;
     let principal: Principal = record.requested_by.parse().ok()?;
