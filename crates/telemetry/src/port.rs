@@ -145,6 +145,7 @@ pub struct Protection {
 pub struct Port {
     address: Option<SocketAddr>,
     protection: Arc<ArcSwap<Protection>>,
+    known: Arc<Known>,
     connections: Connections,
     closing: CancellationToken,
     tasks: TaskTracker,
@@ -162,6 +163,8 @@ struct Shared {
     known: Arc<Known>,
     /// How many handshakes may compute at the same moment.
     pace: Arc<Semaphore>,
+    /// How many callers may be between the first byte and being known.
+    unknown: Arc<Semaphore>,
     closing: CancellationToken,
     tasks: TaskTracker,
 }
@@ -202,6 +205,7 @@ impl Port {
             revocations,
             known: Arc::default(),
             pace: Arc::new(Semaphore::new(PACE)),
+            unknown: Arc::new(Semaphore::new(UNKNOWN)),
             closing: CancellationToken::new(),
             tasks: TaskTracker::new(),
         };
@@ -222,6 +226,7 @@ impl Port {
         Ok(Self {
             address,
             protection: shared.protection,
+            known: shared.known,
             connections: shared.connections,
             closing: shared.closing,
             tasks: shared.tasks,
@@ -254,7 +259,13 @@ impl Port {
         {
             self.connections.cut_untrusted(&tls.anchors);
         }
+        let own = |protection: &Protection| protection.tls.as_ref().map(|tls| tls.own.clone());
+        let own_changes = own(&before) != own(&protection);
         self.protection.store(Arc::new(protection));
+        if own_changes {
+            // Whoever counted as ours is asked for anew, also under the same configuration of TLS.
+            self.known.forget();
+        }
         if before.mode != mode {
             self.connections.end_unadmitted(mode);
         }
@@ -282,17 +293,22 @@ impl Drop for Port {
 impl Shared {
     async fn accept_tcp(self, listener: TcpListener) {
         loop {
+            // Whoever comes when there are too many strangers waits in the backlog, where it costs nothing.
+            let accepting = async {
+                let place = Arc::clone(&self.unknown).acquire_owned().await;
+                listener.accept().await.map(|(socket, address)| (socket, address, place))
+            };
             let accepted = tokio::select! {
                 () = self.closing.cancelled() => return,
-                accepted = listener.accept() => accepted,
+                accepted = accepting => accepted,
             };
             match accepted {
-                Ok((socket, address)) => {
+                Ok((socket, address, place)) => {
                     if self.connections.len() >= CONNECTIONS {
                         self.desk.counts().connection_refused();
                         continue;
                     }
-                    self.tasks.spawn(serve_tcp(self.clone(), socket, address));
+                    self.tasks.spawn(serve_tcp(self.clone(), socket, address, place.ok()));
                 }
                 Err(error) => self.accept_failed(&error).await,
             }
@@ -359,6 +375,9 @@ pub const LOOK: Duration = Duration::from_millis(100);
 
 /// Handshakes that compute at the same moment.
 const PACE: usize = 2;
+
+/// Callers of which it is not known yet who they are.
+const UNKNOWN: usize = 2048;
 
 /// Connections that wait to be accepted.
 const BACKLOG: u32 = 4096;

@@ -15,6 +15,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::task::TaskTracker;
 
 use handfast_tls::FirstBytes;
@@ -26,7 +27,13 @@ use crate::caller::{Caller, Transport};
 use crate::grpc::Body;
 
 /// Serves a TCP connection from its first byte on.
-pub(super) async fn serve_tcp(shared: Shared, socket: TcpStream, address: SocketAddr) {
+/// `place` is given back as soon as it is known who calls.
+pub(super) async fn serve_tcp(
+    shared: Shared,
+    socket: TcpStream,
+    address: SocketAddr,
+    place: Option<OwnedSemaphorePermit>,
+) {
     if let Err(error) = socket.set_nodelay(true) {
         // It is gone already.
         tracing::debug!(%address, %error, "a connection ended at once");
@@ -36,6 +43,7 @@ pub(super) async fn serve_tcp(shared: Shared, socket: TcpStream, address: Socket
         () = shared.closing.cancelled() => return,
         admitted = admit(&shared, socket, address) => admitted,
     };
+    drop(place);
     match admitted {
         Ok(Admitted::Plain(socket, first, caller)) => {
             let version = match first {

@@ -41,6 +41,11 @@ impl Known {
         same.then(|| seen.standings.get(leaf).cloned()).flatten()
     }
 
+    /// Forgets everybody.
+    pub(super) fn forget(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Seen::default();
+    }
+
     /// Remembers it; under another configuration everything else is forgotten.
     pub(super) fn remember(
         &self,
