@@ -217,7 +217,7 @@ impl Port {
                 address
             }
             Place::Unix(path) => {
-                let listener = UnixListener::bind(path).map_err(fail)?;
+                let listener = listen_at(path).map_err(fail)?;
                 shared.tasks.spawn(shared.clone().accept_unix(listener));
                 None
             }
@@ -365,6 +365,22 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
     socket.listen(BACKLOG)
+}
+
+/// Binds a Unix socket, also where a process that was killed has left one: whoever still listens there keeps it.
+fn listen_at(path: &std::path::Path) -> io::Result<UnixListener> {
+    match UnixListener::bind(path) {
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+            match std::os::unix::net::UnixStream::connect(path) {
+                Err(refused) if refused.kind() == io::ErrorKind::ConnectionRefused => {
+                    std::fs::remove_file(path)?;
+                    UnixListener::bind(path)
+                }
+                _ => Err(error),
+            }
+        }
+        bound => bound,
+    }
 }
 
 /// Most connections of one port.

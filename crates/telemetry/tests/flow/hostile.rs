@@ -122,3 +122,31 @@ async fn refused_for(station: &Station, code: &str) {
     })
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_socket_that_a_killed_process_left_is_taken_over_and_one_in_use_is_not() {
+    let scene = Scene::new();
+    let path = scene.path("agents.sock");
+    let place = || handfast_telemetry::port::Place::Unix(path.clone());
+    // A listener's file outlives it: that is what kill -9 leaves.
+    drop(std::os::unix::net::UnixListener::bind(&path).expect("bound"));
+    let mut plan = scene.plan("first", Mode::Plaintext, scene.keep("first"));
+    plan.ports.get_mut("grpc").expect("a port").place = place();
+    let first = scene.start(plan);
+    std::os::unix::net::UnixStream::connect(&path).expect("somebody listens");
+    let open = handfast_telemetry::port::Protection { mode: Mode::Plaintext, tls: None };
+    let mut second = scene.start(scene.plan("second", Mode::Plaintext, scene.keep("second")));
+    let mut plan = scene.plan("second", Mode::Plaintext, scene.keep("second"));
+    plan.ports.insert(
+        "unix".to_owned(),
+        handfast_telemetry::station::PortPlan {
+            place: place(),
+            protection: open,
+            protocol: handfast_telemetry::port::Protocol::Grpc,
+        },
+    );
+    let faults = second.apply(plan);
+    assert_eq!(faults.len(), 1, "{faults:?}");
+    assert!(faults[0].to_string().contains("agents.sock"), "{}", faults[0]);
+    drop(first);
+}
