@@ -275,10 +275,12 @@ impl Station {
     pub async fn stop(mut self, grace: Duration) {
         let ports = std::mem::take(&mut self.ports);
         self.ending.cancel();
-        let closing = ports.into_values().map(|(.., port)| port.close(grace));
-        for port in closing {
-            port.await;
+        // All at the same time: the grace is for the whole of it.
+        let mut closing = tokio::task::JoinSet::new();
+        for (.., port) in ports.into_values() {
+            closing.spawn(port.close(grace));
         }
+        while closing.join_next().await.is_some() {}
         if let Running::Forward(forwarder) = &self.output {
             forwarder.stop(grace).await;
         }
