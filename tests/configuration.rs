@@ -160,10 +160,9 @@ fn an_edit_while_the_node_is_down_has_a_row_and_a_kill_loses_none() {
     let mut west = place.west();
     west.start();
     put(&west, "input/resources/web.yaml", listener(free_port()));
-    let mut known = rows(&west).len();
-    until("the listener is on record", || {
-        known = rows(&west).len();
-        rows(&west).iter().any(|row| row.starts_with("Listener/web ok added"))
+    let mut known = eventually("the listener is on record", || {
+        let rows = rows(&west);
+        rows.iter().any(|row| row.starts_with("Listener/web ok added")).then_some(rows.len())
     });
     let file = west.path("runtime/in-force.json");
     until("it is kept", || fs::read_to_string(&file).unwrap().contains("Listener/web"));
