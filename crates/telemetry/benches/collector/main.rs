@@ -1,4 +1,5 @@
-//! How fast a collector and a relay are, with one command: `benches/collector [seconds] [agents]`, or `--smoke`.
+//! How fast a collector and a relay are, with one command: `benches/collector [seconds] [agents]`, or `--smoke`;
+//! `benches/collector [seconds] [agents] storm` measures reconnecting agents only.
 //!
 //! Collector, relay and sink are processes of their own; the load shares the two cores with them. Plaintext and
 //! mutual TLS do the same work in interleaved rounds, and the comparison is their ratio. Fails if a figure
@@ -18,6 +19,7 @@ mod server;
 
 use std::time::Duration;
 
+use agents::Wave;
 use load::Rate;
 use server::{Kind, Server};
 
@@ -35,14 +37,21 @@ fn main() {
     material::write(place.path());
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     let mut good = true;
+    let last = words.get(2).map_or("", String::as_str);
     runtime.block_on(async {
-        good &= throughput(place.path(), life).await;
-        good &= passing(place.path(), life).await;
-        good &= relay(place.path(), life).await;
-        good &= agents::storm(place.path(), agents).await;
-        good &= agents::crowd(place.path(), 2 * agents).await;
+        if last != "storm" {
+            good &= throughput(place.path(), life).await;
+            good &= passing(place.path(), life).await;
+            good &= relay(place.path(), life).await;
+        }
+        for wave in [Wave::Spread, Wave::AtOnce] {
+            good &= agents::storm(place.path(), agents, wave).await;
+        }
+        if last != "storm" {
+            good &= agents::crowd(place.path(), 2 * agents).await;
+        }
     });
-    let judged = words.get(2).is_none_or(|word| word != "smoke");
+    let judged = last != "smoke";
     std::process::exit(i32::from(judged && !good));
 }
 

@@ -86,7 +86,9 @@ where
     let registered = shared.connections.enter(Arc::clone(&caller), proof, shared.now());
     // Between the judgement and the register something may have been revoked that the watch passed
     // over: once it is registered, it is looked at again.
-    shared.connections.cut_revoked(&shared.revocations, &shared.name);
+    if registered.cut_if_revoked(&shared.revocations, &shared.name) {
+        shared.desk.counts().cut(1);
+    }
     let desk = Arc::clone(&shared.desk);
     let service = service_fn(move |request: Request<Incoming>| {
         let (desk, caller) = (Arc::clone(&desk), Arc::clone(&caller));

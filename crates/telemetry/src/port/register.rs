@@ -31,6 +31,24 @@ struct Entry {
     ending: Ending,
 }
 
+impl Entry {
+    fn revoked(&self, revocations: &Revocations, port: &str) -> Option<Fault> {
+        let revoked = revocations.find_revoked(&self.proof.as_ref()?.path)?;
+        Some(revoked.fault(format!("port {port}")))
+    }
+
+    /// Cuts it if there is a reason to, and says whether there was.
+    fn cut(&self, why: impl Fn(&Self) -> Option<Fault>) -> bool {
+        if self.ending.cut.is_cancelled() {
+            return false;
+        }
+        let Some(fault) = why(self) else { return false };
+        tracing::warn!(caller = %self.caller.name(), fault = %fault.one_line(), "cut");
+        self.ending.cut.cancel();
+        true
+    }
+}
+
 /// How a connection is told to end.
 #[derive(Clone, Default)]
 pub(super) struct Ending {
@@ -107,10 +125,7 @@ impl Connections {
 
     /// Cuts every connection whose path holds a revoked certificate; says how many.
     pub(super) fn cut_revoked(&self, revocations: &Revocations, port: &str) -> u64 {
-        self.cut(|entry| {
-            let revoked = revocations.find_revoked(&entry.proof.as_ref()?.path)?;
-            Some(revoked.fault(format!("port {port}")))
-        })
+        self.cut(|entry| entry.revoked(revocations, port))
     }
 
     /// Cuts every connection whose chain does not lead to any of these anchors. It is judged as of the
@@ -150,18 +165,9 @@ impl Connections {
     }
 
     fn cut(&self, why: impl Fn(&Entry) -> Option<Fault>) -> u64 {
-        let mut cut = 0;
-        for entry in self.open_ones().values() {
-            if entry.ending.cut.is_cancelled() {
-                continue;
-            }
-            if let Some(fault) = why(entry) {
-                tracing::warn!(caller = %entry.caller.name(), fault = %fault.one_line(), "cut");
-                entry.ending.cut.cancel();
-                cut += 1;
-            }
-        }
-        cut
+        let open = self.open_ones();
+        let cut = open.values().filter(|entry| entry.cut(&why)).count();
+        u64::try_from(cut).unwrap_or(u64::MAX)
     }
 
     fn open_ones(&self) -> MutexGuard<'_, HashMap<u64, Entry>> {
@@ -172,6 +178,16 @@ impl Connections {
 impl fmt::Debug for Connections {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Connections").field("open", &self.len()).finish_non_exhaustive()
+    }
+}
+
+impl Registered {
+    /// Cuts this connection if its path holds a revoked certificate. The others are looked at when something is
+    /// revoked; to look at all of them whenever one comes would make a storm of agents quadratic.
+    pub(super) fn cut_if_revoked(&self, revocations: &Revocations, port: &str) -> bool {
+        let open = self.register.open_ones();
+        open.get(&self.id)
+            .is_some_and(|entry| entry.cut(|entry| entry.revoked(revocations, port)))
     }
 }
 
