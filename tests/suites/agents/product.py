@@ -13,7 +13,7 @@ from handfast import NO
 from oap import Oap
 from programs import Agents, eventually, free_port
 
-EVERYBODY = ["front", "basket", "stock", "ledger", "shelf"]
+EVERYBODY = ["front", "basket", "depot", "stock", "ledger", "shelf"]
 # A relay speaks for all agents beside it, and so does its certificate; any other speaks for its own service only.
 RELAY_MAY = {"identity": "/agent/edge", "services": EVERYBODY}
 # What the collector counts of agents.

@@ -104,13 +104,13 @@ class Program:
 class Agents:
     """The instrumented programs, all reporting to one place in one way."""
 
-    def __init__(self, work, out, backend, how, credentials=None, only=("basket", "stock", "ledger"), patient=True, printed=None):
+    def __init__(self, work, out, backend, how, credentials=None, only=("basket", "depot", "stock", "ledger"), patient=True, printed=None, token=None):
         """`credentials` gives for a service's name the folder with its files; `only` names what may be had here; `patient` is whether
         the agents are waited for until they are connected; `printed` gives settings for a service and an agent that take the place of
-        those that are written here."""
+        those that are written here; `token` is what the agents that can be told one say with every call."""
         self.work, self.out, self.backend, self.how, self.credentials = Path(work), Path(out), backend, how, credentials
-        self.only, self.patient, self.printed = only, patient, printed
-        self.ports = {name: free_port() for name in ("front", "basket", "stock")}
+        self.only, self.patient, self.printed, self.token = only, patient, printed, token
+        self.ports = {name: free_port() for name in ("front", "basket", "depot", "stock")}
         self.programs = {}
         self.out.mkdir(parents=True, exist_ok=True)
 
@@ -128,7 +128,7 @@ class Agents:
 
     def start(self):
         """Starts all of them, and waits until each answers."""
-        for name in ("stock", "basket", "ledger", "front"):
+        for name in ("stock", "depot", "basket", "ledger", "front"):
             if name == "front" or name in self.only:
                 self.programs[name] = getattr(self, name)()
         for name in self.ports:
@@ -175,8 +175,8 @@ class Agents:
         settings.update(SW_AGENT_METER_REPORTER_PERIOD="2", **OFTEN)
         if "basket" in self.only:
             settings["NEXT"] = f"http://127.0.0.1:{self.ports['basket']}/basket/hello"
-        if "stock" in self.only:
-            settings["AFTER_LEAF"] = f"http://127.0.0.1:{self.ports['stock']}/stock/leaf"
+        if after := [name for name in ("depot", "stock") if name in self.only]:
+            settings["AFTER_LEAF"] = self.leaf(after[0])
         return Program("front", [sys.executable, HERE / "apps/front.py"], self.out, settings)
 
     def basket(self):
@@ -188,6 +188,26 @@ class Agents:
             shutil.copyfile(HERE / "apps" / script, home / script)
         shim = ["-r", home / "client_certificate.js"] if self.how == "mtls" else []
         return Program("basket", ["node", *shim, home / "basket.js"], self.out, settings)
+
+    def leaf(self, name):
+        """Where a program ends a trace, or passes it on."""
+        return f"http://127.0.0.1:{self.ports[name]}/{name}/leaf"
+
+    def depot(self):
+        """Go: its agent is handed a TLS configuration by whoever writes the program, and so is a token."""
+        settings = self.identity("depot", "SW_AGENT_INSTANCE_NAME") | self.handed("depot")
+        if self.token:
+            settings["SW_TOKEN"] = self.token
+        if "stock" in self.only:
+            settings["NEXT"] = self.leaf("stock")
+        return Program("depot", [self.work / "agents-go/depot"], self.out, settings)
+
+    def handed(self, service):
+        """The files of TLS for programs that hand them to their agent themselves."""
+        if self.how == "plaintext":
+            return {}
+        ca, chain, key = map(str, self.files(service))
+        return {"SW_TLS_CA": ca} | ({"SW_TLS_CERT": chain, "SW_TLS_KEY": key} if self.how == "mtls" else {})
 
     def stock(self):
         """Java. TLS turns itself on when the CA lies in the agent's own folder, so each run has a folder."""
@@ -214,12 +234,7 @@ class Agents:
 
     def ledger(self):
         """Rust."""
-        settings = self.identity("ledger", "SW_AGENT_INSTANCE_NAME")
-        if self.how != "plaintext":
-            ca, chain, key = self.files("ledger")
-            settings["SW_TLS_CA"] = str(ca)
-            if self.how == "mtls":
-                settings.update(SW_TLS_CERT=str(chain), SW_TLS_KEY=str(key))
+        settings = self.identity("ledger", "SW_AGENT_INSTANCE_NAME") | self.handed("ledger")
         return Program("ledger", [self.work / "agents-rust/debug/handfast-agents-rust"], self.out, settings, talk=True)
 
     def hello(self):
@@ -231,8 +246,11 @@ class Agents:
         hops = []
         if "basket" in self.only:
             hops += [("front", "basket", "GET:/basket/hello"), ("basket", "front", "/front/leaf")]
-            if "stock" in self.only:
-                hops.append(("front", "stock", "/stock/leaf"))
+            last = "front"
+            for name, operation in (("depot", "/GET/depot/leaf"), ("stock", "/stock/leaf")):
+                if name in self.only:
+                    hops.append((last, name, operation))
+                    last = name
         return hops
 
     def ledger_hello(self):
