@@ -16,9 +16,7 @@ impl Source {
     pub(super) fn of(address: IpAddr) -> Self {
         match address.to_canonical() {
             v4 @ IpAddr::V4(_) => Self(v4),
-            IpAddr::V6(v6) => {
-                Self(IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() & NETWORK_OF_IPV6)))
-            }
+            IpAddr::V6(v6) => Self(IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() & NETWORK_OF_IPV6))),
         }
     }
 }
@@ -47,13 +45,7 @@ pub(super) enum Arrival<G> {
 impl<G> Strangers<G> {
     /// Room for so many to be served, and for so many to wait.
     pub(super) fn new(places: usize, rooms: usize) -> Self {
-        Self {
-            served: Shares::new(places),
-            rooms,
-            waiting: 0,
-            queues: HashMap::new(),
-            next: 0,
-        }
+        Self { served: Shares::new(places), rooms, waiting: 0, queues: HashMap::new(), next: 0 }
     }
 
     /// Somebody has come.
@@ -169,9 +161,7 @@ mod tests {
             }
         }
         assert_eq!((held.len(), refused), (100, 700));
-        let Arrival::Served(.., share) = strangers.arrive(good, 0) else {
-            panic!("not served")
-        };
+        let Arrival::Served(.., share) = strangers.arrive(good, 0) else { panic!("not served") };
         assert!(held[99].lost.is_cancelled() && !held[98].lost.is_cancelled());
         strangers.leave(&share);
         // The place that it leaves is the flood's again: nobody else is there.
