@@ -15,14 +15,13 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
-use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::task::TaskTracker;
 
 use handfast_tls::FirstBytes;
 
 use super::handshake::{Admitted, HANDSHAKE, admit};
 use super::register::{Ending, Proof};
-use super::{Protocol, Shared};
+use super::{Protocol, Shared, Stranger};
 use crate::caller::{Caller, Transport};
 use crate::grpc::Body;
 
@@ -32,7 +31,7 @@ pub(super) async fn serve_tcp(
     shared: Shared,
     socket: TcpStream,
     address: SocketAddr,
-    place: Option<OwnedSemaphorePermit>,
+    place: Stranger,
 ) {
     if let Err(error) = socket.set_nodelay(true) {
         // It is gone already.
@@ -41,6 +40,10 @@ pub(super) async fn serve_tcp(
     }
     let admitted = tokio::select! {
         () = shared.closing.cancelled() => return,
+        () = place.lost() => {
+            shared.desk.counts().connection_refused();
+            return;
+        }
         admitted = admit(&shared, socket, address) => admitted,
     };
     drop(place);
@@ -83,7 +86,11 @@ where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let caller = Arc::new(caller);
-    let registered = shared.connections.enter(Arc::clone(&caller), proof, shared.now());
+    let entered = shared.connections.enter(Arc::clone(&caller), proof, shared.now());
+    let Some(registered) = entered else {
+        shared.desk.counts().connection_refused();
+        return;
+    };
     // Between the judgement and the register something may have been revoked that the watch passed
     // over: once it is registered, it is looked at again.
     if registered.cut_if_revoked(&shared.revocations, &shared.name) {

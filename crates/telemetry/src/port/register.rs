@@ -3,25 +3,37 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use bytes::Bytes;
 use handfast_pki::{CertificateId, Chain, Purpose, TrustAnchors, verify_chain};
 use handfast_tls::{Fault, Revocations};
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
-use super::Mode;
+use super::shares::{Share, Shares};
+use super::strangers::Source;
+use super::{CONNECTIONS, Mode};
 use crate::caller::{Caller, Transport};
 
 /// The connections of one port. Clones are the same register.
 #[derive(Clone, Default)]
 pub struct Connections(Arc<Inner>);
 
-#[derive(Default)]
 struct Inner {
     open: Mutex<HashMap<u64, Entry>>,
-    next: AtomicU64,
+    shares: Mutex<Shares<Holder>>,
+}
+
+/// Whose a connection is: nobody shuts others out by opening many.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+enum Holder {
+    /// Whoever comes from there without a certificate.
+    At(Source),
+    /// The holder of an identity.
+    Named(Bytes),
+    /// Whoever may open the Unix socket.
+    Local,
 }
 
 struct Entry {
@@ -50,7 +62,7 @@ impl Entry {
 }
 
 /// How a connection is told to end.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub(super) struct Ending {
     /// At once.
     pub(super) cut: CancellationToken,
@@ -77,22 +89,39 @@ pub struct Open {
 /// The place in the register; the connection leaves it when this is dropped.
 pub(super) struct Registered {
     register: Connections,
-    id: u64,
+    share: Share<Holder>,
     pub(super) ending: Ending,
 }
 
+impl Default for Inner {
+    fn default() -> Self {
+        Self { open: Mutex::default(), shares: Mutex::new(Shares::new(CONNECTIONS)) }
+    }
+}
+
+impl Holder {
+    fn of(caller: &Caller) -> Self {
+        match caller.address {
+            _ if !caller.label().is_empty() => Self::Named(caller.label().clone()),
+            Some(address) => Self::At(Source::of(address.ip())),
+            None => Self::Local,
+        }
+    }
+}
+
 impl Connections {
+    /// `None` if there is no place for one more of this caller's.
     pub(super) fn enter(
         &self,
         caller: Arc<Caller>,
         proof: Option<Proof>,
         since: Timestamp,
-    ) -> Registered {
-        let id = self.0.next.fetch_add(1, Ordering::Relaxed);
-        let ending = Ending::default();
+    ) -> Option<Registered> {
+        let share = self.shares().take(&Holder::of(&caller))?;
+        let ending = Ending { cut: share.lost.clone(), finish: CancellationToken::new() };
         let entry = Entry { caller, proof, since, ending: ending.clone() };
-        self.open_ones().insert(id, entry);
-        Registered { register: self.clone(), id, ending }
+        self.open_ones().insert(share.number, entry);
+        Some(Registered { register: self.clone(), share, ending })
     }
 
     /// How many are open.
@@ -170,6 +199,10 @@ impl Connections {
         u64::try_from(cut).unwrap_or(u64::MAX)
     }
 
+    fn shares(&self) -> MutexGuard<'_, Shares<Holder>> {
+        self.0.shares.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn open_ones(&self) -> MutexGuard<'_, HashMap<u64, Entry>> {
         self.0.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -192,6 +225,7 @@ impl Registered {
 
 impl Drop for Registered {
     fn drop(&mut self) {
-        self.register.open_ones().remove(&self.id);
+        self.register.open_ones().remove(&self.share.number);
+        self.register.shares().give_back(&self.share);
     }
 }

@@ -6,6 +6,7 @@ mod carrying;
 mod claims;
 mod crashing;
 mod cutting;
+mod flooding;
 mod full_disk;
 mod hostile;
 mod otlp;

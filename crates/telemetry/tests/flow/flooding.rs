@@ -1,0 +1,65 @@
+//! Whoever opens all the connections he can shuts nobody out.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use handfast_telemetry::port::{Mode, UNKNOWN, WAITING};
+use handfast_tls::{Attempt, ClientOptions, client_config};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpSocket, TcpStream};
+
+use crate::support::{Scene, http, until};
+
+/// From an address of the loopback network that is somebody else's.
+async fn connect(from: [u8; 4], to: SocketAddr) -> TcpStream {
+    let socket = TcpSocket::new_v4().expect("a socket");
+    socket.bind((from, 0).into()).expect("bound");
+    socket.connect(to).await.expect("connects")
+}
+
+/// An agent with a good certificate asks whether anybody is there; how long it takes until it is told.
+async fn asks(scene: &Scene, from: [u8; 4], to: SocketAddr) -> Duration {
+    let begin = Instant::now();
+    let options = ClientOptions { alpn: vec![b"http/1.1".to_vec()], ..ClientOptions::default() };
+    let config = client_config(Some(&scene.agent("shop")), &scene.authority.anchors(), &options);
+    let socket = connect(from, to).await;
+    let attempt = Attempt::client("localhost", handfast_testkit::eventually::now());
+    let config: Arc<_> = config.expect("a configuration");
+    let limit = Duration::from_secs(20);
+    let mut stream = handfast_tls::connect(socket, config, "localhost", attempt, limit)
+        .await
+        .expect("a handshake");
+    let ask = b"GET /healthcheck HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
+    stream.write_all(ask).await.expect("written");
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).await.expect("an answer");
+    assert!(answer.starts_with(b"HTTP/1.1 200"), "{}", answer.escape_ascii());
+    begin.elapsed()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flood_of_strangers_from_one_address_keeps_nobody_out_from_another() {
+    let scene = Scene::new();
+    let collector = scene.collector(Mode::Mtls);
+    let to = http(&collector);
+    // All that can be served, all that can wait, and some more. They begin a handshake and go no further.
+    let mut flood = Vec::new();
+    for _ in 0..UNKNOWN + WAITING + 100 {
+        let mut socket = connect([127, 0, 0, 1], to).await;
+        if flood.len() < UNKNOWN {
+            // One that is refused already is as good.
+            let _ = socket.write_all(&[22, 3, 1]).await;
+        }
+        flood.push(socket);
+    }
+    until("whoever is too many is refused", || {
+        collector.status().counted.connections_refused >= 100
+    })
+    .await;
+    for agent in 2..12 {
+        let took = asks(&scene, [127, 0, 0, agent], to).await;
+        assert!(took < Duration::from_secs(1), "{took:?} in a flood");
+    }
+    drop(flood);
+}
