@@ -52,9 +52,9 @@ impl Foreign {
         };
         let is_protobuf = is("application/x-protobuf") || is("application/protobuf");
         match self {
-            _ if is("application/x-thrift") || is("application/vnd.apache.thrift.binary") => {
-                Err("spans in Thrift are not taken; have the tracer send JSON or protobuf of version 2 to /api/v2/spans")
-            }
+            _ if is("application/x-thrift") || is("application/vnd.apache.thrift.binary") => Err(
+                "spans in Thrift are not taken; have the tracer send JSON or protobuf of version 2 to /api/v2/spans",
+            ),
             Self::ZipkinTwo if is_protobuf => Ok(zipkin::Encoding::Protobuf),
             _ if is_protobuf => {
                 Err("only JSON is taken here; protobuf of version 2 goes to /api/v2/spans")

@@ -28,24 +28,19 @@ pub(super) async fn answer(
         return plain(StatusCode::OK, "{\"status\":\"ok\"}".to_owned());
     }
     let (endpoint, foreign) = (Endpoint::at(path), Foreign::at(path));
-    if endpoint.is_none() && foreign.is_none() {
-        return refuse(&Status::new(
-            Code::NotFound,
-            format!("nothing is reported at {}", path.escape_debug()),
-        ));
-    }
-    if request.method() != Method::POST {
+    if request.method() != Method::POST && (endpoint.is_some() || foreign.is_some()) {
         let mut response = plain(StatusCode::METHOD_NOT_ALLOWED, String::new());
         response.headers_mut().insert(header::ALLOW, http::HeaderValue::from_static("POST"));
         return response;
     }
-    let endpoint = match (endpoint, foreign) {
-        (Some(endpoint), _) => endpoint,
-        (None, Some(foreign)) => {
-            return foreign_report::answer(desk, foreign, request, caller).await;
-        }
-        // Was answered above.
-        (None, None) => return plain(StatusCode::NOT_FOUND, String::new()),
+    if let Some(foreign) = foreign {
+        return foreign_report::answer(desk, foreign, request, caller).await;
+    }
+    let Some(endpoint) = endpoint else {
+        return refuse(&Status::new(
+            Code::NotFound,
+            format!("nothing is reported at {}", path.escape_debug()),
+        ));
     };
     match report(desk, endpoint, request, caller).await {
         Ok(format) => {

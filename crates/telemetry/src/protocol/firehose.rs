@@ -28,11 +28,24 @@ pub struct Delivery {
 impl Delivery {
     /// Of a body.
     pub fn read(body: &[u8]) -> Self {
-        let (mut request_id, mut requests) = (String::new(), Vec::new());
-        let records = json(body, &mut request_id, &mut requests)
-            .and_then(|()| requests.into_iter().try_fold(Vec::new(), resources));
+        let (mut request_id, mut messages) = (String::new(), Vec::new());
+        let records = json(body, &mut request_id, &mut messages).and_then(|()| told(messages));
         Self { request_id, records }
     }
+}
+
+/// The records that the data of one record of a delivery holds.
+///
+/// # Errors
+/// It is no row of export requests.
+pub fn requests(data: &[u8]) -> Result<Vec<Bytes>, BodyError> {
+    let mut messages = Vec::new();
+    split(data, &mut messages)?;
+    told(messages)
+}
+
+fn told(messages: Vec<Bytes>) -> Result<Vec<Bytes>, BodyError> {
+    messages.into_iter().try_fold(Vec::new(), resources)
 }
 
 fn json(body: &[u8], id: &mut String, requests: &mut Vec<Bytes>) -> Result<(), BodyError> {

@@ -132,7 +132,12 @@ impl Told {
         }
         let attributes = attributes.finish();
         for (field, value) in fields {
-            self.point(&host, format!("{name}_{field}"), point(timestamp, value, &attributes), items);
+            self.point(
+                &host,
+                format!("{name}_{field}"),
+                point(timestamp, value, &attributes),
+                items,
+            );
         }
         Ok(())
     }
@@ -165,10 +170,8 @@ impl Host {
             data: Some(Data::Gauge(Gauge { data_points })),
             ..Metric::default()
         };
-        let scope = InstrumentationScope {
-            name: "telegraf".to_owned(),
-            ..InstrumentationScope::default()
-        };
+        let scope =
+            InstrumentationScope { name: "telegraf".to_owned(), ..InstrumentationScope::default() };
         let mut attributes = Attributes::default();
         attributes.text("service.name", name);
         attributes.text("host.name", name);
@@ -266,9 +269,9 @@ fn point(timestamp: i64, value: f64, attributes: &[KeyValue]) -> NumberDataPoint
 /// be of the year 5138, and finer ones of 1973 or before.
 fn nanos(timestamp: i64) -> u64 {
     let scale = match timestamp.unsigned_abs() {
-        ..100_000_000_000 => 1_000_000_000,
-        ..100_000_000_000_000 => 1_000_000,
-        ..100_000_000_000_000_000 => 1000,
+        0..100_000_000_000 => 1_000_000_000,
+        100_000_000_000..100_000_000_000_000 => 1_000_000,
+        100_000_000_000_000..100_000_000_000_000_000 => 1000,
         _ => 1,
     };
     u64::try_from(timestamp).unwrap_or_default().saturating_mul(scale)

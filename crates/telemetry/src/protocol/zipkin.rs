@@ -119,8 +119,7 @@ impl Room {
         if many == MAX_OF_SPAN {
             return Err(BodyError::TooManyIn { message: "Span", field, limit: MAX_OF_SPAN });
         }
-        let full =
-            BodyError::TooManyIn { message: "ListOfSpans", field, limit: MAX_PARTICULARS };
+        let full = BodyError::TooManyIn { message: "ListOfSpans", field, limit: MAX_PARTICULARS };
         self.particulars = self.particulars.checked_sub(1).ok_or(full)?;
         Ok(())
     }

@@ -9,4 +9,5 @@ mod cutting;
 mod full_disk;
 mod hostile;
 mod otlp;
+mod posting;
 mod support;

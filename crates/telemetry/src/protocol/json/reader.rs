@@ -92,7 +92,10 @@ impl<'a> Reader<'a> {
     }
 
     /// An array. Who is told of an element reads it.
-    pub(in crate::protocol) fn array(&mut self, mut element: impl FnMut(&mut Self) -> Read<()>) -> Read<()> {
+    pub(in crate::protocol) fn array(
+        &mut self,
+        mut element: impl FnMut(&mut Self) -> Read<()>,
+    ) -> Read<()> {
         self.enter(b'[', "an array")?;
         if !self.takes(b']') {
             loop {
@@ -268,13 +271,21 @@ impl<'a> Reader<'a> {
 
 impl Fail {
     /// The error it is, in this field if nobody knew better.
-    pub(in crate::protocol) fn error(self, message: &'static str, field: &'static str) -> JsonError {
+    pub(in crate::protocol) fn error(
+        self,
+        message: &'static str,
+        field: &'static str,
+    ) -> JsonError {
         let (message, field) = self.place.unwrap_or((message, field));
         JsonError { message, field, at: self.at, fault: self.fault }
     }
 
     /// Says in which field it lies, unless somebody further in said so.
-    pub(in crate::protocol) fn within(mut self, message: &'static str, field: &'static str) -> Self {
+    pub(in crate::protocol) fn within(
+        mut self,
+        message: &'static str,
+        field: &'static str,
+    ) -> Self {
         self.place.get_or_insert((message, field));
         self
     }

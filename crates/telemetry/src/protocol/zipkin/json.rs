@@ -65,47 +65,52 @@ pub(super) fn each<'a>(
 
 fn span<'a>(reader: &mut Reader<'a>, room: &mut Room) -> Result<Span<'a>, Stop> {
     let (mut span, mut full) = (Span::default(), None);
-    reader.object(|reader, name| {
-        if reader.peek() == Some(b'n') {
-            return reader.word("null");
-        }
-        let (field, read) = match name {
-            "traceId" => ("traceId", identity(reader).map(|id| span.trace_id = id)),
-            "id" => ("id", identity(reader).map(|id| span.id = id)),
-            "parentId" => ("parentId", parent(reader).map(|id| span.parent = id)),
-            "name" => ("name", reader.string().map(|name| span.name = name)),
-            "kind" => ("kind", reader.string().map(|name| span.kind = kind(&name))),
-            "timestamp" => ("timestamp", micros(reader).map(|at| span.timestamp = at)),
-            "duration" => ("duration", micros(reader).map(|it| span.duration = it)),
-            "localEndpoint" => ("localEndpoint", endpoint(reader).map(|it| span.local = it)),
-            "remoteEndpoint" => ("remoteEndpoint", endpoint(reader).map(|it| span.remote = it)),
-            "debug" => ("debug", flag(reader).map(|it| span.debug = it)),
-            "shared" => ("shared", flag(reader).map(|it| span.shared = it)),
-            "annotations" => {
-                let read = reader.array(|reader| {
-                    let (at, value, _) = annotation(reader)?;
-                    kept(room.particular("annotations", span.annotations.len()), &mut full, reader)?;
-                    span.annotations.push((at, value));
-                    Ok(())
-                });
-                ("annotations", read)
+    reader
+        .object(|reader, name| {
+            if reader.peek() == Some(b'n') {
+                return reader.word("null");
             }
-            "tags" => {
-                let read = reader.object(|reader, key| {
-                    let value = scalar(reader)?;
-                    kept(room.particular("tags", span.tags.len()), &mut full, reader)?;
-                    if let Some(value) = value {
-                        span.tags.push((Cow::Owned(key.to_owned()), value));
-                    }
-                    Ok(())
-                });
-                ("tags", read)
-            }
-            _ => return reader.pass_over(),
-        };
-        read.map_err(|fail| fail.within("Span", field))
-    })
-    .map_err(|fail| full.map_or(Stop::Fail(fail), Stop::Full))?;
+            let (field, read) = match name {
+                "traceId" => ("traceId", identity(reader).map(|id| span.trace_id = id)),
+                "id" => ("id", identity(reader).map(|id| span.id = id)),
+                "parentId" => ("parentId", parent(reader).map(|id| span.parent = id)),
+                "name" => ("name", reader.string().map(|name| span.name = name)),
+                "kind" => ("kind", reader.string().map(|name| span.kind = kind(&name))),
+                "timestamp" => ("timestamp", micros(reader).map(|at| span.timestamp = at)),
+                "duration" => ("duration", micros(reader).map(|it| span.duration = it)),
+                "localEndpoint" => ("localEndpoint", endpoint(reader).map(|it| span.local = it)),
+                "remoteEndpoint" => ("remoteEndpoint", endpoint(reader).map(|it| span.remote = it)),
+                "debug" => ("debug", flag(reader).map(|it| span.debug = it)),
+                "shared" => ("shared", flag(reader).map(|it| span.shared = it)),
+                "annotations" => {
+                    let read = reader.array(|reader| {
+                        let (at, value, _) = annotation(reader)?;
+                        kept(
+                            room.particular("annotations", span.annotations.len()),
+                            &mut full,
+                            reader,
+                        )?;
+                        span.annotations.push((at, value));
+                        Ok(())
+                    });
+                    ("annotations", read)
+                }
+                "tags" => {
+                    let read = reader.object(|reader, key| {
+                        let value = scalar(reader)?;
+                        kept(room.particular("tags", span.tags.len()), &mut full, reader)?;
+                        if let Some(value) = value {
+                            span.tags.push((Cow::Owned(key.to_owned()), value));
+                        }
+                        Ok(())
+                    });
+                    ("tags", read)
+                }
+                _ => return reader.pass_over(),
+            };
+            read.map_err(|fail| fail.within("Span", field))
+        })
+        .map_err(|fail| full.map_or(Stop::Fail(fail), Stop::Full))?;
     whole(reader, &span)?;
     Ok(span)
 }
@@ -170,9 +175,7 @@ pub(super) fn micros(reader: &mut Reader<'_>) -> Read<u64> {
 }
 
 /// An annotation, with the endpoint that version 1 has in each.
-pub(super) fn annotation<'a>(
-    reader: &mut Reader<'a>,
-) -> Read<(u64, Cow<'a, str>, Endpoint<'a>)> {
+pub(super) fn annotation<'a>(reader: &mut Reader<'a>) -> Read<(u64, Cow<'a, str>, Endpoint<'a>)> {
     let (mut timestamp, mut value, mut at) = (0, Cow::default(), Endpoint::default());
     reader.object(|reader, name| {
         if reader.peek() == Some(b'n') {
@@ -198,15 +201,24 @@ pub(super) fn endpoint<'a>(reader: &mut Reader<'a>) -> Read<Endpoint<'a>> {
         let (field, read) = match name {
             "serviceName" => ("serviceName", reader.string().map(|it| endpoint.service = it)),
             // What is no address says nothing.
-            "ipv4" => ("ipv4", reader.string().map(|it| {
-                endpoint.address = it.parse::<IpAddr>().ok().or(endpoint.address);
-            })),
-            "ipv6" => ("ipv6", reader.string().map(|it| {
-                endpoint.address = endpoint.address.or_else(|| it.parse().ok());
-            })),
-            "port" => ("port", number::<i64>(reader, "a port").map(|it| {
-                endpoint.port = u16::try_from(it).unwrap_or_default();
-            })),
+            "ipv4" => (
+                "ipv4",
+                reader.string().map(|it| {
+                    endpoint.address = it.parse::<IpAddr>().ok().or(endpoint.address);
+                }),
+            ),
+            "ipv6" => (
+                "ipv6",
+                reader.string().map(|it| {
+                    endpoint.address = endpoint.address.or_else(|| it.parse().ok());
+                }),
+            ),
+            "port" => (
+                "port",
+                number::<i64>(reader, "a port").map(|it| {
+                    endpoint.port = u16::try_from(it).unwrap_or_default();
+                }),
+            ),
             _ => return reader.pass_over(),
         };
         read.map_err(|fail| fail.within("Endpoint", field))

@@ -1,6 +1,5 @@
 //! Spans of Zipkin in OpenTelemetry's words, put together by who says them and of which trace.
 
-use std::borrow::Cow;
 use std::collections::HashMap;
 
 use bytes::Bytes;
@@ -180,8 +179,8 @@ fn kind(kind: Kind) -> SpanKind {
 }
 
 /// What exporters of OpenTelemetry write, of either age.
-fn status_code(value: &Cow<'_, str>, known: i32) -> i32 {
-    match &**value {
+fn status_code(value: &str, known: i32) -> i32 {
+    match value {
         "OK" | "STATUS_CODE_OK" => StatusCode::Ok.into(),
         "ERROR" | "STATUS_CODE_ERROR" => StatusCode::Error.into(),
         _ => known,

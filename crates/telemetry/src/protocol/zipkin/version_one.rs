@@ -138,7 +138,11 @@ fn old_span<'a>(reader: &mut Reader<'a>, room: &mut Room) -> Result<Old<'a>, Sto
                 "annotations" => {
                     let read = reader.array(|reader| {
                         let annotation = annotation(reader)?;
-                        kept(room.particular("annotations", old.annotations.len()), &mut full, reader)?;
+                        kept(
+                            room.particular("annotations", old.annotations.len()),
+                            &mut full,
+                            reader,
+                        )?;
                         old.annotations.push(annotation);
                         Ok(())
                     });
@@ -147,7 +151,11 @@ fn old_span<'a>(reader: &mut Reader<'a>, room: &mut Room) -> Result<Old<'a>, Sto
                 "binaryAnnotations" => {
                     let read = reader.array(|reader| {
                         let binary = binary(reader)?;
-                        kept(room.particular("binaryAnnotations", old.binary.len()), &mut full, reader)?;
+                        kept(
+                            room.particular("binaryAnnotations", old.binary.len()),
+                            &mut full,
+                            reader,
+                        )?;
                         old.binary.push(binary);
                         Ok(())
                     });
