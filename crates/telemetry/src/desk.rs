@@ -2,6 +2,7 @@
 //! ends in records for the sink, a question passed on, or a refusal with its reason.
 
 mod ask;
+mod foreign_report;
 mod http_report;
 mod repeats;
 mod report;

@@ -10,6 +10,7 @@ use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use tokio::time::timeout;
 
+use super::foreign_report::{self, Foreign};
 use super::report::{Intake, malformed};
 use super::stream_quota::StreamQuota;
 use super::{Desk, plain};
@@ -26,17 +27,21 @@ pub(super) async fn answer(
     if request.method() == Method::GET && matches!(path, "/healthcheck" | "/internal/l7check") {
         return plain(StatusCode::OK, "{\"status\":\"ok\"}".to_owned());
     }
-    let Some(endpoint) = Endpoint::at(path) else {
+    let (endpoint, foreign) = (Endpoint::at(path), Foreign::at(path));
+    if request.method() != Method::POST && (endpoint.is_some() || foreign.is_some()) {
+        let mut response = plain(StatusCode::METHOD_NOT_ALLOWED, String::new());
+        response.headers_mut().insert(header::ALLOW, http::HeaderValue::from_static("POST"));
+        return response;
+    }
+    if let Some(foreign) = foreign {
+        return foreign_report::answer(desk, foreign, request, caller).await;
+    }
+    let Some(endpoint) = endpoint else {
         return refuse(&Status::new(
             Code::NotFound,
             format!("nothing is reported at {}", path.escape_debug()),
         ));
     };
-    if request.method() != Method::POST {
-        let mut response = plain(StatusCode::METHOD_NOT_ALLOWED, String::new());
-        response.headers_mut().insert(header::ALLOW, http::HeaderValue::from_static("POST"));
-        return response;
-    }
     match report(desk, endpoint, request, caller).await {
         Ok(format) => {
             // An empty message says the same in protobuf.
@@ -106,7 +111,7 @@ async fn report(
 }
 
 /// The body, unpacked, within its limits of size and time.
-async fn whole(mut body: Incoming, headers: &HeaderMap) -> Result<Bytes, Status> {
+pub(super) async fn whole(mut body: Incoming, headers: &HeaderMap) -> Result<Bytes, Status> {
     let reading = async {
         let mut bytes = BytesMut::new();
         while let Some(frame) = body.frame().await {
@@ -141,16 +146,21 @@ async fn whole(mut body: Incoming, headers: &HeaderMap) -> Result<Bytes, Status>
     }
 }
 
-fn refuse(status: &Status) -> Response<Body> {
+pub(super) fn refuse(status: &Status) -> Response<Body> {
     let message = serde_json::Value::from(status.message.as_str());
-    let http = match status.code {
+    let text = format!("{{\"code\":\"{}\",\"message\":{message}}}", status.code);
+    plain(status_of(status), text)
+}
+
+/// The status of HTTP that says the same.
+pub(super) fn status_of(status: &Status) -> StatusCode {
+    match status.code {
         Code::DeadlineExceeded => StatusCode::REQUEST_TIMEOUT,
         Code::ResourceExhausted if status.message.contains("bytes") => {
             StatusCode::PAYLOAD_TOO_LARGE
         }
         code => code.http(),
-    };
-    plain(http, format!("{{\"code\":\"{}\",\"message\":{message}}}", status.code))
+    }
 }
 
 /// A body has to be there within this time.

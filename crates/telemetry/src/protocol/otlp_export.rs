@@ -13,7 +13,7 @@
 //! | log, event | log records |
 //! | everything else | nothing: see [`export`] |
 
-mod attributes;
+pub(in crate::protocol) mod attributes;
 mod ids;
 mod lines;
 mod metrics;

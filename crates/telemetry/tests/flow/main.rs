@@ -10,4 +10,5 @@ mod flooding;
 mod full_disk;
 mod hostile;
 mod otlp;
+mod posting;
 mod support;
