@@ -12,6 +12,7 @@ pub(crate) mod completion;
 pub(crate) mod connector;
 mod edge;
 pub(crate) mod enrol;
+pub(crate) mod event;
 mod kept;
 pub(crate) mod link;
 pub(crate) mod listener;
@@ -115,6 +116,7 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<Exit> {
         Command::Demo(arguments) => return runtime.block_on(demo::run(arguments, output)),
         Command::DemoService(arguments) => runtime.block_on(demo::serve(arguments)),
         Command::Enrol(arguments) => runtime.block_on(enrol::run(arguments, output)),
+        Command::Event(verb) => runtime.block_on(event::run(verb, &context()?)),
         Command::Link(verb) => runtime.block_on(link::run(verb, &context()?)),
         Command::Listener(verb) => runtime.block_on(listener::run(verb, &context()?)),
         Command::Man(arguments) => man::run(&arguments, output),

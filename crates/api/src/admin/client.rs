@@ -35,8 +35,9 @@ use crate::status::{
     ConnectorStatus, CredentialStatus, Faults, LinkStatus, ListenerStatus, NodeStatus,
 };
 use crate::telemetry::{
-    EndpointView, InstanceView, LogLine, LogSearch, MetricSearch, MetricView, OfService, Rollout,
-    RolloutQuestion, ServiceView, StationView, Trace, TraceLine, TraceSearch, TraceWanted,
+    EndpointView, EventLine, EventSearch, InstanceView, LogLine, LogSearch, MetricSearch,
+    MetricView, OfService, Rollout, RolloutQuestion, ServiceView, StationView, Trace, TraceLine,
+    TraceSearch, TraceWanted,
 };
 
 /// Calls one node. Every call is a connection of its own.
@@ -161,6 +162,11 @@ impl Client {
     /// Lines of log that are wanted.
     pub async fn logs(&self, search: &LogSearch) -> Result<Vec<LogLine>, ClientError> {
         self.find("/v1/logs", &search.pairs()).await
+    }
+
+    /// Events that are wanted.
+    pub async fn events(&self, search: &EventSearch) -> Result<Vec<EventLine>, ClientError> {
+        self.find("/v1/events", search).await
     }
 
     /// Values of metrics that are wanted.

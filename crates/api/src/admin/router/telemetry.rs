@@ -10,7 +10,8 @@ use super::super::node::Node;
 use super::super::routes::Routes;
 use crate::access::Caller;
 use crate::telemetry::{
-    self, LogSearch, MetricSearch, OfService, RolloutQuestion, TraceSearch, TraceWanted,
+    self, EventSearch, LogSearch, MetricSearch, OfService, RolloutQuestion, TraceSearch,
+    TraceWanted,
 };
 
 pub(super) fn routes<N: Node>(routes: Routes<N>) -> Routes<N> {
@@ -62,6 +63,13 @@ pub(super) fn routes<N: Node>(routes: Routes<N>) -> Routes<N> {
             Action::TelemetryRead,
             async |node: Arc<N>, _: Caller, search: LogSearch| {
                 asked(node, move |stores| telemetry::logs(stores, &search)).await
+            },
+        )
+        .get_with(
+            "/v1/events",
+            Action::TelemetryRead,
+            async |node: Arc<N>, _: Caller, search: EventSearch| {
+                asked(node, move |stores| telemetry::events(stores, &search)).await
             },
         )
         .get_with(
