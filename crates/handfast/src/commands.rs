@@ -18,6 +18,7 @@ pub(crate) mod link;
 pub(crate) mod listener;
 pub(crate) mod log;
 pub(crate) mod man;
+pub(crate) mod metric;
 pub(crate) mod policy;
 pub(crate) mod relay;
 mod remote;
@@ -123,6 +124,7 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<Exit> {
         Command::Restore(arguments) => backup::put_back(&arguments, &context()?),
         Command::Policy(verb) => runtime.block_on(policy::run(verb, &context()?)),
         Command::Log(verb) => runtime.block_on(log::run(verb, &context()?)),
+        Command::Metric(verb) => runtime.block_on(metric::run(verb, &context()?)),
         Command::Relay(verb) => runtime.block_on(relay::run(verb, context)),
         Command::Rollout(verb) => {
             let done = runtime.block_on(rollout::run(verb, &context()?));

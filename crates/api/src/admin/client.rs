@@ -36,8 +36,8 @@ use crate::status::{
 };
 use crate::telemetry::{
     EndpointView, EventLine, EventSearch, InstanceView, LogLine, LogSearch, MetricSearch,
-    MetricView, OfService, Rollout, RolloutQuestion, ServiceView, StationView, Trace, TraceLine,
-    TraceSearch, TraceWanted,
+    MetricView, NewestMetric, NewestSearch, OfService, Rollout, RolloutQuestion, ServiceView,
+    StationView, Trace, TraceLine, TraceSearch, TraceWanted,
 };
 
 /// Calls one node. Every call is a connection of its own.
@@ -172,6 +172,11 @@ impl Client {
     /// Values of metrics that are wanted.
     pub async fn metrics(&self, search: &MetricSearch) -> Result<Vec<MetricView>, ClientError> {
         self.find("/v1/metrics", search).await
+    }
+
+    /// The newest values of metrics that are wanted.
+    pub async fn newest(&self, search: &NewestSearch) -> Result<Vec<NewestMetric>, ClientError> {
+        self.find("/v1/metrics/newest", search).await
     }
 
     /// Credentials.
