@@ -3,8 +3,11 @@
 //!
 //! What is asked of a store blocks for as long as its disk takes: not for a thread that serves.
 
+mod events;
+mod exposition;
 mod logs;
 mod metrics;
+mod newest;
 mod pairs;
 mod rollout;
 mod services;
@@ -12,8 +15,11 @@ mod stations;
 mod trace;
 mod traces;
 
+pub use events::{EventLine, EventSearch, EventType, events};
+pub use exposition::{TEXT_FORMAT, exposed_name, exposition};
 pub use logs::{LogLine, LogSearch, logs};
 pub use metrics::{MetricSearch, MetricView, metrics};
+pub use newest::{BucketView, NewestMetric, NewestSearch, newest};
 pub use rollout::{ReporterView, Rollout, RolloutQuestion};
 pub use services::{
     EndpointView, InstanceView, OfService, ServiceView, endpoints, instances, services,

@@ -50,7 +50,9 @@ mod gathered;
 mod index;
 mod index_file;
 mod logs;
+mod measured;
 mod metrics;
+mod newest;
 mod opening;
 mod part;
 mod reader;
@@ -72,7 +74,10 @@ pub use self::error::KeepError;
 pub use self::events::EventQuery;
 use self::facts::Facts;
 pub use self::logs::LogQuery;
+pub use self::measured::Measured;
 pub use self::metrics::{MetricName, MetricQuery, MetricSeries};
+use self::newest::Newest;
+pub use self::newest::{MOST_OF_SERVICE, MOST_SERIES, NewestQuery, STALE_AFTER, SeriesCounts};
 use self::part::{Part, gather};
 pub use self::reader::KeepReader;
 use self::reader::Parts;
@@ -128,6 +133,9 @@ struct Inner {
     shared: Arc<Shared>,
     retention: Duration,
     reader: KeepReader,
+    newest: Mutex<Newest>,
+    /// As of when somebody asked last.
+    series: Mutex<SeriesCounts>,
     repair: Repair,
 }
 
@@ -156,6 +164,8 @@ pub struct KeepStatus {
     pub journal: JournalStatus,
     /// Records that were kept, since it was opened.
     pub kept: u64,
+    /// Series of metrics, as of when somebody asked last.
+    pub series: SeriesCounts,
 }
 
 impl Keep {
@@ -189,6 +199,8 @@ impl Keep {
             shared,
             retention: settings.retention,
             reader: KeepReader { parts },
+            newest: Mutex::default(),
+            series: Mutex::default(),
             repair,
         };
         let keep = Self { inner: Arc::new(inner) };
@@ -250,7 +262,17 @@ impl Keep {
             duplicates: shared.duplicates.load(Ordering::Relaxed),
             journal: journal.status(),
             kept: shared.kept.load(Ordering::Relaxed),
+            series: *self.inner.series.lock().unwrap_or_else(PoisonError::into_inner),
         }
+    }
+
+    /// The newest value of each series that had one in the last [`STALE_AFTER`]: by name, service, instance and labels.
+    /// Blocks for as long as the disk takes.
+    pub fn newest(&self, now: Timestamp) -> Result<Vec<Measured>, KeepError> {
+        let mut newest = self.inner.newest.lock().unwrap_or_else(PoisonError::into_inner);
+        let fresh = newest.fresh(&self.inner.shared.parts, now);
+        *self.inner.series.lock().unwrap_or_else(PoisonError::into_inner) = newest.counts();
+        fresh
     }
 
     /// What was repaired when it was opened.

@@ -67,7 +67,7 @@ pub enum Action {
     RevocationList,
     /// See the node at one glance.
     StatusRead,
-    /// Read what services report: traces, logs, metrics.
+    /// Read what services report: traces, logs, events, metrics.
     TelemetryRead,
     /// See collectors and relays, and who reports to them.
     TelemetryStatus,

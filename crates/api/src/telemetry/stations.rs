@@ -109,6 +109,12 @@ pub struct StoreView {
     pub dropped: u64,
     /// Batches that were refused because of the disk.
     pub refused_batches: u64,
+    /// Fresh series of metrics, as of when they were read last.
+    #[serde(default)]
+    pub series: usize,
+    /// Values of which there were too many series, or a too long one, so that they are not offered.
+    #[serde(default)]
+    pub series_left_out: u64,
 }
 
 /// The way to the backends.
@@ -197,6 +203,8 @@ impl StationView {
                 duplicates: keep.duplicates,
                 dropped: keep.journal.dropped_records,
                 refused_batches: keep.journal.refused_batches,
+                series: keep.series.series,
+                series_left_out: keep.series.left_out,
             }),
             forward: forward.map(|forward| ForwardView {
                 connected: forward.upstream.connected.as_ref().map(ToString::to_string),

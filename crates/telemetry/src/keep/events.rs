@@ -14,6 +14,8 @@ use crate::protocol::view::EventView;
 /// Which events are wanted.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct EventQuery {
+    /// Only faults, or only what is none.
+    pub errors: Option<bool>,
     /// Not over before.
     pub from: Option<Timestamp>,
     /// Of this instance.
@@ -64,6 +66,7 @@ impl KeepReader {
         }
         let mut events: Vec<EventView> = events.into_values().chain(unnamed).collect();
         events.sort_by_key(|event| std::cmp::Reverse(event.start_ms.max(event.end_ms)));
+        events.retain(|event| query.errors.is_none_or(|errors| errors == event.is_error));
         events.truncate(limit);
         Ok(events)
     }

@@ -13,8 +13,8 @@ use super::index::{Index, Names, Summary};
 use super::index_file::{ENDING, IndexFile};
 use super::row::Row;
 use super::window::Window;
-use crate::Record;
 use crate::journal::chunk::{self, CHUNK, Chunk, Step, Steps};
+use crate::{Record, RecordKind};
 
 /// A chunk and what is known of the records in it.
 #[derive(Debug)]
@@ -113,6 +113,19 @@ impl Part {
         match &*self.good()? {
             Content::File { index, .. } => index.with(ask).map_err(|error| self.named(error)),
             Content::Memory(gathered) => Ok(ask(&gathered.index())),
+        }
+    }
+
+    /// Whether there may be a record of one of these kinds that is not older, in milliseconds since 1970.
+    pub(super) fn holds(&self, kinds: &[RecordKind], since: i64) -> io::Result<bool> {
+        let is = |it: &Summary| {
+            it.last >= since && kinds.iter().any(|kind| it.group.kind == *kind as u8)
+        };
+        match &*self.good()? {
+            Content::File { index, .. } => index
+                .with_summaries(|_, summaries| summaries.iter().any(is))
+                .map_err(|error| self.named(error)),
+            Content::Memory(gathered) => Ok(gathered.summaries().any(is)),
         }
     }
 

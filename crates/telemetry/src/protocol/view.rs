@@ -5,6 +5,7 @@
 //! record that holds a million empty tags costs what it was sent with. Texts are not cut, for they
 //! are no longer than the record.
 
+mod clr;
 mod event;
 mod facts;
 mod instance;
@@ -14,12 +15,13 @@ mod meter;
 mod segment;
 mod spans;
 
+pub use clr::{ClrSample, ClrView, PoolThreads};
 pub use event::EventView;
 pub use facts::SegmentFacts;
 pub use instance::InstanceView;
 pub use jvm::{Classes, Collection, JvmSample, JvmView, MemoryUse, Threads};
 pub use log::{Format, LogView};
-pub use meter::{Bucket, MeterValue, MeterView};
+pub use meter::{Bucket, MeterNature, MeterValue, MeterView};
 
 use super::otlp::Attribute;
 use super::wire::{Fields, Malformed};

@@ -516,11 +516,11 @@ fn the_state_of_a_jvm_is_seen_as_it_was_written() {
     );
     let series = sample.series();
     for wanted in [
-        ("jvm_cpu_percent", "", 12.5),
-        ("jvm_memory_pool_used_bytes", "oldgen", 80.0),
-        ("jvm_gc_time_ms", "old", 30.0),
-        ("jvm_threads_state", "timed_waiting", 3.0),
-        ("jvm_classes_loaded", "", 11.0),
+        ("jvm_cpu_ratio", None, 0.125),
+        ("jvm_memory_pool_used_bytes", Some(("pool", "oldgen")), 80.0),
+        ("jvm_gc_seconds", Some(("generation", "old")), 0.03),
+        ("jvm_threads_state", Some(("state", "timed_waiting")), 3.0),
+        ("jvm_classes_loaded", None, 11.0),
     ] {
         assert!(series.contains(&wanted), "{wanted:?} is not in {series:?}");
     }

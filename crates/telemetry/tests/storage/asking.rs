@@ -290,6 +290,13 @@ fn an_event_that_was_told_twice_is_one() {
         assert_eq!(reader.events(&query).unwrap().len(), 1);
         let query = EventQuery { name: Some("Deploy".into()), ..EventQuery::default() };
         assert!(reader.events(&query).unwrap().is_empty());
+        for (errors, expect) in [(true, vec![]), (false, vec!["e1", "e2"])] {
+            let query = EventQuery { errors: Some(errors), ..EventQuery::default() };
+            let found = reader.events(&query).unwrap();
+            assert_eq!(found.iter().map(|it| it.uuid.as_str()).collect::<Vec<_>>(), expect);
+        }
+        let window = EventQuery { from: Some(at(NOW + 2500)), ..EventQuery::default() };
+        assert_eq!(reader.events(&window).unwrap().len(), 1);
     });
 }
 

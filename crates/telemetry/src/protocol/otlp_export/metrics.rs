@@ -12,7 +12,7 @@ use super::{nanos, resource, scope};
 use crate::protocol::view::{Bucket, JvmSample, JvmView, MemoryUse, MeterValue, MeterView};
 
 pub(super) fn tell_meter(meter: MeterView) -> ResourceMetrics {
-    let MeterView { service, instance, name, labels, time_ms, value } = meter;
+    let MeterView { service, instance, name, labels, time_ms, value, .. } = meter;
     let mut attributes = Attributes::default();
     for label in labels {
         attributes.tag(label, &[]);
