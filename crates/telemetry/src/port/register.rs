@@ -219,7 +219,8 @@ impl Registered {
     /// revoked; to look at all of them whenever one comes would make a storm of agents quadratic.
     pub(super) fn cut_if_revoked(&self, revocations: &Revocations, port: &str) -> bool {
         let open = self.register.open_ones();
-        open.get(&self.id).is_some_and(|entry| entry.cut(|entry| entry.revoked(revocations, port)))
+        open.get(&self.share.number)
+            .is_some_and(|entry| entry.cut(|entry| entry.revoked(revocations, port)))
     }
 }
 
