@@ -102,6 +102,11 @@ impl Upstream {
         self.generation.load(Ordering::Acquire)
     }
 
+    /// By the clock that it judges certificates with.
+    pub(crate) fn now(&self) -> Timestamp {
+        (self.clock)()
+    }
+
     /// What it is up to.
     pub fn status(&self) -> UpstreamStatus {
         let State { connected, fault, since, dialled, .. } = self.state().clone();
