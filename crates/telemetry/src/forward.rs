@@ -38,7 +38,7 @@ use crate::journal::{
 };
 use crate::record::Record;
 use crate::sink::{Later, Now, Question, Sink, Untaken};
-use crate::upstream::{Dice, Upstream, UpstreamStatus};
+use crate::upstream::{Authentication, Dice, Upstream, UpstreamStatus};
 
 /// What is spoken to the backends.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -50,6 +50,16 @@ pub enum Dialect {
     /// Each record goes out in the protocol that it came in: to an OAP, or to another collector.
     #[default]
     SkyWalking,
+}
+
+impl Dialect {
+    /// A token, where backends that speak so look for it. None where it cannot stand in a header.
+    pub fn authentication(self, token: &str) -> Option<Authentication> {
+        match self {
+            Self::Otlp => Authentication::bearer(token),
+            Self::SkyWalking => Authentication::token(token),
+        }
+    }
 }
 
 /// A spool and what empties it.
