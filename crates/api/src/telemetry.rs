@@ -3,6 +3,7 @@
 //!
 //! What is asked of a store blocks for as long as its disk takes: not for a thread that serves.
 
+mod aside;
 mod logs;
 mod metrics;
 mod pairs;
@@ -12,6 +13,9 @@ mod stations;
 mod trace;
 mod traces;
 
+pub use aside::{
+    AsideChoice, AsideDealt, AsideLine, AsideRecord, AsideSearch, AsideWanted, aside, aside_record,
+};
 pub use logs::{LogLine, LogSearch, logs};
 pub use metrics::{MetricSearch, MetricView, metrics};
 pub use rollout::{ReporterView, Rollout, RolloutQuestion};

@@ -35,7 +35,8 @@ use crate::status::{
     ConnectorStatus, CredentialStatus, Faults, LinkStatus, ListenerStatus, NodeStatus,
 };
 use crate::telemetry::{
-    EndpointView, InstanceView, LogLine, LogSearch, MetricSearch, MetricView, OfService, Rollout,
+    AsideChoice, AsideDealt, AsideLine, AsideRecord, AsideSearch, AsideWanted, EndpointView,
+    InstanceView, LogLine, LogSearch, MetricSearch, MetricView, OfService, Rollout,
     RolloutQuestion, ServiceView, StationView, Trace, TraceLine, TraceSearch, TraceWanted,
 };
 
@@ -166,6 +167,26 @@ impl Client {
     /// Values of metrics that are wanted.
     pub async fn metrics(&self, search: &MetricSearch) -> Result<Vec<MetricView>, ClientError> {
         self.find("/v1/metrics", search).await
+    }
+
+    /// What a backend refused for good.
+    pub async fn aside(&self, search: &AsideSearch) -> Result<Vec<AsideLine>, ClientError> {
+        self.find("/v1/aside", &search.pairs()).await
+    }
+
+    /// One record of it.
+    pub async fn aside_record(&self, wanted: &AsideWanted) -> Result<AsideRecord, ClientError> {
+        self.find("/v1/aside/record", wanted).await
+    }
+
+    /// Sends it again.
+    pub async fn retry_aside(&self, choice: &AsideChoice) -> Result<AsideDealt, ClientError> {
+        self.act("/v1/aside/retries", choice).await
+    }
+
+    /// Throws it away.
+    pub async fn drop_aside(&self, choice: &AsideChoice) -> Result<AsideDealt, ClientError> {
+        self.act("/v1/aside/drops", choice).await
     }
 
     /// Credentials.
