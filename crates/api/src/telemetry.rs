@@ -3,6 +3,7 @@
 //!
 //! What is asked of a store blocks for as long as its disk takes: not for a thread that serves.
 
+mod aside;
 mod events;
 mod exposition;
 mod logs;
@@ -15,6 +16,9 @@ mod stations;
 mod trace;
 mod traces;
 
+pub use aside::{
+    AsideChoice, AsideDealt, AsideLine, AsideRecord, AsideSearch, AsideWanted, aside, aside_record,
+};
 pub use events::{EventLine, EventSearch, EventType, events};
 pub use exposition::{TEXT_FORMAT, exposed_name, exposition};
 pub use logs::{LogLine, LogSearch, logs};

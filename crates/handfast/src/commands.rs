@@ -2,6 +2,7 @@
 
 pub(crate) mod agent_certs;
 pub(crate) mod approve;
+mod aside;
 pub(crate) mod audit;
 pub(crate) mod backup;
 pub(crate) mod ca;

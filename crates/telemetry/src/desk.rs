@@ -36,7 +36,8 @@ use crate::upstream::Clock;
 /// What may be reported, by whom, and how much. Replaced as a whole while calls go on.
 #[derive(Clone, Default)]
 pub struct DeskPlan {
-    /// The token that every call has to bring (`authentication`), if one is asked for.
+    /// The token that every call has to bring (`authentication: TOKEN`, or `authorization: Bearer TOKEN` as clients of
+    /// OpenTelemetry do), if one is asked for.
     pub authentication: Option<Arc<str>>,
     /// Per caller.
     pub quota: Quota,
@@ -188,8 +189,10 @@ impl Desk {
     fn admit<B>(&self, request: &Request<B>) -> Result<(), Status> {
         let plan = self.plan.load();
         let Some(expected) = &plan.authentication else { return Ok(()) };
-        let brought = request.headers().get("authentication").map_or(&b""[..], |v| v.as_bytes());
-        if same(expected.as_bytes(), brought) {
+        let brought = |name: &str| request.headers().get(name).map_or(&b""[..], |v| v.as_bytes());
+        let bearer = brought("authorization").strip_prefix(b"Bearer ").unwrap_or_default();
+        if same(expected.as_bytes(), brought("authentication")) | same(expected.as_bytes(), bearer)
+        {
             return Ok(());
         }
         Err(Status::new(

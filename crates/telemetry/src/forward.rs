@@ -9,6 +9,7 @@
 mod aside;
 mod deliver;
 mod gate;
+mod said;
 mod shipment;
 mod verdict;
 
@@ -26,15 +27,18 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use self::aside::Aside;
+use self::aside::{ASIDE_BYTES, Aside, AsideStatus};
+pub use self::aside::{AsideError, AsideFault, Chosen, Dealt, SetAside};
 use self::gate::Gate;
+use self::said::Said;
 use crate::grpc::{Body, Code, Status, failed};
 use crate::journal::{
-    AppendError, Cursor, Journal, JournalError, JournalSettings, JournalStatus, Position, Repair,
+    AppendError, Cursor, Journal, JournalError, JournalSettings, JournalStatus, Position,
+    ReadError, Repair,
 };
 use crate::record::Record;
 use crate::sink::{Later, Now, Question, Sink, Untaken};
-use crate::upstream::{Dice, Upstream, UpstreamStatus};
+use crate::upstream::{Authentication, Dice, Upstream, UpstreamStatus};
 
 /// What is spoken to the backends.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -48,6 +52,16 @@ pub enum Dialect {
     SkyWalking,
 }
 
+impl Dialect {
+    /// A token, where backends that speak so look for it. None where it cannot stand in a header.
+    pub fn authentication(self, token: &str) -> Option<Authentication> {
+        match self {
+            Self::Otlp => Authentication::bearer(token),
+            Self::SkyWalking => Authentication::token(token),
+        }
+    }
+}
+
 /// A spool and what empties it.
 pub struct Forwarder {
     shared: Arc<Shared>,
@@ -57,7 +71,8 @@ pub struct Forwarder {
 
 struct Shared {
     spool: Journal,
-    aside: Aside,
+    aside: Arc<Aside>,
+    said: Said,
     dialect: Dialect,
     upstream: Arc<Upstream>,
     dice: Dice,
@@ -98,6 +113,10 @@ pub struct ForwarderStatus {
     pub sent: u64,
     /// Records that it will never take.
     pub set_aside: u64,
+    /// Records that lie aside now.
+    pub aside: u64,
+    /// Records that lay aside and went because there was no room for more.
+    pub aside_dropped: u64,
     /// The spool.
     pub spool: JournalStatus,
     /// Why nothing moves at the moment, if so, and what to do about it.
@@ -120,12 +139,13 @@ impl Forwarder {
         dice: Dice,
     ) -> Result<(Self, Repair), JournalError> {
         let (spool, repair) = Journal::open(directory.join("spool"), settings)?;
-        let aside = Aside::open(&directory.join("aside"))?;
+        let aside = Aside::open(&directory.join("aside"), ASIDE_BYTES)?;
         let cursor = Cursor::open(directory.join("cursor"))?;
         let progress = Progress { done: cursor.position(), trouble: None };
         let shared = Arc::new(Shared {
             spool,
-            aside,
+            aside: Arc::new(aside),
+            said: Said::default(),
             dialect,
             upstream,
             dice,
@@ -154,17 +174,61 @@ impl Forwarder {
         let Shared { spool, aside, progress, .. } = &*self.shared;
         let spool = spool.status();
         let Progress { done, trouble } = progress.borrow().clone();
+        let AsideStatus { records, dropped, count } = aside.status();
         ForwarderStatus {
             lag_bytes: spool.lag(done),
             not_forwarded: self.shared.not_forwarded.load(Ordering::Relaxed),
             rejected: self.shared.rejected.load(Ordering::Relaxed),
-            refused: aside.newest_refusal(),
+            refused: self.shared.said.newest_refusal(),
             sent: self.shared.sent.load(Ordering::Relaxed),
-            set_aside: aside.count(),
+            set_aside: count,
+            aside: records,
+            aside_dropped: dropped,
             spool,
             trouble,
             upstream: self.shared.upstream.status(),
         }
+    }
+
+    /// What of the chosen lies aside, the oldest first: at most so many, behind `behind` if that is named. Blocks
+    /// while the disk is read.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn aside(
+        &self,
+        chosen: &Chosen,
+        behind: Option<u64>,
+        most: usize,
+    ) -> Result<Vec<SetAside>, ReadError> {
+        self.shared.aside.list(chosen, behind, most)
+    }
+
+    /// One of the records that lie aside, with its message. Blocks while the disk is read.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn aside_one(&self, id: u64) -> Result<Option<(SetAside, Bytes)>, ReadError> {
+        self.shared.aside.find(id)
+    }
+
+    /// Puts what was chosen of what lies aside back into the spool: it is sent again, and what the backend
+    /// refuses again lies aside again. At whatever moment the process ends, each record is in the spool, aside, or both.
+    ///
+    /// # Errors
+    /// The spool has no room, or the disk refuses; what was not put back lies aside as before.
+    pub async fn retry_aside(&self, chosen: &Chosen) -> Result<Dealt, AsideError> {
+        // Somebody says that it is otherwise now.
+        self.shared.said.forget();
+        self.shared.aside.deal(chosen, Some(&self.shared.spool)).await
+    }
+
+    /// Throws away what was chosen of what lies aside.
+    ///
+    /// # Errors
+    /// The disk refuses; what was not thrown away lies aside as before.
+    pub async fn drop_aside(&self, chosen: &Chosen) -> Result<Dealt, AsideError> {
+        self.shared.aside.deal(chosen, None).await
     }
 
     /// The backend.
@@ -193,6 +257,10 @@ impl Drop for Forwarder {
 }
 
 impl Shared {
+    async fn set_aside(&self, records: Vec<Record>, reason: &str) {
+        self.aside.put(records, reason, self.upstream.now(), &self.dice).await;
+    }
+
     /// Something was taken.
     fn moves(&self) {
         self.gate.open();
@@ -251,7 +319,7 @@ impl Sink for Forwarder {
     }
 
     fn refuses(&self, service: &str) -> Option<Status> {
-        self.shared.aside.refuses(service)
+        self.shared.said.refuses(service)
     }
 }
 

@@ -250,6 +250,14 @@ impl Station {
         }
     }
 
+    /// The way on, where there is one.
+    pub fn forwarder(&self) -> Option<&Arc<Forwarder>> {
+        match &self.output {
+            Running::Forward(forwarder) => Some(forwarder),
+            Running::Keep(_) => None,
+        }
+    }
+
     /// What it is up to.
     pub fn status(&self) -> StationStatus {
         let (forward, keep) = match &self.output {

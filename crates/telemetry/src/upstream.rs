@@ -6,6 +6,7 @@
 //! but answers again and again that it cannot serve is left for the next. Whoever is not at the first of the list
 //! looks from time to time whether that is back, without holding anything up.
 
+mod authentication;
 mod backend;
 mod connection;
 mod dial;
@@ -27,6 +28,7 @@ use jiff::Timestamp;
 use tokio::time::{Instant, timeout};
 use tokio_util::task::TaskTracker;
 
+pub use self::authentication::Authentication;
 pub use self::backend::{Backend, BadBackend};
 use self::connection::{Connection, Dialling, Line, Standing};
 pub use self::dice::Dice;
@@ -100,6 +102,11 @@ impl Upstream {
     /// Grows with each plan.
     pub(crate) fn generation(&self) -> u64 {
         self.generation.load(Ordering::Acquire)
+    }
+
+    /// By the clock that it judges certificates with.
+    pub(crate) fn now(&self) -> Timestamp {
+        (self.clock)()
     }
 
     /// What it is up to.
@@ -199,7 +206,8 @@ impl Upstream {
         sent.insert(header::TE, HeaderValue::from_static("trailers"));
         sent.entry(header::USER_AGENT).or_insert_with(|| HeaderValue::from_static(USER_AGENT));
         if let Some(token) = &plan.authentication {
-            sent.insert("authentication", token.clone());
+            let (name, value) = token.header();
+            sent.insert(name, value);
         }
         let error = match connection.sender.send_request(request).await {
             Ok(response) => {
@@ -389,6 +397,7 @@ pub(crate) fn copy_headers(from: &HeaderMap, into: &mut HeaderMap) {
                 | "host"
                 | "content-length"
                 | "authentication"
+                | "authorization"
         );
         if !of_the_connection {
             into.append(name.clone(), value.clone());

@@ -67,8 +67,12 @@ pub enum Action {
     RevocationList,
     /// See the node at one glance.
     StatusRead,
+    /// Throw away what a backend refused for good.
+    TelemetryDrop,
     /// Read what services report: traces, logs, events, metrics.
     TelemetryRead,
+    /// Send again what a backend refused for good.
+    TelemetryRetry,
     /// See collectors and relays, and who reports to them.
     TelemetryStatus,
     /// Make a token that lets another site link to this one.
@@ -110,7 +114,7 @@ impl Group {
 
 impl Action {
     /// Every action, in the order of their words.
-    pub const ALL: [Self; 33] = [
+    pub const ALL: [Self; 35] = [
         Self::ApiDescribe,
         Self::ApprovalGive,
         Self::ApprovalList,
@@ -140,7 +144,9 @@ impl Action {
         Self::PolicyTest,
         Self::RevocationList,
         Self::StatusRead,
+        Self::TelemetryDrop,
         Self::TelemetryRead,
+        Self::TelemetryRetry,
         Self::TelemetryStatus,
         Self::TokenIssue,
         Self::TokenRedeem,
@@ -178,7 +184,9 @@ impl Action {
             Self::PolicyTest => "policy.test",
             Self::RevocationList => "revocation.list",
             Self::StatusRead => "status.read",
+            Self::TelemetryDrop => "telemetry.drop",
             Self::TelemetryRead => "telemetry.read",
+            Self::TelemetryRetry => "telemetry.retry",
             Self::TelemetryStatus => "telemetry.status",
             Self::TokenIssue => "token.issue",
             Self::TokenRedeem => "token.redeem",
@@ -190,7 +198,11 @@ impl Action {
         match self {
             Self::AuditExport | Self::AuditRead | Self::AuditVerify => Group::Audit,
             Self::CertificateIssue | Self::CertificateRevoke => Group::Issue,
-            Self::CredentialRenew | Self::TokenIssue | Self::TokenRedeem => Group::Operate,
+            Self::CredentialRenew
+            | Self::TelemetryDrop
+            | Self::TelemetryRetry
+            | Self::TokenIssue
+            | Self::TokenRedeem => Group::Operate,
             Self::ApprovalGive
             | Self::AuthorityInstall
             | Self::AuthorityProtect

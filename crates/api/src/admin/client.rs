@@ -35,9 +35,10 @@ use crate::status::{
     ConnectorStatus, CredentialStatus, Faults, LinkStatus, ListenerStatus, NodeStatus,
 };
 use crate::telemetry::{
-    EndpointView, EventLine, EventSearch, InstanceView, LogLine, LogSearch, MetricSearch,
-    MetricView, NewestMetric, NewestSearch, OfService, Rollout, RolloutQuestion, ServiceView,
-    StationView, Trace, TraceLine, TraceSearch, TraceWanted,
+    AsideChoice, AsideDealt, AsideLine, AsideRecord, AsideSearch, AsideWanted, EndpointView,
+    EventLine, EventSearch, InstanceView, LogLine, LogSearch, MetricSearch, MetricView,
+    NewestMetric, NewestSearch, OfService, Rollout, RolloutQuestion, ServiceView, StationView,
+    Trace, TraceLine, TraceSearch, TraceWanted,
 };
 
 /// Calls one node. Every call is a connection of its own.
@@ -177,6 +178,26 @@ impl Client {
     /// The newest values of metrics that are wanted.
     pub async fn newest(&self, search: &NewestSearch) -> Result<Vec<NewestMetric>, ClientError> {
         self.find("/v1/metrics/newest", search).await
+    }
+
+    /// What a backend refused for good.
+    pub async fn aside(&self, search: &AsideSearch) -> Result<Vec<AsideLine>, ClientError> {
+        self.find("/v1/aside", &search.pairs()).await
+    }
+
+    /// One record of it.
+    pub async fn aside_record(&self, wanted: &AsideWanted) -> Result<AsideRecord, ClientError> {
+        self.find("/v1/aside/record", wanted).await
+    }
+
+    /// Sends it again.
+    pub async fn retry_aside(&self, choice: &AsideChoice) -> Result<AsideDealt, ClientError> {
+        self.act("/v1/aside/retries", choice).await
+    }
+
+    /// Throws it away.
+    pub async fn drop_aside(&self, choice: &AsideChoice) -> Result<AsideDealt, ClientError> {
+        self.act("/v1/aside/drops", choice).await
     }
 
     /// Credentials.

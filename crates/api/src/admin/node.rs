@@ -1,7 +1,9 @@
 //! What a node must be able to do for the admin API. Implemented by the binary, and by tests.
 
 use std::future::Future;
+use std::sync::Arc;
 
+use handfast_telemetry::forward::Forwarder;
 use handfast_telemetry::keep::KeepReader;
 use jiff::Timestamp;
 
@@ -23,7 +25,7 @@ use crate::access::{Caller, Target};
 use crate::status::{
     ConnectorStatus, CredentialStatus, Faults, LinkStatus, ListenerStatus, NodeStatus,
 };
-use crate::telemetry::{Rollout, RolloutQuestion, StationView};
+use crate::telemetry::{AsideChoice, AsideDealt, Rollout, RolloutQuestion, StationView};
 
 /// A running node. Write the methods as `async fn`.
 ///
@@ -51,6 +53,26 @@ pub trait Node: Send + Sync + 'static {
 
     /// The stores of its collectors.
     fn kept(&self) -> impl Future<Output = Vec<KeepReader>> + Send;
+
+    /// The way on of a collector or relay (`Collector/oap`) that forwards.
+    fn forwarder(
+        &self,
+        station: &str,
+    ) -> impl Future<Output = Result<Arc<Forwarder>, Refusal>> + Send;
+
+    /// Has what lies aside there sent again: it is in the spool when this returns.
+    fn retry_aside(
+        &self,
+        caller: &Caller,
+        request: AsideChoice,
+    ) -> impl Future<Output = Result<AsideDealt, Refusal>> + Send;
+
+    /// Throws away what lies aside there.
+    fn drop_aside(
+        &self,
+        caller: &Caller,
+        request: AsideChoice,
+    ) -> impl Future<Output = Result<AsideDealt, Refusal>> + Send;
 
     /// Credentials, signing ones included.
     fn credentials(&self) -> impl Future<Output = Result<Vec<CredentialStatus>, Refusal>> + Send;

@@ -132,8 +132,14 @@ pub struct ForwardView {
     pub lag_bytes: u64,
     /// Records that the backend has.
     pub sent: u64,
-    /// Records that it will never take, which lie beside the spool.
+    /// Records that it refused for good since the start, which were laid beside the spool.
     pub set_aside: u64,
+    /// Records that lie there now.
+    #[serde(default)]
+    pub aside: u64,
+    /// Records that lay there and went because there was no room for more: nobody has them.
+    #[serde(default)]
+    pub aside_dropped: u64,
     /// Records that were not sent because OpenTelemetry's protocol has no words for them.
     pub not_forwarded: u64,
     /// Spans, points and lines that the backend left out of what it took.
@@ -213,6 +219,8 @@ impl StationView {
                 lag_bytes: forward.lag_bytes,
                 sent: forward.sent,
                 set_aside: forward.set_aside,
+                aside: forward.aside,
+                aside_dropped: forward.aside_dropped,
                 not_forwarded: forward.not_forwarded,
                 rejected: forward.rejected,
                 dropped: forward.spool.dropped_records,

@@ -25,8 +25,9 @@ use handfast_api::status::{
     ConnectorStatus, CredentialSource, CredentialState, CredentialStatus, CredentialSummary,
     EdgeState, Faults, LinkDirection, LinkState, LinkStatus, ListenerStatus, NodeState, NodeStatus,
 };
-use handfast_api::telemetry::{Rollout, RolloutQuestion, StationView};
+use handfast_api::telemetry::{AsideChoice, AsideDealt, Rollout, RolloutQuestion, StationView};
 use handfast_store::Applicant;
+use handfast_telemetry::forward::Forwarder;
 use handfast_telemetry::keep::KeepReader;
 use handfast_testkit::authority::TestAuthority;
 use handfast_tls::{ClientAuth, Fault, ServerOptions};
@@ -175,6 +176,18 @@ impl Node for FakeNode {
 
     async fn kept(&self) -> Vec<KeepReader> {
         Vec::new()
+    }
+
+    async fn forwarder(&self, station: &str) -> Result<Arc<Forwarder>, Refusal> {
+        Err(Refusal::new(RefusalCode::NotFound, format!("no {station}"), "declare one"))
+    }
+
+    async fn retry_aside(&self, _: &Caller, _: AsideChoice) -> Result<AsideDealt, Refusal> {
+        Ok(AsideDealt::default())
+    }
+
+    async fn drop_aside(&self, _: &Caller, _: AsideChoice) -> Result<AsideDealt, Refusal> {
+        Ok(AsideDealt::default())
     }
 
     async fn credentials(&self) -> Result<Vec<CredentialStatus>, Refusal> {

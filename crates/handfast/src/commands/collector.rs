@@ -1,4 +1,4 @@
-//! `handfast collector create|delete|status|ls|run`: where telemetry is received, from whom, and where it
+//! `handfast collector create|delete|status|ls|aside|run`: where telemetry is received, from whom, and where it
 //! goes.
 
 mod run;
@@ -13,7 +13,7 @@ use handfast_pki::{Host, Name};
 use handfast_telemetry::port::Mode;
 use handfast_telemetry::upstream::Backend;
 
-use super::{Context, Wait, edge, stations, uptake};
+use super::{Context, Wait, aside, edge, stations, uptake};
 use crate::exit::Exit;
 use crate::failure::Failure;
 
@@ -38,6 +38,13 @@ pub(crate) enum Verb {
         after_help = "Examples:\n  handfast collector status\n  handfast collector status telemetry -o json"
     )]
     Status(Status),
+    /// See, send again or throw away what the backend refused for good
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  handfast collector aside ls oap\n  handfast collector aside show oap 1048640\n  \
+        handfast collector aside retry oap --service bank\n  handfast collector aside drop oap --all"
+    )]
+    Aside(aside::Verb),
     /// Run a collector by itself, without a home or a site, with certificates from files
     Run(Box<run::Arguments>),
 }
@@ -101,6 +108,7 @@ pub(crate) async fn run(
         Verb::Delete(delete) => self::delete(delete, &context()?).await,
         Verb::Ls => status(None, &context()?, false).await,
         Verb::Status(wanted) => status(wanted.name, &context()?, true).await,
+        Verb::Aside(verb) => aside::run(StationKind::Collector, verb, &context()?).await,
         Verb::Run(arguments) => run::run(*arguments).await,
     }
 }

@@ -1,4 +1,4 @@
-//! `handfast relay create|delete|status|ls|run`: where agents report in the clear, to be carried over mutual
+//! `handfast relay create|delete|status|ls|aside|run`: where agents report in the clear, to be carried over mutual
 //! TLS.
 
 mod run;
@@ -13,7 +13,7 @@ use handfast_pki::{Host, Name};
 use handfast_telemetry::port::Mode;
 use handfast_telemetry::upstream::Backend;
 
-use super::{Context, Wait, edge, stations, uptake};
+use super::{Context, Wait, aside, edge, stations, uptake};
 
 /// Verbs of `handfast relay`.
 #[derive(clap::Subcommand, Debug)]
@@ -35,6 +35,13 @@ pub(crate) enum Verb {
         after_help = "Examples:\n  handfast relay status\n  handfast relay status shop -o json"
     )]
     Status(Status),
+    /// See, send again or throw away what the collector refused for good
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  handfast relay aside ls shop\n  handfast relay aside show shop 1048640\n  \
+        handfast relay aside retry shop\n  handfast relay aside drop shop --kind log"
+    )]
+    Aside(aside::Verb),
     /// Run a relay by itself, without a home or a site, with certificates from files or by a token
     Run(Box<run::Arguments>),
 }
@@ -96,6 +103,7 @@ pub(crate) async fn run(
         Verb::Delete(delete) => self::delete(delete, &context()?).await,
         Verb::Ls => status(None, &context()?, false).await,
         Verb::Status(wanted) => status(wanted.name, &context()?, true).await,
+        Verb::Aside(verb) => aside::run(StationKind::Relay, verb, &context()?).await,
         Verb::Run(arguments) => run::run(*arguments).await,
     }
 }

@@ -1,6 +1,6 @@
 //! Collectors and relays as tables, and what the commands about them share.
 
-use handfast_api::telemetry::{StationKind, StationView};
+use handfast_api::telemetry::{ForwardView, StationKind, StationView};
 use handfast_pki::Name;
 
 use super::{edge, words};
@@ -105,7 +105,7 @@ pub(super) fn details(page: &mut Page, stations: &[StationView]) {
             ("passed through", some(one.calls_passed)),
             ("records go", whereto(one)),
             ("duplicates", some(one.store.as_ref().map_or(0, |store| store.duplicates))),
-            ("set aside", some(forward.map_or(0, |forward| forward.set_aside))),
+            ("set aside", forward.map(aside).unwrap_or_default()),
             ("not forwarded", some(forward.map_or(0, |forward| forward.not_forwarded))),
             ("left out there", some(forward.map_or(0, |forward| forward.rejected))),
             (
@@ -119,6 +119,17 @@ pub(super) fn details(page: &mut Page, stations: &[StationView]) {
         ]);
         troubles(page, one);
     }
+}
+
+/// What the backend refused for good, and what became of it.
+fn aside(forward: &ForwardView) -> String {
+    let counts = [
+        (forward.set_aside, "refused for good since the start"),
+        (forward.aside, "lie aside"),
+        (forward.aside_dropped, "lost for want of room there"),
+    ];
+    let some = counts.iter().filter(|(count, _)| *count > 0);
+    some.map(|(count, what)| format!("{count} {what}")).collect::<Vec<_>>().join(", ")
 }
 
 /// What keeps it from working.

@@ -1,5 +1,6 @@
 //! The node behind the admin API.
 
+mod aside;
 mod revoke;
 mod telemetry;
 
@@ -22,12 +23,14 @@ use handfast_api::status::{
     ConnectorStatus, CredentialStatus, CredentialSummary, FaultView, Faults, LinkStatus,
     ListenerStatus, NodeState, NodeStatus, ProblemSeverity, RefusalView,
 };
-use handfast_api::telemetry::{Rollout, RolloutQuestion, StationView};
+use handfast_api::telemetry::{AsideChoice, AsideDealt, Rollout, RolloutQuestion, StationView};
 use handfast_authority::{RenewNowError, Report, Selection};
 use handfast_pki::Name;
+use handfast_telemetry::forward::Forwarder;
 use handfast_telemetry::keep::KeepReader;
 use jiff::Timestamp;
 
+use self::aside::Fate;
 use super::core::Core;
 use super::tokens::parsed;
 use super::view;
@@ -44,6 +47,23 @@ const RENEWAL: Duration = Duration::from_secs(30);
 impl Admin {
     pub(super) fn new(core: Arc<Core>) -> Self {
         Self { core }
+    }
+
+    /// Goes on when the caller hangs up: what was done must be on record.
+    async fn deal(
+        &self,
+        caller: &Caller,
+        request: AsideChoice,
+        fate: Fate,
+    ) -> Result<AsideDealt, Refusal> {
+        let work = aside::deal(Arc::clone(&self.core), request, fate, caller.actor());
+        tokio::spawn(work).await.unwrap_or_else(|_| {
+            Err(Refusal::new(
+                RefusalCode::Internal,
+                "it was cut short",
+                "type it again: what lies aside still is as it was",
+            ))
+        })
     }
 
     async fn network_status(&self) -> handfast_network::NetworkStatus {
@@ -127,6 +147,26 @@ impl Node for Admin {
 
     async fn kept(&self) -> Vec<KeepReader> {
         telemetry::kept(&self.core).await
+    }
+
+    async fn forwarder(&self, station: &str) -> Result<Arc<Forwarder>, Refusal> {
+        aside::forwarder(&self.core, station).await
+    }
+
+    async fn retry_aside(
+        &self,
+        caller: &Caller,
+        request: AsideChoice,
+    ) -> Result<AsideDealt, Refusal> {
+        self.deal(caller, request, Fate::Retried).await
+    }
+
+    async fn drop_aside(
+        &self,
+        caller: &Caller,
+        request: AsideChoice,
+    ) -> Result<AsideDealt, Refusal> {
+        self.deal(caller, request, Fate::Dropped).await
     }
 
     async fn credentials(&self) -> Result<Vec<CredentialStatus>, Refusal> {

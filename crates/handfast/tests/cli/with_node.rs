@@ -17,7 +17,8 @@ use handfast_api::status::{
     LinkDirection, LinkState, LinkStatus, ListenerStatus, NodeState, NodeStatus, PeerView,
     ProblemSeverity, ProblemView, SessionView,
 };
-use handfast_api::telemetry::{Rollout, RolloutQuestion, StationView};
+use handfast_api::telemetry::{AsideChoice, AsideDealt, Rollout, RolloutQuestion, StationView};
+use handfast_telemetry::forward::Forwarder;
 use handfast_telemetry::keep::KeepReader;
 use handfast_testkit::authority::TestAuthority;
 use jiff::Timestamp;
@@ -77,6 +78,18 @@ impl Node for Stub {
 
     async fn kept(&self) -> Vec<KeepReader> {
         Vec::new()
+    }
+
+    async fn forwarder(&self, station: &str) -> Result<Arc<Forwarder>, Refusal> {
+        Err(Refusal::new(RefusalCode::NotFound, format!("no {station}"), "declare one"))
+    }
+
+    async fn retry_aside(&self, _: &Caller, _: AsideChoice) -> Result<AsideDealt, Refusal> {
+        Ok(AsideDealt::default())
+    }
+
+    async fn drop_aside(&self, _: &Caller, _: AsideChoice) -> Result<AsideDealt, Refusal> {
+        Ok(AsideDealt::default())
     }
 
     async fn credentials(&self) -> Result<Vec<CredentialStatus>, Refusal> {

@@ -144,8 +144,10 @@ async fn settle(shared: &Shared, sorted: Sorted) -> Vec<Shipment> {
     if let Some((record, why)) = untold.first() {
         let (kind, records) = (record.kind, untold.len());
         tracing::warn!(%kind, records, %why, "set aside: it cannot be told to the backend");
-        let records = untold.into_iter().map(|(record, _)| record).collect();
-        shared.aside.put(records, &shared.dice).await;
+    }
+    for (record, why) in untold {
+        let reason = format!("it cannot be told in OpenTelemetry's protocol: {why}");
+        shared.set_aside(vec![record], &reason).await;
     }
     shipments
 }
@@ -173,7 +175,7 @@ async fn step(shared: &Arc<Shared>, cursor: Option<Cursor>, position: Position) 
 
 /// What came of a task. A runtime that is going away takes its tasks with it: then nothing comes any more, and
 /// nobody waits for it.
-async fn finished<T>(outcome: Result<T, JoinError>) -> T {
+pub(super) async fn finished<T>(outcome: Result<T, JoinError>) -> T {
     match outcome {
         Ok(outcome) => outcome,
         Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
@@ -209,7 +211,7 @@ async fn deliver(shared: &Shared, shipment: Shipment) {
     let mut waiting = vec![Load::new(shipment)];
     while let Some(mut load) = waiting.pop() {
         let method = load.shipment.method;
-        if let Some(status) = shared.aside.misses(method.path) {
+        if let Some(status) = shared.said.misses(method.path) {
             set_aside(shared, load.shipment, &status).await;
             continue;
         }
@@ -239,7 +241,7 @@ async fn deliver(shared: &Shared, shipment: Shipment) {
             }
             Verdict::NoMethod if is_a_backend(shared).await => {
                 drop(turn);
-                shared.aside.miss(method.path, status.clone());
+                shared.said.miss(method.path, status.clone());
                 set_aside(shared, load.shipment, &status).await;
             }
             Verdict::Away | Verdict::NoMethod => {
@@ -261,7 +263,7 @@ async fn deliver(shared: &Shared, shipment: Shipment) {
                 let service = load.shipment.service.clone();
                 set_aside(shared, load.shipment, &status).await;
                 if !service.is_empty() {
-                    shared.aside.refuse(service, status);
+                    shared.said.refuse(service, status);
                 }
             }
         }
@@ -294,7 +296,7 @@ async fn is_a_backend(shared: &Shared) -> bool {
 async fn set_aside(shared: &Shared, shipment: Shipment, status: &Status) {
     let (path, service, records) = (shipment.method.path, &shipment.service, shipment.count());
     tracing::warn!(path, %service, records, %status, "set aside: it will never be taken");
-    shared.aside.put(shipment.into_records(), &shared.dice).await;
+    shared.set_aside(shipment.into_records(), &status.to_string()).await;
 }
 
 /// A backend of OpenTelemetry may take a request and leave out some of it: that is final, and only

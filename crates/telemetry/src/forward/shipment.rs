@@ -132,7 +132,7 @@ pub(super) fn sort(records: impl IntoIterator<Item = Record>, dialect: Dialect) 
 }
 
 /// The first service that a record names. What cannot be read was refused when it came.
-fn service(record: &Record) -> String {
+pub(super) fn service(record: &Record) -> String {
     let claims = claims(record.kind, &record.body).unwrap_or_default();
     claims.iter().next().map(|claim| claim.service.to_string()).unwrap_or_default()
 }

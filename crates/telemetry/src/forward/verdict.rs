@@ -80,7 +80,8 @@ pub(super) fn with_remedy(status: Status) -> Status {
     let remedy = match code {
         Code::PermissionDenied | Code::Unauthenticated => {
             "the token is wrong: `forward.authentication` of the Collector, or `authentication` of the Relay, \
-             has to be the one that the backend asks for (an OAP: `SW_AUTHENTICATION`)"
+             has to be the one that the backend asks for (an OAP: `SW_AUTHENTICATION`; an OTLP collector gets it as \
+             `authorization: Bearer`)"
         }
         Code::Unimplemented => {
             "the backend knows no method of ours at all: is its address that of a collector, and \

@@ -3,10 +3,9 @@
 use std::fmt;
 use std::sync::Arc;
 
-use http::HeaderValue;
 use rustls::ClientConfig;
 
-use super::Backend;
+use super::{Authentication, Backend};
 
 /// How a backend is spoken to.
 #[derive(Clone)]
@@ -37,8 +36,8 @@ impl fmt::Debug for Security {
 /// Where to, and how.
 #[derive(Clone)]
 pub struct UpstreamPlan {
-    /// The value of `authentication` in every call, if the backend asks for a token.
-    pub authentication: Option<HeaderValue>,
+    /// What every call brings along, if the backend asks for a token.
+    pub authentication: Option<Authentication>,
     /// In the order of preference.
     pub backends: Vec<Backend>,
     /// How they are spoken to; `None` while there is no good credential: then nothing is sent.
@@ -64,9 +63,8 @@ impl UpstreamPlan {
 
 impl fmt::Debug for UpstreamPlan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let token = self.authentication.as_ref().map(|_| "<redacted>");
         f.debug_struct("UpstreamPlan")
-            .field("authentication", &token)
+            .field("authentication", &self.authentication)
             .field("backends", &self.backends)
             .field("security", &self.security)
             .finish()

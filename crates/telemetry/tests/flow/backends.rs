@@ -13,7 +13,7 @@ use handfast_telemetry::forward::ForwarderStatus;
 use handfast_telemetry::grpc::Code;
 use handfast_telemetry::port::Mode;
 use handfast_telemetry::station::Station;
-use handfast_telemetry::upstream::{Security, Upstream};
+use handfast_telemetry::upstream::{Authentication, Security, Upstream};
 use handfast_tls::{
     ClientOptions, ClientTrust, Floor, ServerOptions, client_config_trusting, server_config,
 };
@@ -64,7 +64,7 @@ async fn a_wrong_token_is_said_with_the_setting_and_the_right_one_is_brought_by_
     })
     .await;
     let mut upstream = Scene::plain_upstream(&[backend.address]);
-    upstream.authentication = Some("right".parse().expect("visible"));
+    upstream.authentication = Authentication::token("right");
     let mut first = first;
     first.apply(scene.plan("first", Mode::Plaintext, scene.forward(upstream)));
     until("it has arrived", || forward(&first).sent == 3).await;

@@ -23,7 +23,7 @@ use prost::Message as _;
 
 use crate::support::{Scene, clock, dice, grpc, plain_caller, report, segment, until};
 
-/// `relay` or `collector`; without it the child is a test like others.
+/// `relay`, `collector` or `retry`; without it the child is a test like others.
 const PART: &str = "HANDFAST_TEST_PART";
 /// Where it keeps what it has.
 const DIRECTORY: &str = "HANDFAST_TEST_DIRECTORY";
@@ -37,11 +37,12 @@ fn child_relays_or_collects_until_it_is_killed() {
     let Ok(part) = std::env::var(PART) else { return };
     let value = |name: &str| std::env::var(name).expect("set by the parent");
     let directory = value(DIRECTORY).into();
-    let output = if part == "relay" {
-        forwarding(directory, value(SEND).parse().expect("an address"))
-    } else {
+    let output = if part == "collector" {
         Output::Keep { directory, settings: KeepSettings::default() }
+    } else {
+        forwarding(directory, value(SEND).parse().expect("an address"))
     };
+    let retries = part == "retry";
     let port = PortPlan {
         place: Place::Tcp(value(LISTEN).parse().expect("an address")),
         protection: Protection { mode: Mode::Plaintext, tls: None },
@@ -60,6 +61,9 @@ fn child_relays_or_collects_until_it_is_killed() {
             Station::start(plan, Revocations::new(), clock(), dice(), witness).expect("a station");
         assert!(faults.is_empty(), "{faults:?}");
         println!("listens {}", station.address("grpc").expect("a port"));
+        if retries {
+            crate::aside::retry_for_ever(&station).await;
+        }
         std::future::pending::<()>().await;
     });
 }
@@ -78,13 +82,18 @@ fn forwarding(directory: PathBuf, to: SocketAddr) -> Output {
     }
 }
 
-struct Process {
+pub(crate) struct Process {
     child: Child,
     address: SocketAddr,
 }
 
 impl Process {
-    fn start(part: &str, directory: &Path, listen: SocketAddr, send: SocketAddr) -> Self {
+    pub(crate) fn start(
+        part: &str,
+        directory: &Path,
+        listen: SocketAddr,
+        send: SocketAddr,
+    ) -> Self {
         let mut child = Command::new(std::env::current_exe().expect("this binary"))
             .args([
                 "--exact",
@@ -118,7 +127,7 @@ impl Drop for Process {
 }
 
 /// A number that looks like chance and is the same in every run.
-fn chance(round: u64) -> u64 {
+pub(crate) fn chance(round: u64) -> u64 {
     let mixed = round.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     (mixed ^ mixed >> 29).wrapping_mul(0xbf58_476d_1ce4_e5b9) >> 33
 }

@@ -1,5 +1,6 @@
 //! Whole relays and collectors over real sockets: who gets in, who may say what, and that nothing is lost.
 
+mod aside;
 mod backend;
 mod backends;
 mod carrying;

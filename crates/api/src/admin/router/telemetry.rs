@@ -10,11 +10,49 @@ use super::super::node::Node;
 use super::super::routes::Routes;
 use crate::access::Caller;
 use crate::telemetry::{
-    self, EventSearch, LogSearch, MetricSearch, NewestSearch, OfService, RolloutQuestion,
-    TraceSearch, TraceWanted,
+    self, AsideChoice, AsideSearch, AsideWanted, EventSearch, LogSearch, MetricSearch,
+    NewestSearch, OfService, RolloutQuestion, TraceSearch, TraceWanted,
 };
 
 pub(super) fn routes<N: Node>(routes: Routes<N>) -> Routes<N> {
+    kept(aside(routes))
+}
+
+fn aside<N: Node>(routes: Routes<N>) -> Routes<N> {
+    routes
+        .get_with(
+            "/v1/aside",
+            Action::TelemetryRead,
+            async |node: Arc<N>, _: Caller, search: AsideSearch| {
+                let forwarder = node.forwarder(&search.station).await?;
+                looked(move || telemetry::aside(&forwarder, &search)).await
+            },
+        )
+        .get_with(
+            "/v1/aside/record",
+            Action::TelemetryRead,
+            async |node: Arc<N>, _: Caller, wanted: AsideWanted| {
+                let forwarder = node.forwarder(&wanted.station).await?;
+                looked(move || telemetry::aside_record(&forwarder, &wanted)).await
+            },
+        )
+        .post(
+            "/v1/aside/drops",
+            Action::TelemetryDrop,
+            async |node: Arc<N>, caller: Caller, choice: AsideChoice| {
+                node.drop_aside(&caller, choice).await
+            },
+        )
+        .post(
+            "/v1/aside/retries",
+            Action::TelemetryRetry,
+            async |node: Arc<N>, caller: Caller, choice: AsideChoice| {
+                node.retry_aside(&caller, choice).await
+            },
+        )
+}
+
+fn kept<N: Node>(routes: Routes<N>) -> Routes<N> {
     routes
         .get("/v1/telemetry", Action::TelemetryStatus, async |node: Arc<N>| {
             Ok(node.stations().await)
@@ -97,16 +135,25 @@ async fn asked<N: Node, T: Send + 'static>(
     if stores.is_empty() {
         return Err(no_store());
     }
-    match tokio::task::spawn_blocking(move || question(&stores)).await {
-        Ok(answer) => answer.map_err(|error| {
+    let answer = move || {
+        question(&stores).map_err(|error| {
             Refusal::new(
                 RefusalCode::Internal,
                 error.to_string(),
                 "see the node's log and its disk",
             )
-        }),
-        Err(_) => Err(Refusal::new(RefusalCode::Internal, "the search was cut short", "ask again")),
-    }
+        })
+    };
+    looked(answer).await
+}
+
+/// Looks, on a thread that may wait for the disk.
+async fn looked<T: Send + 'static>(
+    look: impl FnOnce() -> Result<T, Refusal> + Send + 'static,
+) -> Result<T, Refusal> {
+    tokio::task::spawn_blocking(look).await.unwrap_or_else(|_| {
+        Err(Refusal::new(RefusalCode::Internal, "the search was cut short", "ask again"))
+    })
 }
 
 fn no_store() -> Refusal {

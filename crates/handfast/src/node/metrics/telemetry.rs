@@ -139,6 +139,18 @@ fn forwarding(
         None,
         each(&|forward| number(forward.set_aside)),
     );
+    snapshot.gauge(
+        "handfast_telemetry_aside",
+        "Records that the backend refused for good and that lie aside",
+        None,
+        each(&|forward| number(forward.aside)),
+    );
+    snapshot.counter(
+        "handfast_telemetry_aside_dropped",
+        "Records that lay aside and went because there was no room for more",
+        None,
+        each(&|forward| number(forward.aside_dropped)),
+    );
     snapshot.counter(
         "handfast_telemetry_not_forwarded",
         "Records that were not sent because the backend's protocol has no words for them",

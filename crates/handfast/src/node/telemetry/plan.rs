@@ -10,6 +10,7 @@ use handfast_api::resources::{
     Collector, Forward, ForwardProtocol, ForwardTls, Relay, Resource, Spool,
     WhenFull as DeclaredWhenFull,
 };
+use handfast_api::secret::Secret;
 use handfast_authority::{Declared, Report};
 use handfast_pki::{Credential, Host, Name, TrustAnchors};
 use handfast_telemetry::caller::OwnDomain;
@@ -19,7 +20,7 @@ use handfast_telemetry::journal::{JournalSettings, WhenFull};
 use handfast_telemetry::keep::KeepSettings;
 use handfast_telemetry::port::{Mode, Place, PortTls, Protection, Protocol};
 use handfast_telemetry::station::{Output, PortPlan, StationPlan};
-use handfast_telemetry::upstream::{Security, UpstreamPlan};
+use handfast_telemetry::upstream::{Authentication, Security, UpstreamPlan};
 use handfast_tls::{
     ClientAuth, ClientOptions, ClientTrust, Floor, RevocationCheck, Revocations, ServerOptions,
     client_config_trusting, server_config,
@@ -87,10 +88,7 @@ pub(super) fn collector(
     let directory = sight.directory.join(format!("collector-{}", resource.name));
     let output = match &spec.forward {
         Some(forward) => Output::Forward {
-            dialect: match forward.protocol {
-                ForwardProtocol::Oap => Dialect::SkyWalking,
-                ForwardProtocol::Otlp => Dialect::Otlp,
-            },
+            dialect: dialect_of(forward),
             spool: spool(forward.spool.as_ref()),
             upstream: forward_to(forward, sight, made, &mut missing),
             directory,
@@ -165,7 +163,7 @@ pub(super) fn relay(
         }
     };
     let upstream = UpstreamPlan {
-        authentication: token(spec.authentication.as_ref()),
+        authentication: token(Dialect::SkyWalking, spec.authentication.as_ref()),
         backends: spec.backends.clone(),
         security,
     };
@@ -228,7 +226,7 @@ fn forward_to(
         Some(tls) => forward_tls(tls, sight, made).map_err(|what| missing.push(what)).ok(),
     };
     UpstreamPlan {
-        authentication: token(forward.authentication.as_ref()),
+        authentication: token(dialect_of(forward), forward.authentication.as_ref()),
         backends: forward.backends.clone(),
         security,
     }
@@ -354,10 +352,15 @@ fn spool(declared: Option<&Spool>) -> JournalSettings {
     settings
 }
 
-fn token(secret: Option<&handfast_api::secret::Secret>) -> Option<http::HeaderValue> {
-    let mut value = http::HeaderValue::from_str(secret?.reveal()).ok()?;
-    value.set_sensitive(true);
-    Some(value)
+fn token(dialect: Dialect, secret: Option<&Secret>) -> Option<Authentication> {
+    dialect.authentication(secret?.reveal())
+}
+
+fn dialect_of(forward: &Forward) -> Dialect {
+    match forward.protocol {
+        ForwardProtocol::Oap => Dialect::SkyWalking,
+        ForwardProtocol::Otlp => Dialect::Otlp,
+    }
 }
 
 fn not_there(name: &Name) -> String {

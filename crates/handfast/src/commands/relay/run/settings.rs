@@ -9,10 +9,10 @@ use handfast_api::resources::Quantity;
 use handfast_api::secret::Secret;
 use handfast_api::skywalking::{AgentEnvironment, NamedFiles};
 use handfast_store::read_bounded;
+use handfast_telemetry::forward::Dialect;
 use handfast_telemetry::journal;
 use handfast_telemetry::port::Mode;
-use handfast_telemetry::upstream::Backend;
-use http::HeaderValue;
+use handfast_telemetry::upstream::{self, Backend};
 
 use super::Arguments;
 use crate::exit::Exit;
@@ -68,7 +68,7 @@ impl From<WhenFull> for journal::WhenFull {
 }
 
 /// The token for every call, as it is sent.
-pub(super) type Authentication = Option<HeaderValue>;
+pub(super) type Authentication = Option<upstream::Authentication>;
 
 /// Where that is.
 pub(super) enum AuthenticationFrom {
@@ -196,14 +196,12 @@ impl AuthenticationFrom {
                 (Secret::new(text), Exit::BadInput)
             }
         };
-        let value = HeaderValue::from_str(text.reveal()).ok().filter(|value| !value.is_empty());
-        let mut value = value.ok_or_else(|| {
+        let value = Dialect::SkyWalking.authentication(text.reveal()).ok_or_else(|| {
             Failure::new(exit, "the token for the backend cannot be sent")
                 .at(self.place())
                 .because("it is empty, or holds characters that no header may have")
                 .remedy("give the token as the backend has it")
         })?;
-        value.set_sensitive(true);
         Ok(Some(value))
     }
 
