@@ -12,6 +12,7 @@ mod gate;
 mod shipment;
 mod verdict;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -32,7 +33,7 @@ use crate::grpc::{Body, Code, Status, failed};
 use crate::journal::{
     AppendError, Cursor, Journal, JournalError, JournalSettings, JournalStatus, Position, Repair,
 };
-use crate::record::Record;
+use crate::record::{Record, RecordKind};
 use crate::sink::{Later, Now, Question, Sink, Untaken};
 use crate::upstream::{Dice, Upstream, UpstreamStatus};
 
@@ -64,7 +65,7 @@ struct Shared {
     gate: Gate,
     progress: watch::Sender<Progress>,
     sent: AtomicU64,
-    not_forwarded: AtomicU64,
+    not_forwarded: Mutex<BTreeMap<RecordKind, u64>>,
     rejected: AtomicU64,
     /// What the backend said last when it took something in part.
     rejection: Mutex<String>,
@@ -87,8 +88,8 @@ struct Progress {
 pub struct ForwarderStatus {
     /// Bytes in the spool that the backend does not have yet.
     pub lag_bytes: u64,
-    /// Records that were not sent because the backend's protocol has no words for them.
-    pub not_forwarded: u64,
+    /// Records that were not sent because the backend's protocol has no words for them, by kind.
+    pub not_forwarded: BTreeMap<&'static str, u64>,
     /// Spans, points and lines that the backend said it has not taken out of what it took
     /// (`partial_success`).
     pub rejected: u64,
@@ -132,7 +133,7 @@ impl Forwarder {
             gate: Gate::default(),
             progress: watch::Sender::new(progress),
             sent: AtomicU64::new(0),
-            not_forwarded: AtomicU64::new(0),
+            not_forwarded: Mutex::default(),
             rejected: AtomicU64::new(0),
             rejection: Mutex::default(),
             understood: AtomicU64::new(0),
@@ -156,7 +157,10 @@ impl Forwarder {
         let Progress { done, trouble } = progress.borrow().clone();
         ForwarderStatus {
             lag_bytes: spool.lag(done),
-            not_forwarded: self.shared.not_forwarded.load(Ordering::Relaxed),
+            not_forwarded: lock(&self.shared.not_forwarded)
+                .iter()
+                .map(|(kind, count)| (kind.as_str(), *count))
+                .collect(),
             rejected: self.shared.rejected.load(Ordering::Relaxed),
             refused: aside.newest_refusal(),
             sent: self.shared.sent.load(Ordering::Relaxed),

@@ -5,6 +5,8 @@
 //! record that holds a million empty tags costs what it was sent with. Texts are not cut, for they
 //! are no longer than the record.
 
+mod attached;
+mod clr;
 mod event;
 mod facts;
 mod instance;
@@ -14,6 +16,8 @@ mod meter;
 mod segment;
 mod spans;
 
+pub use attached::AttachedEventView;
+pub use clr::{ClrSample, ClrView};
 pub use event::EventView;
 pub use facts::SegmentFacts;
 pub use instance::InstanceView;

@@ -168,7 +168,7 @@ fn sample(fields: Fields<'_>, room: &mut Room) -> Result<JvmSample, Malformed> {
 }
 
 /// The numbers of a message that has nothing else, each at its field's number.
-fn numbers<const N: usize>(fields: Fields<'_>) -> Result<[i64; N], Malformed> {
+pub(super) fn numbers<const N: usize>(fields: Fields<'_>) -> Result<[i64; N], Malformed> {
     let mut numbers = [0; N];
     for field in fields {
         let field = field?;
