@@ -7,6 +7,7 @@ mod claims;
 mod crashing;
 mod cutting;
 mod full_disk;
+mod health;
 mod hostile;
 mod otlp;
 mod posting;
