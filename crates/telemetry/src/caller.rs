@@ -4,6 +4,8 @@
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 
 use bytes::Bytes;
 use handfast_pki::{Chain, Purpose, SpiffeId, TrustAnchors, TrustDomain, verify_chain};
@@ -104,12 +106,14 @@ pub struct Caller {
     /// How the connection is protected.
     pub transport: Transport,
     label: Bytes,
+    watches: Arc<AtomicUsize>,
 }
 
 impl Caller {
     /// A caller without a certificate.
     pub fn anonymous(address: Option<SocketAddr>, transport: Transport) -> Self {
-        Self { address, identity: Identity::Anonymous, transport, label: Bytes::new() }
+        let (identity, label) = (Identity::Anonymous, Bytes::new());
+        Self { address, identity, transport, label, watches: Arc::default() }
     }
 
     /// The holder of a certificate that a handshake has proven.
@@ -121,12 +125,18 @@ impl Caller {
             }
             Identity::Foreign(foreign) => foreign.subject.clone(),
         };
-        Self { address, identity, transport: Transport::Mtls, label: Bytes::from(label) }
+        let (transport, label) = (Transport::Mtls, Bytes::from(label));
+        Self { address, identity, transport, label, watches: Arc::default() }
     }
 
     /// The identity as it stands in records: a SPIFFE ID or a subject, empty for the anonymous.
     pub fn label(&self) -> &Bytes {
         &self.label
+    }
+
+    /// How many watches of our health its connection has open.
+    pub(crate) fn watches(&self) -> &Arc<AtomicUsize> {
+        &self.watches
     }
 
     /// What to call it in a sentence, and the key of its quota: the identity, or where it comes from.

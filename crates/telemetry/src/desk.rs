@@ -3,6 +3,7 @@
 
 mod ask;
 mod foreign_report;
+mod health;
 mod http_report;
 mod repeats;
 mod report;
@@ -19,6 +20,7 @@ use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
 use jiff::Timestamp;
 
+use self::health::Health;
 use self::repeats::Repeats;
 use crate::caller::{Caller, Identity};
 use crate::census::{Census, Refusal};
@@ -84,6 +86,7 @@ pub struct Desk {
     sink: Arc<dyn Sink>,
     counts: Counts,
     census: Census,
+    health: Health,
     repeats: Repeats,
     clock: Clock,
     witness: Witness,
@@ -106,6 +109,7 @@ impl Desk {
             sink,
             counts: Counts::default(),
             census: Census::default(),
+            health: Health::default(),
             repeats: Repeats::default(),
             clock,
             witness,
@@ -122,6 +126,11 @@ impl Desk {
     /// What was counted.
     pub fn counts(&self) -> &Counts {
         &self.counts
+    }
+
+    /// Says to whoever watches that this ends.
+    pub(crate) fn stop(&self) {
+        self.health.stop();
     }
 
     /// Who was heard.
@@ -145,7 +154,7 @@ impl Desk {
             return self.pass(request, caller).await;
         };
         let answer = match method.handling {
-            Handling::Health => return ask::health(self, request).await,
+            Handling::Health => return health::answer(self, request, caller).await,
             Handling::Collection(_) | Handling::Report(_) => {
                 report::report(self, method, request, caller).await
             }

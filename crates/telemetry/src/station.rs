@@ -283,6 +283,7 @@ impl Station {
     pub async fn stop(mut self, grace: Duration) {
         let ports = std::mem::take(&mut self.ports);
         self.ending.cancel();
+        self.desk.stop();
         // All at the same time: the grace is for the whole of it.
         let mut closing = tokio::task::JoinSet::new();
         for (.., port) in ports.into_values() {

@@ -142,6 +142,9 @@ pub struct ForwardView {
     pub aside_dropped: u64,
     /// Records that were not sent because OpenTelemetry's protocol has no words for them.
     pub not_forwarded: u64,
+    /// The same, by kind.
+    #[serde(default)]
+    pub not_forwarded_kinds: BTreeMap<String, u64>,
     /// Spans, points and lines that the backend left out of what it took.
     pub rejected: u64,
     /// Records that went unsent because the spool was full.
@@ -221,7 +224,8 @@ impl StationView {
                 set_aside: forward.set_aside,
                 aside: forward.aside,
                 aside_dropped: forward.aside_dropped,
-                not_forwarded: forward.not_forwarded,
+                not_forwarded: forward.not_forwarded.values().sum(),
+                not_forwarded_kinds: named(forward.not_forwarded),
                 rejected: forward.rejected,
                 dropped: forward.spool.dropped_records,
                 refused_batches: forward.spool.refused_batches,

@@ -142,7 +142,8 @@ impl<'a> Intake<'a> {
         let records = std::mem::take(&mut self.batch);
         self.count(&records);
         self.bytes = 0;
-        self.flying.push_back(self.desk.sink.take(records).await?);
+        let taken = self.desk.health.note(self.desk.sink.take(records).await)?;
+        self.flying.push_back(taken);
         while self.flying.len() > FLYING {
             self.land().await?;
         }
@@ -164,7 +165,7 @@ impl<'a> Intake<'a> {
 
     async fn land(&mut self) -> Result<(), Status> {
         match self.flying.pop_front() {
-            Some(landing) => Ok(landing.await?),
+            Some(landing) => Ok(self.desk.health.note(landing.await)?),
             None => Ok(()),
         }
     }

@@ -140,7 +140,12 @@ async fn read(shared: Arc<Shared>, mut reader: Reader) -> Option<(Reader, Sorted
 /// Deals with what is not to be sent.
 async fn settle(shared: &Shared, sorted: Sorted) -> Vec<Shipment> {
     let Sorted { shipments, without_words, untold } = sorted;
-    shared.not_forwarded.fetch_add(without_words, Ordering::Relaxed);
+    if !without_words.is_empty() {
+        let mut counts = lock(&shared.not_forwarded);
+        for (kind, count) in without_words {
+            *counts.entry(kind).or_default() += count;
+        }
+    }
     if let Some((record, why)) = untold.first() {
         let (kind, records) = (record.kind, untold.len());
         tracing::warn!(%kind, records, %why, "set aside: it cannot be told to the backend");

@@ -109,6 +109,11 @@ pub fn message(message: &[u8]) -> Response<Body> {
     answer(Body::Whole(Some(body.freeze()), Some(trailers)))
 }
 
+/// The answer of a call with many messages, which come as `body` does, and its status in the trailers.
+pub fn streamed(body: Body) -> Response<Body> {
+    answer(body)
+}
+
 /// The answer of a call that did not: headers only.
 pub fn failed(status: &Status) -> Response<Body> {
     let mut response = answer(Body::Empty);

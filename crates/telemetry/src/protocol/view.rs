@@ -5,6 +5,7 @@
 //! record that holds a million empty tags costs what it was sent with. Texts are not cut, for they
 //! are no longer than the record.
 
+mod attached;
 mod clr;
 mod event;
 mod facts;
@@ -15,6 +16,7 @@ mod meter;
 mod segment;
 mod spans;
 
+pub use attached::AttachedEventView;
 pub use clr::{ClrSample, ClrView, PoolThreads};
 pub use event::EventView;
 pub use facts::SegmentFacts;

@@ -127,7 +127,7 @@ impl Room {
 
 /// An id of `N` bytes, of as many or fewer, the rest zeros before them. None that is all zeros: there is no such
 /// span.
-fn id<const N: usize>(bytes: &[u8]) -> Option<[u8; N]> {
+pub(in crate::protocol) fn id<const N: usize>(bytes: &[u8]) -> Option<[u8; N]> {
     let mut id = [0; N];
     let start = N.checked_sub(bytes.len())?;
     id.get_mut(start..)?.copy_from_slice(bytes);

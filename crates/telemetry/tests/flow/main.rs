@@ -9,6 +9,7 @@ mod crashing;
 mod cutting;
 mod flooding;
 mod full_disk;
+mod health;
 mod hostile;
 mod otlp;
 mod posting;

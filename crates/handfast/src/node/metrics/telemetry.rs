@@ -155,7 +155,12 @@ fn forwarding(
         "handfast_telemetry_not_forwarded",
         "Records that were not sent because the backend's protocol has no words for them",
         None,
-        each(&|forward| number(forward.not_forwarded)),
+        forwarding.iter().flat_map(|(labels, forward)| {
+            forward.not_forwarded_kinds.iter().map(|(kind, count)| {
+                let kind = ("kind", kind.clone());
+                (labels.iter().cloned().chain([kind]).collect(), number(*count))
+            })
+        }),
     );
     snapshot.counter(
         "handfast_telemetry_rejected",

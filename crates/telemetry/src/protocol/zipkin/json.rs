@@ -140,7 +140,7 @@ pub(super) fn whole(reader: &Reader<'_>, span: &Span<'_>) -> Read<()> {
 /// Up to twice as many hexadecimal digits as it has bytes.
 pub(super) fn identity<const N: usize>(reader: &mut Reader<'_>) -> Read<[u8; N]> {
     let text = reader.string()?;
-    let even = if text.len() % 2 == 0 { text } else { Cow::Owned(format!("0{text}")) };
+    let even = if text.len().is_multiple_of(2) { text } else { Cow::Owned(format!("0{text}")) };
     let bytes = digits(&even).filter(|bytes| bytes.len() <= N);
     let wanted = if N == 16 {
         "an id of up to 32 hexadecimal digits that is not zero"
