@@ -264,11 +264,13 @@ impl Port {
             self.connections.cut_untrusted(&tls.anchors);
         }
         let own = |protection: &Protection| protection.tls.as_ref().map(|tls| tls.own.clone());
-        let own_changes = own(&before) != own(&protection);
+        let now_own = own(&protection);
+        let own_changes = own(&before) != now_own;
         self.protection.store(Arc::new(protection));
-        if own_changes {
+        if own_changes && let Some(now_own) = now_own {
             // Whoever counted as ours is asked for anew, also under the same configuration of TLS.
             self.known.forget();
+            self.connections.cut_disowned(now_own.as_ref());
         }
         if before.mode != mode {
             self.connections.end_unadmitted(mode);

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::shares::{Share, Shares};
 use super::strangers::Source;
 use super::{CONNECTIONS, Mode};
-use crate::caller::{Caller, Transport};
+use crate::caller::{Caller, Identity, OwnDomain, Transport};
 
 /// The connections of one port. Clones are the same register.
 #[derive(Clone, Default)]
@@ -169,6 +169,28 @@ impl Connections {
                 "an open connection",
             );
             Some(fault.saying(format!("the caller is not trusted any more: {error}")))
+        })
+    }
+
+    /// Cuts every connection that counts as one of our own domain and would not any more.
+    pub(super) fn cut_disowned(&self, own: Option<&OwnDomain>) -> u64 {
+        self.cut(|entry| {
+            let (Identity::Own(id), Some(proof)) = (&entry.caller.identity, &entry.proof) else {
+                return None;
+            };
+            let is_own = own.is_some_and(|own| {
+                own.trust_domain == *id.trust_domain()
+                    && verify_chain(&proof.chain, &own.anchors, Purpose::Client, entry.since)
+                        .is_ok()
+            });
+            let fault = || {
+                Fault::new(
+                    handfast_tls::FaultCode::WrongTrustDomain,
+                    handfast_tls::Side::Peer,
+                    "an open connection",
+                )
+            };
+            (!is_own).then(|| fault().saying("the caller is not of our own trust domain any more"))
         })
     }
 
