@@ -90,11 +90,11 @@ async fn a_port_that_turns_to_mutual_tls_ends_the_others_and_turns_back() {
     report(&plain, &[segment("shop", "2")]).await.expect_err("plaintext is over");
     report(&mutual, &[segment("bank", "2")]).await.expect("mutual TLS");
     assert_eq!(mutual.status().dialled, before, "its connection was left alone");
-    let refusals = collector.census().refusals();
-    assert!(
-        refusals.iter().any(|refusal| refusal.fault.code().as_str() == "plaintext-to-tls"),
-        "{refusals:?}"
-    );
+    until("the refusal is told", || {
+        let refusals = collector.census().refusals();
+        refusals.iter().any(|refusal| refusal.fault.code().as_str() == "plaintext-to-tls")
+    })
+    .await;
 
     assert!(collector.apply(scene.plan("collector", Mode::Permissive, scene.keep("x"))).is_empty());
     report(&plain, &[segment("shop", "3")]).await.expect("plaintext again");
