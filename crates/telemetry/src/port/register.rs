@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::shares::{Share, Shares};
 use super::strangers::Source;
-use super::{CONNECTIONS, Mode};
+use super::{CONNECTIONS, Mode, Protection};
 use crate::caller::{Caller, Identity, OwnDomain, Transport};
 
 /// The connections of one port. Clones are the same register.
@@ -152,6 +152,22 @@ impl Connections {
         counts
     }
 
+    /// Ends every connection that was let in as a port was protected before and would not be now.
+    pub(super) fn judge_again(&self, before: &Protection, now: &Protection) {
+        if let Some(tls) = &now.tls {
+            let before = before.tls.as_ref();
+            if before.is_some_and(|before| before.anchors != tls.anchors) {
+                self.cut_untrusted(&tls.anchors);
+            }
+            if before.is_some_and(|before| before.own != tls.own) {
+                self.cut_disowned(tls.own.as_ref());
+            }
+        }
+        if before.mode != now.mode {
+            self.end_unadmitted(now.mode);
+        }
+    }
+
     /// Cuts every connection whose path holds a revoked certificate; says how many.
     pub(super) fn cut_revoked(&self, revocations: &Revocations, port: &str) -> u64 {
         self.cut(|entry| entry.revoked(revocations, port))
@@ -159,7 +175,7 @@ impl Connections {
 
     /// Cuts every connection whose chain does not lead to any of these anchors. It is judged as of the
     /// moment it was made: that a certificate has expired since is no reason to cut.
-    pub(super) fn cut_untrusted(&self, anchors: &TrustAnchors) -> u64 {
+    fn cut_untrusted(&self, anchors: &TrustAnchors) -> u64 {
         self.cut(|entry| {
             let proof = entry.proof.as_ref()?;
             let error = verify_chain(&proof.chain, anchors, Purpose::Client, entry.since).err()?;
@@ -173,7 +189,7 @@ impl Connections {
     }
 
     /// Cuts every connection that counts as one of our own domain and would not any more.
-    pub(super) fn cut_disowned(&self, own: Option<&OwnDomain>) -> u64 {
+    fn cut_disowned(&self, own: Option<&OwnDomain>) -> u64 {
         self.cut(|entry| {
             let (Identity::Own(id), Some(proof)) = (&entry.caller.identity, &entry.proof) else {
                 return None;
@@ -195,7 +211,7 @@ impl Connections {
     }
 
     /// Lets every connection end that the mode would not admit now.
-    pub(super) fn end_unadmitted(&self, mode: Mode) {
+    fn end_unadmitted(&self, mode: Mode) {
         for entry in self.open_ones().values() {
             if !mode.admits(entry.caller.transport) {
                 entry.ending.finish.cancel();
