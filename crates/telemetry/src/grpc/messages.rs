@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
 use http_body_util::BodyExt as _;
-use hyper::body::Body;
-use tokio::time::timeout;
+use hyper::body::{Body, Frame};
+use tokio::time::{Instant, timeout};
 
 use super::status::{Code, Status};
 
@@ -53,6 +53,8 @@ pub struct Messages<B> {
     patience: Duration,
     /// The beginning of a message that has not all come.
     part: BytesMut,
+    /// How long the rest of it has been waited for.
+    waited: Duration,
     /// What came with it after the end of the body.
     trailers: Option<http::HeaderMap>,
 }
@@ -62,10 +64,19 @@ where
     B: Body<Data = Bytes> + Unpin,
     B::Error: std::fmt::Display,
 {
-    /// Messages of at most `limit` bytes. A message that has begun to come must be there after
-    /// `patience`; between messages a stream may be silent for as long as it likes.
+    /// Messages of at most `limit` bytes. A message that has begun to come must be there after `patience`, and a
+    /// second more for each [`SLOWEST`] bytes of it that have come; between messages a stream may be silent for as long
+    /// as it likes.
     pub fn new(body: B, coding: Coding, limit: usize, patience: Duration) -> Self {
-        Self { body, coding, limit, patience, part: BytesMut::new(), trailers: None }
+        Self {
+            body,
+            coding,
+            limit,
+            patience,
+            part: BytesMut::new(),
+            waited: Duration::ZERO,
+            trailers: None,
+        }
     }
 
     /// Adds the messages that the next chunk completes to `into`; false at the end of the body.
@@ -76,17 +87,10 @@ where
         loop {
             let before = into.len();
             let frame = if self.part.is_empty() {
+                self.waited = Duration::ZERO;
                 self.body.frame().await
             } else {
-                timeout(self.patience, self.body.frame()).await.map_err(|_| {
-                    Status::new(
-                        Code::DeadlineExceeded,
-                        format!(
-                            "the rest of a message did not come within {} s",
-                            self.patience.as_secs()
-                        ),
-                    )
-                })?
+                self.rest().await?
             };
             match frame {
                 None if self.part.is_empty() => return Ok(false),
@@ -108,6 +112,22 @@ where
                 return Ok(true);
             }
         }
+    }
+
+    /// More of the message that has begun to come. Only what it is waited for counts, not what we were busy with: whoever
+    /// sends a byte now and then has no more time than whoever sends none.
+    async fn rest(&mut self) -> Result<Option<Result<Frame<Bytes>, B::Error>>, Status> {
+        let earned = Duration::from_secs(self.part.len() as u64 / SLOWEST);
+        let left = (self.patience + earned).saturating_sub(self.waited);
+        let begin = Instant::now();
+        let frame = timeout(left, self.body.frame()).await;
+        self.waited += begin.elapsed();
+        frame.map_err(|_| {
+            Status::new(
+                Code::DeadlineExceeded,
+                format!("the rest of a message did not come within {} s", self.waited.as_secs()),
+            )
+        })
     }
 
     /// The one message of a unary call.
@@ -144,6 +164,7 @@ where
             if self.part.len() < whole {
                 return Ok(());
             }
+            self.waited = Duration::ZERO;
             let mut message = self.part.split().freeze();
             self.part = BytesMut::new();
             let packed = message.first() == Some(&1);
@@ -226,6 +247,9 @@ fn too_large(length: usize, limit: usize) -> Status {
     )
 }
 
+/// Bytes of a message that come in a second at least, once its time is over.
+const SLOWEST: u64 = 64 * 1024;
+
 /// Flag and length before each message.
 const HEAD: usize = 5;
 
@@ -234,7 +258,6 @@ mod tests {
     use std::convert::Infallible;
     use std::io::Write as _;
 
-    use hyper::body::Frame;
     use proptest::prelude::*;
 
     use super::*;
@@ -332,6 +355,59 @@ mod tests {
             sender.send(Frame::data(Bytes::from_static(&[0, 0, 0]))).await.expect("room");
             let status = messages.next(&mut Vec::new()).await.expect_err("too slow");
             assert_eq!(status.code, Code::DeadlineExceeded);
+        });
+    }
+
+    #[test]
+    fn a_byte_now_and_then_buys_no_time() {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .start_paused(true)
+            .build()
+            .expect("a runtime");
+        runtime.block_on(async {
+            let (sender, body) = crate::grpc::stream(2);
+            let mut messages = Messages::new(body, Coding::Identity, 1 << 20, PATIENCE);
+            let sending = tokio::spawn(async move {
+                let head = Bytes::from_static(&[0, 0, 1, 0, 0]);
+                sender.send(Frame::data(head)).await.expect("room");
+                while sender.send(Frame::data(Bytes::from_static(&[7]))).await.is_ok() {
+                    tokio::time::sleep(Duration::from_secs(9)).await;
+                }
+            });
+            let begin = Instant::now();
+            let status = messages.next(&mut Vec::new()).await.expect_err("too slow");
+            assert_eq!(status.code, Code::DeadlineExceeded);
+            assert_eq!(begin.elapsed().as_secs(), PATIENCE.as_secs());
+            drop(messages);
+            sending.await.expect("no panic");
+        });
+    }
+
+    #[test]
+    fn a_large_message_over_a_slow_line_has_the_time_that_it_needs() {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .start_paused(true)
+            .build()
+            .expect("a runtime");
+        runtime.block_on(async {
+            let (sender, body) = crate::grpc::stream(2);
+            let mut messages = Messages::new(body, Coding::Identity, 16 << 20, PATIENCE);
+            let piece = Bytes::from(vec![7; 1 << 20]);
+            let sending = tokio::spawn(async move {
+                let head = Bytes::from_static(&[0, 0, 0xa0, 0, 0]);
+                sender.send(Frame::data(head)).await.expect("room");
+                // Ten times 1 MiB, each in eight seconds.
+                for _ in 0..10 {
+                    tokio::time::sleep(Duration::from_secs(8)).await;
+                    sender.send(Frame::data(piece.clone())).await.expect("room");
+                }
+            });
+            let mut whole = Vec::new();
+            assert_eq!(messages.next(&mut whole).await, Ok(true));
+            assert_eq!(whole[0].len(), 10 << 20);
+            sending.await.expect("no panic");
         });
     }
 }
