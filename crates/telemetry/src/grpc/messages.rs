@@ -44,46 +44,72 @@ impl Coding {
     }
 }
 
+/// Whoever has to know how much is held in memory of messages that are not whole, or that were not yet taken.
+pub trait Room {
+    /// So many bytes are held now.
+    ///
+    /// # Errors
+    /// That is too much: what the sender is told.
+    fn hold(&mut self, bytes: usize) -> Result<(), Status>;
+}
+
+/// Room for whatever comes, one after the other.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Unbounded;
+
+impl Room for Unbounded {
+    fn hold(&mut self, _: usize) -> Result<(), Status> {
+        Ok(())
+    }
+}
+
 /// Takes the messages out of a body.
 #[derive(Debug)]
-pub struct Messages<B> {
+pub struct Messages<B, R = Unbounded> {
     body: B,
     coding: Coding,
     limit: usize,
     patience: Duration,
     /// The beginning of a message that has not all come.
     part: BytesMut,
+    /// What was given out by the last [`next`](Self::next), and is done with when the next one comes.
+    given: usize,
+    room: R,
     /// How long the rest of it has been waited for.
     waited: Duration,
     /// What came with it after the end of the body.
     trailers: Option<http::HeaderMap>,
 }
 
-impl<B> Messages<B>
+impl<B> Messages<B> {
+    /// Messages of at most `limit` bytes. A message that has begun to come must be there after `patience`, and a
+    /// second more for each 64 KiB of it that have come; between messages a stream may be silent for as long as it likes.
+    pub fn new(body: B, coding: Coding, limit: usize, patience: Duration) -> Self {
+        let (part, waited) = (BytesMut::new(), Duration::ZERO);
+        let (given, room, trailers) = (0, Unbounded, None);
+        Self { body, coding, limit, patience, part, given, room, waited, trailers }
+    }
+
+    /// The same, held in a room.
+    pub fn within<R: Room>(self, room: R) -> Messages<B, R> {
+        let Self { body, coding, limit, patience, part, given, waited, trailers, .. } = self;
+        Messages { body, coding, limit, patience, part, given, room, waited, trailers }
+    }
+}
+
+impl<B, R> Messages<B, R>
 where
     B: Body<Data = Bytes> + Unpin,
     B::Error: std::fmt::Display,
+    R: Room,
 {
-    /// Messages of at most `limit` bytes. A message that has begun to come must be there after `patience`, and a
-    /// second more for each [`SLOWEST`] bytes of it that have come; between messages a stream may be silent for as long
-    /// as it likes.
-    pub fn new(body: B, coding: Coding, limit: usize, patience: Duration) -> Self {
-        Self {
-            body,
-            coding,
-            limit,
-            patience,
-            part: BytesMut::new(),
-            waited: Duration::ZERO,
-            trailers: None,
-        }
-    }
-
     /// Adds the messages that the next chunk completes to `into`; false at the end of the body.
     ///
     /// # Errors
     /// What the sender is told: too large, cut off, too slow, not to be unpacked.
     pub async fn next(&mut self, into: &mut Vec<Bytes>) -> Result<bool, Status> {
+        self.given = 0;
+        self.room.hold(self.part.len())?;
         loop {
             let before = into.len();
             let frame = if self.part.is_empty() {
@@ -162,7 +188,7 @@ where
             let whole = HEAD + self.length(&self.part[..HEAD])?;
             self.fill(&mut chunk, whole);
             if self.part.len() < whole {
-                return Ok(());
+                return self.room.hold(self.part.len());
             }
             self.waited = Duration::ZERO;
             let mut message = self.part.split().freeze();
@@ -182,7 +208,7 @@ where
             into.push(self.unpack(message, packed)?);
         }
         self.part.extend_from_slice(&chunk);
-        Ok(())
+        self.room.hold(self.given + self.part.len())
     }
 
     /// Moves bytes of the chunk to the part until it has `wanted`. Room grows with what has come, not
@@ -203,15 +229,22 @@ where
         Ok(length)
     }
 
-    fn unpack(&self, message: Bytes, packed: bool) -> Result<Bytes, Status> {
-        match (packed, self.coding) {
-            (false, _) => Ok(message),
-            (true, Coding::Gzip) => gunzip(&message, self.limit),
-            (true, Coding::Identity) => Err(Status::new(
-                Code::Internal,
-                "a message is compressed, and the call does not say how (`grpc-encoding`)",
-            )),
-        }
+    fn unpack(&mut self, message: Bytes, packed: bool) -> Result<Bytes, Status> {
+        let plain = match (packed, self.coding) {
+            (false, _) => message,
+            (true, Coding::Gzip) => {
+                let (given, room) = (self.given + message.len(), &mut self.room);
+                gunzip(&message, self.limit, |bytes| room.hold(given + bytes))?
+            }
+            (true, Coding::Identity) => {
+                return Err(Status::new(
+                    Code::Internal,
+                    "a message is compressed, and the call does not say how (`grpc-encoding`)",
+                ));
+            }
+        };
+        self.given += plain.len();
+        Ok(plain)
     }
 }
 
@@ -224,21 +257,34 @@ pub fn encode(message: &[u8], into: &mut BytesMut) {
     into.put_slice(message);
 }
 
-/// Unpacks at most `limit` bytes: a bomb goes off in its box.
+/// Unpacks at most `limit` bytes: a bomb goes off in its box. `hold` is told how large it has become.
 ///
 /// # Errors
-/// `INVALID_ARGUMENT` if it is no gzip, `RESOURCE_EXHAUSTED` if more would come out.
-pub(crate) fn gunzip(packed: &[u8], limit: usize) -> Result<Bytes, Status> {
+/// `INVALID_ARGUMENT` if it is no gzip, `RESOURCE_EXHAUSTED` if more would come out; what `hold` says.
+pub(crate) fn gunzip(
+    packed: &[u8],
+    limit: usize,
+    mut hold: impl FnMut(usize) -> Result<(), Status>,
+) -> Result<Bytes, Status> {
     let mut plain = Vec::new();
-    let mut reader = flate2::read::MultiGzDecoder::new(packed).take(limit as u64 + 1);
-    reader.read_to_end(&mut plain).map_err(|error| {
-        Status::new(Code::InvalidArgument, format!("what came is no gzip: {error}"))
-    })?;
-    if plain.len() > limit {
-        return Err(too_large(plain.len(), limit));
+    let mut reader = flate2::read::MultiGzDecoder::new(packed);
+    loop {
+        let more = limit.saturating_sub(plain.len()).saturating_add(1).min(PIECE);
+        let came = reader.by_ref().take(more as u64).read_to_end(&mut plain).map_err(|error| {
+            Status::new(Code::InvalidArgument, format!("what came is no gzip: {error}"))
+        })?;
+        if came == 0 {
+            return Ok(plain.into());
+        }
+        if plain.len() > limit {
+            return Err(too_large(plain.len(), limit));
+        }
+        hold(plain.len())?;
     }
-    Ok(plain.into())
 }
+
+/// Unpacked in pieces of this size.
+const PIECE: usize = 1 << 20;
 
 fn too_large(length: usize, limit: usize) -> Status {
     Status::new(
@@ -328,9 +374,12 @@ mod tests {
         packed.write_all(&vec![0; 10_000_000]).expect("memory");
         let packed = packed.finish().expect("memory");
         assert!(packed.len() < 20_000);
-        let status = gunzip(&packed, 1_000_000).expect_err("too large");
+        let status = gunzip(&packed, 1_000_000, |_| Ok(())).expect_err("too large");
         assert_eq!(status.code, Code::ResourceExhausted);
-        assert_eq!(gunzip(&packed, 10_000_000).map(|plain| plain.len()), Ok(10_000_000));
+        assert_eq!(
+            gunzip(&packed, 10_000_000, |_| Ok(())).map(|plain| plain.len()),
+            Ok(10_000_000)
+        );
     }
 
     #[test]
