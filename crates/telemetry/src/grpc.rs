@@ -10,6 +10,6 @@ mod reply;
 mod status;
 
 pub(crate) use self::messages::gunzip;
-pub use self::messages::{Coding, MESSAGE_LIMIT, Messages, encode};
+pub use self::messages::{Coding, MESSAGE_LIMIT, Messages, Room, Unbounded, encode};
 pub use self::reply::{Body, BodyError, failed, is_grpc, message, no_body, stream, streamed};
 pub use self::status::{Code, Status};

@@ -256,23 +256,14 @@ impl Port {
     /// those whose chain is not trusted any more at once, those of another transport by an orderly
     /// end.
     pub fn protect(&self, protection: Protection) {
-        let before = self.protection.load_full();
-        let mode = protection.mode;
-        if let Some(tls) = &protection.tls
-            && before.tls.as_ref().is_some_and(|before| before.anchors != tls.anchors)
-        {
-            self.connections.cut_untrusted(&tls.anchors);
-        }
+        let before = self.protection.swap(Arc::new(protection));
         let own = |protection: &Protection| protection.tls.as_ref().map(|tls| tls.own.clone());
-        let own_changes = own(&before) != own(&protection);
-        self.protection.store(Arc::new(protection));
-        if own_changes {
+        if own(&before) != own(&self.protection.load()) {
             // Whoever counted as ours is asked for anew, also under the same configuration of TLS.
             self.known.forget();
         }
-        if before.mode != mode {
-            self.connections.end_unadmitted(mode);
-        }
+        // After the change, so that whoever is let in by what was before finds it when it looks again.
+        self.connections.judge_again(&before, &self.protection.load());
     }
 
     /// Takes nothing new, lets calls under way finish within `grace`, then cuts.

@@ -121,7 +121,8 @@ async fn report(
     })?;
     let (parts, body) = request.into_parts();
     let quota = StreamQuota::open(desk, caller.name())?;
-    let body = whole(body, &parts.headers).await?;
+    let mut held = quota.held();
+    let body = whole(body, &parts.headers, &mut held).await?;
     let records = match foreign {
         Foreign::Firehose => {
             let Delivery { request_id, records } = Delivery::read(&body);

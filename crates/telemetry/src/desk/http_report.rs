@@ -12,10 +12,10 @@ use tokio::time::timeout;
 
 use super::foreign_report::{self, Foreign};
 use super::report::{Intake, malformed};
-use super::stream_quota::StreamQuota;
+use super::stream_quota::{Held, StreamQuota};
 use super::{Desk, plain};
 use crate::caller::Caller;
-use crate::grpc::{Body, Code, MESSAGE_LIMIT, Status};
+use crate::grpc::{Body, Code, MESSAGE_LIMIT, Room as _, Status};
 use crate::protocol::json::{Endpoint, Expects};
 
 pub(super) async fn answer(
@@ -92,7 +92,8 @@ async fn report(
     let (parts, body) = request.into_parts();
     let format = Format::of(endpoint, &parts.headers);
     let quota = StreamQuota::open(desk, caller.name())?;
-    let body = whole(body, &parts.headers).await?;
+    let mut held = quota.held();
+    let body = whole(body, &parts.headers, &mut held).await?;
     let mut intake = Intake::new(desk, caller, &parts.headers, quota);
     match format {
         Format::Json => {
@@ -111,7 +112,11 @@ async fn report(
 }
 
 /// The body, unpacked, within its limits of size and time.
-pub(super) async fn whole(mut body: Incoming, headers: &HeaderMap) -> Result<Bytes, Status> {
+pub(super) async fn whole(
+    mut body: Incoming,
+    headers: &HeaderMap,
+    held: &mut Held<'_>,
+) -> Result<Bytes, Status> {
     let reading = async {
         let mut bytes = BytesMut::new();
         while let Some(frame) = body.frame().await {
@@ -126,6 +131,7 @@ pub(super) async fn whole(mut body: Incoming, headers: &HeaderMap) -> Result<Byt
                     ));
                 }
                 bytes.extend_from_slice(&data);
+                held.hold(bytes.len())?;
             }
         }
         Ok(bytes.freeze())
@@ -138,7 +144,9 @@ pub(super) async fn whole(mut body: Incoming, headers: &HeaderMap) -> Result<Byt
     })??;
     match headers.get(header::CONTENT_ENCODING).map(http::HeaderValue::as_bytes) {
         None | Some(b"identity") => Ok(bytes),
-        Some(b"gzip") => crate::grpc::gunzip(&bytes, MESSAGE_LIMIT),
+        Some(b"gzip") => {
+            crate::grpc::gunzip(&bytes, MESSAGE_LIMIT, |plain| held.hold(bytes.len() + plain))
+        }
         Some(other) => Err(Status::new(
             Code::InvalidArgument,
             format!("a body in {} cannot be read; use gzip or none", other.escape_ascii()),

@@ -29,7 +29,8 @@ pub(super) async fn report(
     let (parts, body) = request.into_parts();
     let coding = Coding::of(&parts.headers)?;
     let quota = StreamQuota::open(desk, caller.name())?;
-    let mut messages = Messages::new(body, coding, MESSAGE_LIMIT, quota::PATIENCE * 15);
+    let mut messages =
+        Messages::new(body, coding, MESSAGE_LIMIT, quota::PATIENCE * 15).within(quota.held());
     let mut intake = Intake::new(desk, caller, &parts.headers, quota);
     let mut arrived = Vec::new();
     while messages.next(&mut arrived).await? {

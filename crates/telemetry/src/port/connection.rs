@@ -21,7 +21,7 @@ use handfast_tls::FirstBytes;
 
 use super::handshake::{Admitted, HANDSHAKE, admit};
 use super::register::{Ending, Proof};
-use super::{Protocol, Shared, Stranger};
+use super::{Protection, Protocol, Shared, Stranger};
 use crate::caller::{Caller, Transport};
 use crate::grpc::Body;
 
@@ -38,13 +38,14 @@ pub(super) async fn serve_tcp(
         tracing::debug!(%address, %error, "a connection ended at once");
         return;
     }
+    let under = shared.protection.load_full();
     let admitted = tokio::select! {
         () = shared.closing.cancelled() => return,
         () = place.lost() => {
             shared.desk.counts().connection_refused();
             return;
         }
-        admitted = admit(&shared, socket, address) => admitted,
+        admitted = admit(&shared, &under, socket, address) => admitted,
     };
     drop(place);
     match admitted {
@@ -53,14 +54,14 @@ pub(super) async fn serve_tcp(
                 FirstBytes::Http2Preface => Version::Two,
                 _ => Version::One,
             };
-            serve(&shared, socket, version, caller, None).await;
+            serve(&shared, &under, socket, version, caller, None).await;
         }
         Ok(Admitted::Tls(stream, caller, proof)) => {
             let version = match (stream.get_ref().1.alpn_protocol(), shared.protocol) {
                 (Some(b"h2"), _) | (None, Protocol::Grpc) => Version::Two,
                 _ => Version::One,
             };
-            serve(&shared, *stream, version, caller, proof).await;
+            serve(&shared, &under, *stream, version, caller, proof).await;
         }
         Err(fault) => shared.desk.refused_handshake(&shared.name, address, &fault),
     }
@@ -72,7 +73,9 @@ pub(super) async fn serve_unix(shared: Shared, socket: UnixStream) {
         Protocol::Grpc => Version::Two,
         Protocol::Http => Version::One,
     };
-    serve(&shared, socket, version, Caller::anonymous(None, Transport::Plaintext), None).await;
+    let under = shared.protection.load_full();
+    let caller = Caller::anonymous(None, Transport::Plaintext);
+    serve(&shared, &under, socket, version, caller, None).await;
 }
 
 #[derive(Clone, Copy)]
@@ -81,8 +84,15 @@ enum Version {
     Two,
 }
 
-async fn serve<I>(shared: &Shared, io: I, version: Version, caller: Caller, proof: Option<Proof>)
-where
+/// `under` is what it was let in by.
+async fn serve<I>(
+    shared: &Shared,
+    under: &Arc<Protection>,
+    io: I,
+    version: Version,
+    caller: Caller,
+    proof: Option<Proof>,
+) where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let caller = Arc::new(caller);
@@ -95,6 +105,10 @@ where
     // over: once it is registered, it is looked at again.
     if registered.cut_if_revoked(&shared.revocations, &shared.name) {
         shared.desk.counts().cut(1);
+    }
+    let now = shared.protection.load_full();
+    if !Arc::ptr_eq(under, &now) {
+        shared.connections.judge_again(under, &now);
     }
     let desk = Arc::clone(&shared.desk);
     let service = service_fn(move |request: Request<Incoming>| {

@@ -13,8 +13,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::shares::{Share, Shares};
 use super::strangers::Source;
-use super::{CONNECTIONS, Mode};
-use crate::caller::{Caller, Transport};
+use super::{CONNECTIONS, Mode, Protection};
+use crate::caller::{Caller, Identity, OwnDomain, Transport};
 
 /// The connections of one port. Clones are the same register.
 #[derive(Clone, Default)]
@@ -152,6 +152,22 @@ impl Connections {
         counts
     }
 
+    /// Ends every connection that was let in as a port was protected before and would not be now.
+    pub(super) fn judge_again(&self, before: &Protection, now: &Protection) {
+        if let Some(tls) = &now.tls {
+            let before = before.tls.as_ref();
+            if before.is_some_and(|before| before.anchors != tls.anchors) {
+                self.cut_untrusted(&tls.anchors);
+            }
+            if before.is_some_and(|before| before.own != tls.own) {
+                self.cut_disowned(tls.own.as_ref());
+            }
+        }
+        if before.mode != now.mode {
+            self.end_unadmitted(now.mode);
+        }
+    }
+
     /// Cuts every connection whose path holds a revoked certificate; says how many.
     pub(super) fn cut_revoked(&self, revocations: &Revocations, port: &str) -> u64 {
         self.cut(|entry| entry.revoked(revocations, port))
@@ -159,7 +175,7 @@ impl Connections {
 
     /// Cuts every connection whose chain does not lead to any of these anchors. It is judged as of the
     /// moment it was made: that a certificate has expired since is no reason to cut.
-    pub(super) fn cut_untrusted(&self, anchors: &TrustAnchors) -> u64 {
+    fn cut_untrusted(&self, anchors: &TrustAnchors) -> u64 {
         self.cut(|entry| {
             let proof = entry.proof.as_ref()?;
             let error = verify_chain(&proof.chain, anchors, Purpose::Client, entry.since).err()?;
@@ -172,8 +188,30 @@ impl Connections {
         })
     }
 
+    /// Cuts every connection that counts as one of our own domain and would not any more.
+    fn cut_disowned(&self, own: Option<&OwnDomain>) -> u64 {
+        self.cut(|entry| {
+            let (Identity::Own(id), Some(proof)) = (&entry.caller.identity, &entry.proof) else {
+                return None;
+            };
+            let is_own = own.is_some_and(|own| {
+                own.trust_domain == *id.trust_domain()
+                    && verify_chain(&proof.chain, &own.anchors, Purpose::Client, entry.since)
+                        .is_ok()
+            });
+            let fault = || {
+                Fault::new(
+                    handfast_tls::FaultCode::WrongTrustDomain,
+                    handfast_tls::Side::Peer,
+                    "an open connection",
+                )
+            };
+            (!is_own).then(|| fault().saying("the caller is not of our own trust domain any more"))
+        })
+    }
+
     /// Lets every connection end that the mode would not admit now.
-    pub(super) fn end_unadmitted(&self, mode: Mode) {
+    fn end_unadmitted(&self, mode: Mode) {
         for entry in self.open_ones().values() {
             if !mode.admits(entry.caller.transport) {
                 entry.ending.finish.cancel();

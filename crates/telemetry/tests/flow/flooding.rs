@@ -6,10 +6,11 @@ use std::time::{Duration, Instant};
 
 use handfast_telemetry::port::{Mode, UNKNOWN, WAITING};
 use handfast_tls::{Attempt, ClientOptions, client_config};
+use hyper::body::Frame;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpSocket, TcpStream};
 
-use crate::support::{Scene, http, until};
+use crate::support::{SEGMENTS, Scene, grpc, http, report, segment, until};
 
 /// From an address of the loopback network that is somebody else's.
 async fn connect(from: [u8; 4], to: SocketAddr) -> TcpStream {
@@ -62,4 +63,54 @@ async fn a_flood_of_strangers_from_one_address_keeps_nobody_out_from_another() {
         assert!(took < Duration::from_secs(1), "{took:?} in a flood");
     }
     drop(flood);
+}
+
+/// One caller fills no memory, however many calls it makes at the same time and whatever it says will come.
+#[tokio::test(flavor = "multi_thread")]
+async fn half_messages_and_bombs_in_many_streams_are_bounded_for_each_caller() {
+    use handfast_telemetry::grpc::{Body, Code, Status, stream};
+    use handfast_telemetry::quota::HELD_BY_ONE;
+
+    let scene = Scene::new();
+    let collector = scene.collector(Mode::Mtls);
+    let shop = Arc::new(scene.caller(grpc(&collector), Some(&scene.agent("shop"))));
+    let mut calls = tokio::task::JoinSet::new();
+    let mut senders = Vec::new();
+    const MESSAGE: usize = 40 << 20;
+    // Each says that it sends a message of 40 MiB, and sends all of it but the end.
+    for _ in 0..8 {
+        let (sender, body): (_, Body) = stream(4);
+        let shop = Arc::clone(&shop);
+        calls.spawn(async move {
+            let response = shop.request(SEGMENTS, &::http::HeaderMap::new(), body).await;
+            response.ok().and_then(|response| Status::read(response.headers()))
+        });
+        senders.push(tokio::spawn(async move {
+            let mut head = vec![0];
+            head.extend(u32::try_from(MESSAGE).expect("small").to_be_bytes());
+            let piece = bytes::Bytes::from(vec![0; 1 << 20]);
+            let mut sent = sender.send(Frame::data(head.into())).await.is_ok();
+            for _ in 0..39 {
+                sent = sent && sender.send(Frame::data(piece.clone())).await.is_ok();
+            }
+            (sender, sent)
+        }));
+    }
+    let most = HELD_BY_ONE / MESSAGE as u64;
+    for _ in 0..8 - most {
+        let refused = calls.join_next().await.expect("a call").expect("no panic");
+        let refused = refused.expect("a status");
+        assert_eq!(refused.code, Code::ResourceExhausted, "{refused}");
+        assert!(refused.message.contains("128 MiB"), "{refused}");
+    }
+    // Others have room, and so has the same one when it is over.
+    let bank = scene.caller(grpc(&collector), Some(&scene.agent("bank")));
+    report(&bank, &[segment("bank", "1")]).await.expect("has room of its own");
+    for sender in senders {
+        drop(sender.await.expect("no panic"));
+    }
+    while let Some(refused) = calls.join_next().await {
+        refused.expect("no panic");
+    }
+    report(&shop, &[segment("shop", "1")]).await.expect("it goes on");
 }
