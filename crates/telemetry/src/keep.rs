@@ -46,6 +46,7 @@ mod digest;
 mod error;
 mod events;
 mod facts;
+mod filter;
 mod gathered;
 mod index;
 mod index_file;
@@ -60,6 +61,7 @@ mod row;
 mod scan;
 mod services;
 mod settle;
+mod sorting;
 mod traces;
 mod window;
 
@@ -83,12 +85,13 @@ pub use self::reader::KeepReader;
 use self::reader::Parts;
 pub use self::services::{KeptEndpoint, KeptInstance, KeptService};
 use self::settle::{Settling, Unsettled};
+use self::sorting::Sorted;
 pub use self::traces::{TraceOrder, TraceQuery, TraceSummary};
 use self::window::Window;
 use crate::Record;
 use crate::journal::{
     AppendError, Appended, Journal, JournalSettings, JournalStatus, Placed, Position, Repair,
-    WhenFull, frame,
+    WhenFull,
 };
 
 /// How much is kept, and for how long.
@@ -101,7 +104,8 @@ pub struct KeepSettings {
     pub limit_bytes: u64,
     /// What may wait in memory for the disk; who brings more, waits.
     pub queue_bytes: u32,
-    /// How many of the segments that came last are known again for sure when they come twice.
+    /// How many of the segments that came last are known again at once when they come twice; those before are looked
+    /// for.
     pub recent_segments: usize,
     /// How long records are kept.
     pub retention: Duration,
@@ -212,7 +216,17 @@ impl Keep {
     /// already are not kept again; they are acknowledged like the others.
     pub async fn take(&self, records: Vec<Record>) -> Result<Taken, AppendError> {
         let shared = &self.inner.shared;
-        let (records, rows, duplicates) = shared.sort_out(records);
+        let mut sorting = shared.sort(records);
+        if sorting.is_unsure() {
+            let shared = Arc::clone(shared);
+            let looking = tokio::task::spawn_blocking(move || {
+                shared.look_back(&mut sorting);
+                sorting
+            });
+            // It is cut short only where the runtime ends.
+            sorting = looking.await.map_err(|_| AppendError::Closed)?;
+        }
+        let Sorted { records, rows, duplicates } = sorting.done();
         let kept = records.len();
         shared.duplicates.fetch_add(duplicates as u64, Ordering::Relaxed);
         let late = Arc::new(AtomicUsize::new(0));
@@ -318,39 +332,6 @@ impl Taken {
 }
 
 impl Shared {
-    /// Leaves out what is known. Of the rest: the rows, with how far behind the first record theirs begins.
-    fn sort_out(&self, records: Vec<Record>) -> (Vec<Record>, Vec<(u64, Facts)>, usize) {
-        let mut found = Vec::with_capacity(records.len());
-        let counts: Vec<usize> = records
-            .iter()
-            .map(|record| {
-                let before = found.len();
-                Facts::of(record, &mut found);
-                found.len() - before
-            })
-            .collect();
-        let mut kept = Vec::with_capacity(records.len());
-        let mut rows = Vec::with_capacity(found.len());
-        let mut duplicates = 0;
-        let mut offset = 0;
-        let mut found = found.into_iter();
-        let taking = self.taking();
-        for (record, count) in records.into_iter().zip(counts) {
-            let begin = rows.len();
-            rows.extend(found.by_ref().take(count).map(|facts| (offset, facts)));
-            let known =
-                |(_, facts): &(u64, Facts)| facts.id.is_some_and(|id| taking.window.contains(id));
-            if rows[begin..].iter().all(known) {
-                rows.truncate(begin);
-                duplicates += 1;
-            } else {
-                offset += frame::length(&record) as u64;
-                kept.push(record);
-            }
-        }
-        (kept, rows, duplicates)
-    }
-
     /// Adds the rows of records that have just become durable; says how many records were there already.
     fn index(&self, placed: Placed, rows: Vec<(u64, Facts)>) -> usize {
         let mut taking = self.taking();

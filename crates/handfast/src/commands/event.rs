@@ -31,7 +31,7 @@ pub(crate) struct Ls {
     #[arg(long)]
     name: Option<String>,
     /// Of this type
-    #[arg(long = "type", value_enum)]
+    #[arg(long = "type", value_enum, value_name = "TYPE")]
     kind: Option<Kind>,
     #[command(flatten)]
     period: Period,

@@ -166,6 +166,11 @@ impl Facts {
         }
     }
 
+    /// When it was over, in milliseconds since 1970.
+    pub(super) fn end(&self) -> i64 {
+        self.start.saturating_add(i64::from(self.duration))
+    }
+
     /// From when to when it was, in milliseconds since 1970. A time that cannot be is the one at which it was
     /// received: one clock that is wrong must not make everybody search everywhere.
     fn at(&mut self, start: i64, end: i64) {

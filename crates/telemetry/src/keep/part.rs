@@ -5,9 +5,10 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use super::facts::Facts;
+use super::filter::Filter;
 use super::gathered::{Gathered, Times};
 use super::index::{Index, Names, Summary};
 use super::index_file::{ENDING, IndexFile};
@@ -24,6 +25,8 @@ pub(super) struct Part {
     chunk: Chunk,
     sealed: AtomicBool,
     content: RwLock<Content>,
+    /// Which ids the file does not have; read when somebody asks first. Nothing where it cannot be read.
+    filter: OnceLock<Option<Filter>>,
     /// Whether a file that turns out to be damaged may be written again.
     writable: bool,
 }
@@ -66,6 +69,7 @@ impl Part {
             chunk,
             sealed: AtomicBool::new(false),
             content: RwLock::new(content),
+            filter: OnceLock::new(),
             writable,
         }
     }
@@ -153,6 +157,17 @@ impl Part {
         }
     }
 
+    /// Whether a row with this id is in it, of a trace.
+    pub(super) fn knows(&self, id: u128, trace: u64) -> io::Result<bool> {
+        if let Content::File { index, .. } = &*self.content()
+            && let Some(filter) = self.filter.get_or_init(|| index.filter())
+            && !filter.may_hold(id)
+        {
+            return Ok(false);
+        }
+        Ok(self.of_trace(trace)?.iter().any(|row| row.id == id))
+    }
+
     /// A record, by where in the chunk it begins. `None` if it cannot be read any more.
     pub(super) fn record(&self, file: &File, at: u32) -> io::Result<Option<Record>> {
         chunk::read_one(file, &self.chunk, u64::from(at)).map_err(|error| self.named(error))
@@ -231,7 +246,7 @@ fn read_through(directory: &Path, chunk: Chunk, window: &mut Window) -> io::Resu
 
 /// Adds one row; whether it was new.
 pub(super) fn gather(gathered: &mut Gathered, window: &mut Window, at: u64, facts: &Facts) -> bool {
-    let new = facts.id.is_none_or(|id| window.insert(id));
+    let new = facts.id.is_none_or(|id| window.insert(id, facts.received));
     gathered.push(at, facts, !new);
     new
 }
