@@ -11,6 +11,7 @@ use handfast_telemetry::grpc::Code;
 use handfast_telemetry::port::Mode;
 use handfast_telemetry::quota::Quota;
 use handfast_telemetry::rules::{Rule, Rules};
+use handfast_telemetry::upstream::Authentication;
 use prost::Message as _;
 
 use crate::support::{Scene, accepted, grpc, plain_caller, report, segment};
@@ -197,7 +198,7 @@ async fn a_token_is_asked_for_on_every_call_and_compared() {
         assert_eq!(refused.code, Code::PermissionDenied);
         assert!(!refused.message.contains("sesame"), "the token is not told");
     }
-    upstream.authentication = Some("open sesame".parse().expect("visible"));
+    upstream.authentication = Authentication::token("open sesame");
     without.set(upstream);
     report(&without, &[segment("shop", "1")]).await.expect("the right token");
 }
