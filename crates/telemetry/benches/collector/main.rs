@@ -17,17 +17,18 @@ mod load;
 mod material;
 mod server;
 
+use std::process::ExitCode;
 use std::time::Duration;
 
 use agents::Wave;
 use load::Rate;
 use server::{Kind, Server};
 
-fn main() {
+fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).filter(|word| word != "--bench").collect();
     if words.first().is_some_and(|word| word == "serve") {
         server::serve(&words[1..]);
-        return;
+        return ExitCode::SUCCESS;
     }
     let number =
         |at: usize, usual: u64| words.get(at).map_or(usual, |w| w.parse().expect("a number"));
@@ -52,7 +53,7 @@ fn main() {
         }
     });
     let judged = last != "smoke";
-    std::process::exit(i32::from(judged && !good));
+    ExitCode::from(u8::from(judged && !good))
 }
 
 /// Prints one figure and whether it holds.
