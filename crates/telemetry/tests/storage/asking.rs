@@ -317,7 +317,9 @@ fn an_event_that_was_told_twice_is_one() {
             assert_eq!(found.iter().map(|it| it.uuid.as_str()).collect::<Vec<_>>(), expect);
         }
         let window = EventQuery { from: Some(at(NOW + 2500)), ..EventQuery::default() };
-        assert_eq!(reader.events(&window).unwrap().len(), 1);
+        let ended = reader.events(&window).unwrap();
+        assert_eq!(ended.len(), 1);
+        assert_eq!((ended[0].start_ms, ended[0].message.as_str()), (NOW, "it begins"));
     });
 }
 

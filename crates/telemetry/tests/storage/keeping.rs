@@ -218,7 +218,7 @@ fn what_is_too_old_is_not_counted_or_listed_though_it_lies_beside_younger() {
         let keep = Keep::open(directory.path(), settings.clone(), at(NOW)).unwrap();
         let later = NOW + 1_800_000;
         let of = |id: &str, start: i64, endpoint: &'static str| {
-            Segment { start, endpoint, ..Segment::new(&format!("trace-{id}"), id) }.record()
+            Segment { endpoint, start, ..Segment::new(&format!("trace-{id}"), id) }.record()
         };
         let mut records = vec![of("old", NOW, "/gone"), of("both", NOW, "/pay")];
         records.push(of("new", later, "/pay"));
