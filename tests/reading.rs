@@ -176,6 +176,12 @@ fn events_are_listed_and_a_trace_is_shown_with_what_was_logged_in_it() {
     let all = west.json("log ls --trace trace-1 --limit 1000");
     assert_eq!(all.as_array().unwrap().len(), 251, "log ls has them all");
 
+    let endpoints = west.json("service endpoints shop");
+    assert_eq!(
+        (&endpoints[0]["name"], &endpoints[0]["segments"]),
+        (&"/shop/buy".into(), &1.into())
+    );
+    assert_eq!(west.json("service ls")[0]["segments"], 1);
     let events = west.json("event ls");
     let names = |events: &serde_json::Value| -> Vec<String> {
         let all = events.as_array().unwrap().iter();

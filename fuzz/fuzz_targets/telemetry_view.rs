@@ -33,8 +33,10 @@ fuzz_target!(|bytes: &[u8]| {
         let _ = MeterView::of(kind, bytes);
         let _ = InstanceView::of(kind, bytes);
     }
-    let _ = (EventView::of(bytes), AttachedEventView::of(bytes), ClrView::of(bytes));
+    let _ = (EventView::of(bytes), AttachedEventView::of(bytes));
     let _ =
         JvmView::of(bytes).map(|view| view.samples.iter().map(|s| s.series().len()).sum::<usize>());
+    let _ =
+        ClrView::of(bytes).map(|view| view.samples.iter().map(|s| s.series().len()).sum::<usize>());
     let _ = std::str::from_utf8(bytes).map(str::parse::<Context>);
 });

@@ -216,7 +216,7 @@ fn cumulative(buckets: &[Bucket]) -> Vec<(f64, u64)> {
         // One ends where the next begins; 0 and -0 are one bound.
         let le = buckets.get(number + 1).map_or(f64::INFINITY, |next| next.from + 0.0);
         match told.last_mut() {
-            Some(last) if last.0 == le => last.1 = count,
+            Some(last) if last.0.total_cmp(&le).is_eq() => last.1 = count,
             _ if le == f64::NEG_INFINITY => {}
             _ => told.push((le, count)),
         }

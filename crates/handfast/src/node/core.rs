@@ -327,7 +327,7 @@ impl Health for Core {
             }
         })
         .await;
-        super::metrics::measured(keep.ok_or(NothingMeasured::NoSuchStore)?).await
+        super::page_of_measured(keep.ok_or(NothingMeasured::NoSuchStore)?).await
     }
 }
 

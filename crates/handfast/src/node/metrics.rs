@@ -37,7 +37,7 @@ pub(crate) fn of_stations(stations: &[StationView]) -> String {
     written(snapshot)
 }
 
-/// What services have measured and a store has kept.
+/// The page of what services have measured and a store has kept.
 pub(crate) async fn measured(keep: Keep) -> Result<String, NothingMeasured> {
     let now = clock::now();
     let page = tokio::task::spawn_blocking(move || {

@@ -57,8 +57,9 @@ impl Filter {
 
 /// One bit in each lane, by the lower half of the id.
 fn bits(id: u128) -> [u32; LANES] {
-    let low = (id & u128::from(u64::MAX)) as u64;
-    let folded = (low ^ (low >> 32)) as u32;
+    let bytes = id.to_le_bytes();
+    let (words, _) = bytes.as_chunks::<4>();
+    let folded = words.iter().take(2).fold(0, |folded, word| folded ^ u32::from_le_bytes(*word));
     SALTS.map(|salt| 1 << (folded.wrapping_mul(salt) >> 27))
 }
 

@@ -5,7 +5,7 @@ use jiff::Timestamp;
 
 use super::scan::time;
 use crate::protocol::view::{
-    ClrSample, ClrView, JvmSample, JvmView, MeterNature, MeterValue, MeterView, Tag,
+    ClrSample, ClrView, JvmSample, JvmView, MeterNature, MeterValue, MeterView, RuntimeSeries, Tag,
 };
 use crate::{Record, RecordKind};
 
@@ -92,10 +92,7 @@ impl<'a> Runtime<'a> {
         Self { at: moment(record, time_ms), service, instance }
     }
 
-    fn value(
-        &self,
-        (name, label, value): (&'static str, Option<(&'static str, &'static str)>, f64),
-    ) -> Measured {
+    fn value(&self, (name, label, value): RuntimeSeries) -> Measured {
         let label = label.map(|(key, value)| Tag { key: key.to_owned(), value: value.to_owned() });
         Measured {
             at: self.at,

@@ -147,7 +147,6 @@ impl MetricQuery {
             to: self.to,
             ..Wanted::default()
         };
-        const RUNTIMES: [RecordKind; 2] = [RecordKind::JvmMetrics, RecordKind::ClrMetrics];
         let of_runtime = |kind: &RecordKind| {
             self.name.as_deref().is_none_or(|name| runtime_names(*kind).contains(&name))
         };
@@ -228,3 +227,6 @@ fn newest(points: &mut Vec<Point>, limit: usize) {
 /// Points if nobody says how many, and at most.
 const USUAL: usize = 1000;
 const MOST: usize = 1_000_000;
+
+/// The kinds of records in which a runtime tells its state.
+const RUNTIMES: [RecordKind; 2] = [RecordKind::JvmMetrics, RecordKind::ClrMetrics];

@@ -1,6 +1,7 @@
 //! One chunk with its index: growing in memory, or in a file beside it. Whoever asks sees no difference,
 //! and an index that turns out to be damaged is made again from the chunk.
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -10,9 +11,9 @@ use std::sync::{OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard
 use super::facts::Facts;
 use super::filter::Filter;
 use super::gathered::{Gathered, Times};
-use super::index::{Index, Names, Summary};
+use super::index::{Group, Index, Names, Summary};
 use super::index_file::{ENDING, IndexFile};
-use super::row::Row;
+use super::row::{DUPLICATE, Row};
 use super::window::Window;
 use crate::journal::chunk::{self, CHUNK, Chunk, Step, Steps};
 use crate::{Record, RecordKind};
@@ -147,6 +148,27 @@ impl Part {
                 Ok(ask(&gathered.index().names, &summaries))
             }
         }
+    }
+
+    /// The same of what is not over before a time, in milliseconds since 1970: in a part that is partly older, what is
+    /// not shown is not counted.
+    pub(super) fn with_summaries_since<T>(
+        &self,
+        floor: i64,
+        ask: impl FnOnce(&Names<'_>, &[Summary]) -> T,
+    ) -> io::Result<T> {
+        if self.times().first_start >= floor {
+            return self.with_summaries(ask);
+        }
+        self.with(|index| {
+            let mut summaries: HashMap<Group, Summary> = HashMap::new();
+            for row in index.rows().filter(|row| !row.has(DUPLICATE) && row.end() >= floor) {
+                let new = Summary::of(&row);
+                summaries.entry(new.group).or_insert(new).add(&row);
+            }
+            let summaries: Vec<Summary> = summaries.into_values().collect();
+            ask(&index.names, &summaries)
+        })
     }
 
     /// The rows of a trace.

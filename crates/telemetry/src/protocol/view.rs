@@ -21,7 +21,7 @@ pub use clr::{ClrSample, ClrView, PoolThreads};
 pub use event::EventView;
 pub use facts::SegmentFacts;
 pub use instance::InstanceView;
-pub use jvm::{Classes, Collection, JvmSample, JvmView, MemoryUse, Threads};
+pub use jvm::{Classes, Collection, JvmSample, JvmView, MemoryUse, RuntimeSeries, Threads};
 pub use log::{Format, LogView};
 pub use meter::{Bucket, MeterNature, MeterValue, MeterView};
 

@@ -7,12 +7,16 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use handfast_proto::skywalking::v3::SegmentObject;
-use handfast_telemetry::keep::{Keep, KeepReader, KeepSettings, TraceQuery};
+use handfast_telemetry::keep::{
+    EventQuery, Keep, KeepReader, KeepSettings, LogQuery, NewestQuery, TraceQuery,
+};
 use handfast_telemetry::{Record, RecordKind};
 use handfast_testkit::eventually::{until, within};
 use prost::Message;
 
-use crate::reports::{NOW, Segment, at, keep, many_chunks, otlp, tag, take};
+use crate::reports::{
+    NOW, Segment, at, event, jvm, keep, log, many_chunks, meter, otlp, properties, tag, take,
+};
 use crate::support::{chunks, read_all, run};
 
 fn numbered(n: u64) -> Record {
@@ -203,6 +207,55 @@ fn what_is_too_old_goes_and_the_rest_stays() {
     });
     let keep = Keep::open(directory.path(), settings, at(NOW + 40_000_000)).unwrap();
     assert!(keep.reader().traces(&TraceQuery::default()).unwrap().is_empty());
+}
+
+#[test]
+fn what_is_too_old_is_not_counted_or_listed_though_it_lies_beside_younger() {
+    let directory = tempfile::tempdir().unwrap();
+    let hour = Duration::from_secs(3600);
+    let settings = KeepSettings { retention: hour, ..KeepSettings::default() };
+    run(async {
+        let keep = Keep::open(directory.path(), settings.clone(), at(NOW)).unwrap();
+        let later = NOW + 1_800_000;
+        let of = |id: &str, start: i64, endpoint: &'static str| {
+            Segment { endpoint, start, ..Segment::new(&format!("trace-{id}"), id) }.record()
+        };
+        let mut records = vec![of("old", NOW, "/gone"), of("both", NOW, "/pay")];
+        records.push(of("new", later, "/pay"));
+        for time in [NOW, later] {
+            let text = format!("said at {}", time - NOW);
+            let name = if time == NOW { "old" } else { "new" };
+            records.extend([log("", time, &text), meter(name, time, 1.0), jvm(time, 7)]);
+            records.extend([event(name, time, time + 1, &text), properties(time, name)]);
+        }
+        take(&keep, records).await;
+        let counts = |now: i64| {
+            keep.sweep(at(now)).unwrap();
+            let reader = keep.reader();
+            let services = reader.services().unwrap();
+            let (records, segments) =
+                services.first().map(|it| (it.records, it.segments)).unwrap_or_default();
+            let metrics = reader.metric_names("shop").unwrap();
+            assert_eq!(
+                metrics.iter().filter(|it| ["old", "new"].contains(&it.name.as_str())).count(),
+                reader.newest(&NewestQuery::default()).unwrap().len().saturating_sub(12),
+                "the newest values and the names agree"
+            );
+            (
+                (records, segments),
+                reader.endpoints("shop", "").unwrap().len(),
+                reader.instances("shop").unwrap().len(),
+                reader.traces(&TraceQuery::default()).unwrap().len(),
+                reader.logs(&LogQuery::default()).unwrap().len(),
+                reader.events(&EventQuery::default()).unwrap().len(),
+            )
+        };
+        assert_eq!(counts(NOW), ((13, 3), 2, 1, 3, 2, 2));
+        // Three quarters of an hour later nothing is too old; then half of it is; then all.
+        assert_eq!(counts(NOW + 2_700_000), ((13, 3), 2, 1, 3, 2, 2));
+        assert_eq!(counts(NOW + 3_600_000 + 60_000), ((6, 1), 1, 1, 1, 1, 1));
+        assert_eq!(counts(later + 3_600_000 + 60_000), ((0, 0), 0, 0, 0, 0, 0));
+    });
 }
 
 #[test]

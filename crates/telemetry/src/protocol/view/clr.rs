@@ -1,7 +1,7 @@
 //! The state of a .NET runtime.
 
 use super::Room;
-use super::jvm::numbers;
+use super::jvm::{RuntimeSeries, numbers};
 use super::spans::numbered;
 use crate::protocol::claim::name;
 use crate::protocol::wire::{Fields, Malformed};
@@ -74,7 +74,7 @@ impl ClrSample {
 
     /// As series of numbers in base units; the pair is the one label that a series has.
     #[expect(clippy::cast_precision_loss, reason = "series are of doubles")]
-    pub fn series(&self) -> Vec<(&'static str, Option<(&'static str, &'static str)>, f64)> {
+    pub fn series(&self) -> Vec<RuntimeSeries> {
         let [cpu, collections, heap, available, max] = Self::NAMES;
         let mut series =
             vec![(cpu, None, self.cpu_percent / 100.0), (heap, None, self.heap_bytes as f64)];

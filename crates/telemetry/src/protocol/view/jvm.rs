@@ -81,6 +81,9 @@ pub struct Classes {
     pub total_loaded: i64,
 }
 
+/// One number of a runtime's: the name of its series, the one label that it may have, and the number.
+pub type RuntimeSeries = (&'static str, Option<(&'static str, &'static str)>, f64);
+
 impl JvmView {
     /// Of a `JVMMetricCollection`. Samples beyond [`MAX_ITEMS`](super::MAX_ITEMS) are left out.
     pub fn of(body: &[u8]) -> Result<Self, Malformed> {
@@ -119,7 +122,7 @@ impl JvmSample {
     /// As series of numbers in base units, with the names that Prometheus' Java client gives to what it has too;
     /// the pair is the one label that a series has. What is counted is counted since the sample before.
     #[expect(clippy::cast_precision_loss, reason = "series are of doubles")]
-    pub fn series(&self) -> Vec<(&'static str, Option<(&'static str, &'static str)>, f64)> {
+    pub fn series(&self) -> Vec<RuntimeSeries> {
         let area = |area| Some(("area", area));
         let state = |state| Some(("state", state));
         let mut series = vec![
