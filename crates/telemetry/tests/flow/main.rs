@@ -6,6 +6,7 @@ mod carrying;
 mod claims;
 mod crashing;
 mod cutting;
+mod every_method;
 mod full_disk;
 mod health;
 mod hostile;
