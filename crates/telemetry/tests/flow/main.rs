@@ -7,6 +7,7 @@ mod claims;
 mod crashing;
 mod cutting;
 mod every_method;
+mod every_path;
 mod full_disk;
 mod health;
 mod hostile;

@@ -31,7 +31,7 @@ const PROTOBUF: (&str, &str) = ("content-type", "application/x-protobuf");
 const JSON: (&str, &str) = ("content-type", "application/json; charset=utf-8");
 
 /// Posts over HTTP/2, with the client's certificate.
-async fn post(
+pub(crate) async fn post(
     client: &Upstream,
     path: &str,
     headers: &[(&str, &str)],
