@@ -2,6 +2,7 @@
 //! ends in records for the sink, a question passed on, or a refusal with its reason.
 
 mod ask;
+mod dialogue;
 mod foreign_report;
 mod health;
 mod http_report;
@@ -140,7 +141,7 @@ impl Desk {
 
     /// Answers a call.
     pub(crate) async fn answer(
-        &self,
+        self: &Arc<Self>,
         request: Request<Incoming>,
         caller: &Arc<Caller>,
     ) -> Response<Body> {
@@ -161,8 +162,7 @@ impl Desk {
             Handling::Ask if method.shape == Shape::Unary => {
                 ask::ask(self, method, request, caller).await
             }
-            // Its answers are part of a dialogue.
-            Handling::Ask => return self.pass(request, caller).await,
+            Handling::Ask => return dialogue::pass(self, method, request, caller).await,
         };
         match answer {
             Ok(message) => crate::grpc::message(&message),
@@ -216,7 +216,7 @@ impl Desk {
         }
         self.counts.passed();
         self.strip(&mut request);
-        self.sink.pass(request).await
+        self.sink.pass(request.map(Body::Passed)).await
     }
 
     /// Calls of methods whose messages cannot be looked into are passed on for whoever is known here: a

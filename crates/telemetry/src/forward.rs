@@ -22,7 +22,6 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Request, Response};
-use hyper::body::Incoming;
 use tokio::sync::watch;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -307,7 +306,7 @@ impl Sink for Forwarder {
         })
     }
 
-    fn pass(&self, request: Request<Incoming>) -> Now<'_, Response<Body>> {
+    fn pass(&self, request: Request<Body>) -> Now<'_, Response<Body>> {
         let path = request.uri().path();
         if self.shared.dialect == Dialect::Otlp && !path.starts_with(OTLP_METHODS) {
             let path = path.escape_debug();
@@ -328,10 +327,10 @@ impl Sink for Forwarder {
 }
 
 /// Passes a call on, byte for byte, with its headers and trailers.
-pub(crate) async fn pass(upstream: &Upstream, request: Request<Incoming>) -> Response<Body> {
+pub(crate) async fn pass(upstream: &Upstream, request: Request<Body>) -> Response<Body> {
     let (parts, body) = request.into_parts();
     let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
-    match upstream.request(path, &parts.headers, Body::Passed(body)).await {
+    match upstream.request(path, &parts.headers, body).await {
         Ok(response) => response.map(Body::Passed),
         Err(status) => failed(&status),
     }

@@ -10,7 +10,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use handfast_tls::Revocations;
 use http::{Request, Response};
-use hyper::body::Incoming;
 use tokio_util::sync::CancellationToken;
 
 use crate::caller::Transport;
@@ -338,7 +337,7 @@ impl Sink for Kept {
         Box::pin(async { Ok(Bytes::new()) })
     }
 
-    fn pass(&self, request: Request<Incoming>) -> Now<'_, Response<Body>> {
+    fn pass(&self, request: Request<Body>) -> Now<'_, Response<Body>> {
         let status = Status::new(
             Code::Unimplemented,
             format!(

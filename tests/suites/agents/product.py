@@ -12,6 +12,7 @@ from expect import ARRIVES, Skipped, arrives_whole, otel
 from handfast import NO
 from oap import Oap
 from programs import Agents, eventually, free_port
+from zipkin import traced
 
 EVERYBODY = ["front", "basket", "depot", "stock", "ledger", "shelf"]
 # A relay speaks for all agents beside it, and so does its certificate; any other speaks for its own service only.
@@ -53,6 +54,7 @@ def direct(settings, how):
             wanted = KINDS_OF_ALL | (KINDS_OF_JAVA if "stock" in agents.programs else set())
             eventually("all kinds of reports arrive", ARRIVES, lambda: wanted <= accepted())
             otlp(site, ports, how)
+            traced(site, ports["http"], how)
             return f"took {', '.join(sorted(accepted()))}"
 
 

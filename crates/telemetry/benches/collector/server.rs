@@ -22,7 +22,6 @@ use handfast_telemetry::station::{Output, PortPlan, Station, StationPlan};
 use handfast_telemetry::upstream::{Backend, Clock, Dice, Security, UpstreamPlan};
 use handfast_tls::{ClientAuth, Revocations};
 use http::{Request, Response};
-use hyper::body::Incoming;
 
 use crate::material;
 
@@ -222,7 +221,7 @@ impl Sink for Counting {
         Box::pin(async { Ok(Bytes::new()) })
     }
 
-    fn pass(&self, _: Request<Incoming>) -> Now<'_, Response<Body>> {
+    fn pass(&self, _: Request<Body>) -> Now<'_, Response<Body>> {
         Box::pin(async { failed(&Status::new(Code::Unimplemented, "a sink")) })
     }
 }

@@ -7,6 +7,8 @@ mod carrying;
 mod claims;
 mod crashing;
 mod cutting;
+mod every_method;
+mod every_path;
 mod flooding;
 mod full_disk;
 mod health;

@@ -31,7 +31,7 @@ const PROTOBUF: (&str, &str) = ("content-type", "application/x-protobuf");
 const JSON: (&str, &str) = ("content-type", "application/json; charset=utf-8");
 
 /// Posts over HTTP/2, with the client's certificate.
-async fn post(
+pub(crate) async fn post(
     client: &Upstream,
     path: &str,
     headers: &[(&str, &str)],
@@ -132,6 +132,7 @@ async fn spans_of_zipkin_are_kept_under_their_service_and_nobody_elses() {
     assert_eq!(post(&shop, "/api/v2/spans", &[JSON], own).await, (202, String::new()));
     let reader = collector.keep().expect("it keeps").reader();
     let trace = reader.trace("00000000000000005af7183fb1d4cf5f").expect("read");
+    assert_eq!(reader.trace("5af7183fb1d4cf5f").expect("read"), trace, "as Zipkin wrote it");
     let told: Vec<_> = trace
         .iter()
         .flat_map(|part| {
