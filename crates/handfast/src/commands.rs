@@ -17,6 +17,7 @@ mod kept;
 pub(crate) mod link;
 pub(crate) mod listener;
 pub(crate) mod log;
+mod lone;
 pub(crate) mod man;
 pub(crate) mod policy;
 pub(crate) mod relay;

@@ -7,8 +7,8 @@ use handfast_pki::{Chain, Credential, PrivateKey, TrustAnchors, TrustDomain};
 use handfast_telemetry::caller::OwnDomain;
 use handfast_telemetry::port::{Mode, PortTls};
 use handfast_tls::{
-    ClientAuth, ClientOptions, ClientTrust, Floor, ServerOptions, client_config_trusting,
-    server_config,
+    ClientAuth, ClientOptions, ClientTrust, Floor, RevocationCheck, Revocations, ServerOptions,
+    client_config_trusting, server_config,
 };
 use rustls::ClientConfig;
 
@@ -20,6 +20,7 @@ pub(super) fn port(
     files: &ServerFiles,
     mode: Mode,
     trust_domain: Option<&TrustDomain>,
+    revocations: &Revocations,
 ) -> Result<PortTls, Broken> {
     let chain = chain(&files.cert)?;
     let mut anchors: Option<TrustAnchors> = None;
@@ -45,6 +46,7 @@ pub(super) fn port(
         },
         // Agents of older runtimes speak no newer version.
         floor: Floor::Tls12,
+        revocation: RevocationCheck::by(revocations.clone()),
         trust: Some(anchors.clone()),
         ..ServerOptions::default()
     };
@@ -56,8 +58,11 @@ pub(super) fn port(
     Ok(PortTls { config, anchors, own })
 }
 
-/// How backends are dialled.
-pub(super) fn client(files: &ClientFiles) -> Result<Arc<ClientConfig>, Broken> {
+/// How backends are dialled, and whom that trusts.
+pub(super) fn client(
+    files: &ClientFiles,
+    revocations: &Revocations,
+) -> Result<(Arc<ClientConfig>, TrustAnchors), Broken> {
     let anchors = trusted(&files.ca)?;
     let own = match &files.own {
         Some((cert, key)) => Some(credential(cert, key, chain(cert)?, anchors.clone())?),
@@ -66,11 +71,14 @@ pub(super) fn client(files: &ClientFiles) -> Result<Arc<ClientConfig>, Broken> {
     let options = ClientOptions {
         alpn: vec![b"h2".to_vec()],
         floor: Floor::Tls12,
+        revocation: RevocationCheck::by(revocations.clone()),
         ..ClientOptions::default()
     };
     let blamed = files.own.as_ref().map_or(&files.ca, |(cert, _)| cert);
-    client_config_trusting(own.as_ref(), &ClientTrust::Anchors(anchors), &options)
-        .map_err(|fault| Broken::new(blamed, fault.one_line()))
+    let config =
+        client_config_trusting(own.as_ref(), &ClientTrust::Anchors(anchors.clone()), &options)
+            .map_err(|fault| Broken::new(blamed, fault.one_line()))?;
+    Ok((config, anchors))
 }
 
 fn credential(
