@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use handfast_api::resources::{ForwardProtocol, Quantity, Span};
 use handfast_api::telemetry::StationKind;
-use handfast_pki::{Certificate, Host, TrustAnchors, TrustDomain};
+use handfast_pki::{Certificate, Host, TrustDomain};
 use handfast_store::{ContentWatch, WatchSettings};
 use handfast_telemetry::desk::{Denial, DeskPlan, Witness};
 use handfast_telemetry::forward::Dialect;
@@ -257,13 +257,13 @@ impl Material {
                 continue;
             };
             let domain = settings.trust_domain.as_ref();
-            let tls = tls::port(files, port.mode, domain, revocations)?;
-            material.issuers.extend(tls.anchors.iter().cloned());
+            let (tls, issuers) = tls::port(files, port.mode, domain, revocations)?;
+            material.issuers.extend(issuers);
             material.ports.insert(name, tls);
         }
         if let Some(files) = &settings.forward_tls {
-            let (config, anchors) = tls::client(files, revocations)?;
-            material.issuers.extend(TrustAnchors::iter(&anchors).cloned());
+            let (config, issuers) = tls::client(files, revocations)?;
+            material.issuers.extend(issuers);
             let server_name = settings.forward_server_name.clone();
             material.client = Some(Security::Tls { config, server_name });
         }

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use handfast_api::skywalking::{Material, MaterialFiles};
-use handfast_pki::{Certificate, Credential, TrustAnchors};
+use handfast_pki::{Certificate, Chain, Credential, TrustAnchors};
 use handfast_store::WatchSettings;
 use handfast_telemetry::port::Mode;
 use handfast_telemetry::upstream::Security;
@@ -153,18 +153,26 @@ impl Supply {
 
     /// Whose revocation lists are believed.
     pub(super) fn issuers(&self) -> Vec<Certificate> {
-        let anchors = match &self.from {
-            Source::Files(live) => match live.borrow().client_trust() {
-                Some(ClientTrust::Anchors(anchors)) => Some(anchors),
-                Some(ClientTrust::System(system)) => Some(system.anchors().clone()),
-                _ => None,
-            },
-            Source::Enrolment(live) => {
-                live.borrow().as_ref().map(|credential| credential.anchors().clone())
-            }
-            Source::Nothing => None,
+        let of = |chain: Option<&Chain>, anchors: Option<&TrustAnchors>| -> Vec<Certificate> {
+            let above = chain.into_iter().flat_map(Chain::rest);
+            above.chain(anchors.into_iter().flat_map(TrustAnchors::iter)).cloned().collect()
         };
-        anchors.iter().flat_map(TrustAnchors::iter).cloned().collect()
+        match &self.from {
+            Source::Files(live) => {
+                let material = live.borrow();
+                let trust = material.client_trust();
+                let anchors = match &trust {
+                    Some(ClientTrust::Anchors(anchors)) => Some(anchors),
+                    Some(ClientTrust::System(system)) => Some(system.anchors()),
+                    _ => None,
+                };
+                of(material.identity.as_ref().map(Credential::chain), anchors)
+            }
+            Source::Enrolment(live) => live.borrow().as_ref().map_or_else(Vec::new, |credential| {
+                of(Some(credential.chain()), Some(credential.anchors()))
+            }),
+            Source::Nothing => Vec::new(),
+        }
     }
 }
 
