@@ -1,7 +1,7 @@
 //! `handfast collector run`: a collector by itself, without a home or a site. Its certificates are files,
 //! watched and taken up while it runs; what is broken is said, and the last good one stays.
 
-mod settings;
+pub(super) mod settings;
 mod tls;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -226,7 +226,7 @@ fn wrong(name: &str, why: impl Display) -> Failure {
 }
 
 /// What is spoken to backends, on the command line.
-pub(super) fn protocol(text: &str) -> Result<ForwardProtocol, String> {
+pub(in crate::commands) fn protocol(text: &str) -> Result<ForwardProtocol, String> {
     match text {
         "oap" => Ok(ForwardProtocol::Oap),
         "otlp" => Ok(ForwardProtocol::Otlp),
@@ -235,7 +235,7 @@ pub(super) fn protocol(text: &str) -> Result<ForwardProtocol, String> {
 }
 
 /// A binding on the command line.
-pub(super) fn rule(text: &str) -> Result<Rule, String> {
+pub(in crate::commands) fn rule(text: &str) -> Result<Rule, String> {
     let shape = "write a binding like /agent/relay-*=shop,bank";
     let (identity, services) = text.rsplit_once('=').ok_or(shape)?;
     let glob = |text: &str| text.trim().parse::<Glob>().map_err(|error| error.to_string());
