@@ -567,6 +567,49 @@ fn the_example_of_a_collector_by_itself_works_with_the_files_of_agent_certs() {
     assert!(!said().contains("--trust-domain"), "{}", said());
 }
 
+#[test]
+fn a_port_that_another_program_holds_is_said_by_the_exit_code() {
+    let place = Place::new(env!("CARGO_BIN_EXE_handfast"));
+    let mut west = place.west();
+    west.start();
+    let held = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = held.local_addr().unwrap().port();
+    for (line, what) in [
+        (
+            format!("collector create one --host 127.0.0.1 --grpc-port {port} --http-port 0"),
+            "Collector/one",
+        ),
+        (
+            format!(
+                "collector create two --host 127.0.0.1 --grpc-port {port} --http-port {} --mode plaintext",
+                free_port()
+            ),
+            "Collector/two",
+        ),
+        (
+            format!(
+                "relay create three --service shop --backend 127.0.0.1:1 --grpc 127.0.0.1:{port}"
+            ),
+            "Relay/three",
+        ),
+    ] {
+        let error = west.refused(&line, 8);
+        assert_eq!(error["error"], "port-in-use", "{error:#}");
+        assert!(error["what"].as_str().unwrap().contains(what), "{error:#}");
+        assert!(error["why"].as_str().unwrap().contains(&port.to_string()), "{error:#}");
+    }
+    let closed = west.json("collector status one")[0]["closed"].clone();
+    assert_eq!(closed[0]["code"], "port-in-use", "{closed:#}");
+    drop(held);
+    for (kind, name) in [("collector", "two"), ("relay", "three")] {
+        west.json(&format!("{kind} delete {name}"));
+    }
+    until("it opens when the port is free", || {
+        let one = west.json("collector status one")[0].clone();
+        one["state"] == "ready" && one["closed"] == serde_json::json!([])
+    });
+}
+
 /// A process that ends with the test.
 struct Killed(std::process::Child);
 

@@ -18,6 +18,7 @@ mod kept;
 pub(crate) mod link;
 pub(crate) mod listener;
 pub(crate) mod log;
+mod lone;
 pub(crate) mod man;
 pub(crate) mod metric;
 pub(crate) mod policy;

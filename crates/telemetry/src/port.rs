@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use handfast_pki::TrustAnchors;
-use handfast_tls::Revocations;
+use handfast_tls::{Attempt, Fault, Revocations, Side, fault_of_io};
 use jiff::Timestamp;
 use rustls::ServerConfig;
 use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixListener};
@@ -183,6 +183,16 @@ pub struct PortError {
     pub place: Place,
     /// Why.
     pub source: io::Error,
+}
+
+impl PortError {
+    /// The same with the code and the remedy that it has everywhere.
+    pub fn fault(&self, now: Timestamp) -> Fault {
+        let code = fault_of_io(&self.source, &Attempt::server(now)).code();
+        let Self { name, place, source } = self;
+        Fault::new(code, Side::Ours, format!("{name}, {place}"))
+            .saying(format!("cannot listen on {place}: {source}"))
+    }
 }
 
 impl Port {

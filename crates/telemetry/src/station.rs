@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use handfast_tls::Revocations;
+use handfast_tls::{Fault, Revocations};
 use http::{Request, Response};
 use tokio_util::sync::CancellationToken;
 
@@ -94,6 +94,8 @@ pub struct Station {
     desk: Arc<Desk>,
     output: Running,
     ports: BTreeMap<String, (Place, Protocol, Port)>,
+    /// Why ports that are wanted are not open.
+    closed: Vec<Fault>,
     revocations: Revocations,
     /// What it does by itself ends with this.
     ending: CancellationToken,
@@ -108,6 +110,8 @@ enum Running {
 /// What a station is up to.
 #[derive(Clone, Debug)]
 pub struct StationStatus {
+    /// Why ports that are wanted are not open.
+    pub closed: Vec<Fault>,
     /// What was counted.
     pub counted: Counted,
     /// The forwarder, where there is one.
@@ -171,7 +175,9 @@ impl Station {
             Running::Keep(kept) => Arc::clone(kept) as _,
         };
         let desk = Arc::new(Desk::new(&name, desk, sink, clock, witness));
-        let mut station = Self { name, desk, output, ports: BTreeMap::new(), revocations, ending };
+        let (ports_open, closed) = (BTreeMap::new(), Vec::new());
+        let mut station =
+            Self { name, desk, output, ports: ports_open, closed, revocations, ending };
         let faults = station.place(ports);
         Ok((station, faults))
     }
@@ -223,6 +229,8 @@ impl Station {
                 Err(fault) => faults.push(fault),
             }
         }
+        let now = self.desk.now();
+        self.closed = faults.iter().map(|fault| fault.fault(now)).collect();
         faults
     }
 
@@ -270,6 +278,7 @@ impl Station {
             name: name.clone(),
         });
         StationStatus {
+            closed: self.closed.clone(),
             counted: self.desk.counts().read(),
             forward,
             keep,

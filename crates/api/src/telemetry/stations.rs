@@ -23,6 +23,9 @@ pub struct StationView {
     pub state: EdgeState,
     /// Its ports that are open.
     pub ports: Vec<PortView>,
+    /// Why ports that are declared are not open.
+    #[serde(default)]
+    pub closed: Vec<FaultView>,
     /// Records that were accepted since it started, by kind.
     pub accepted: BTreeMap<String, u64>,
     /// Records whose sender may not speak for whom they claim, by kind.
@@ -165,6 +168,7 @@ impl StationView {
             name: name.to_owned(),
             state: EdgeState::Failed,
             ports: Vec::new(),
+            closed: Vec::new(),
             accepted: BTreeMap::new(),
             refused: BTreeMap::new(),
             handshakes_refused: BTreeMap::new(),
@@ -181,9 +185,10 @@ impl StationView {
 
     /// One that runs.
     pub fn of(kind: StationKind, status: StationStatus, problems: Vec<ProblemView>) -> Self {
-        let StationStatus { counted, forward, keep, name, ports } = status;
+        let StationStatus { closed, counted, forward, keep, name, ports } = status;
         let waits = forward.as_ref().is_some_and(|forward| forward.upstream.fault.is_some());
-        let fails = problems.iter().any(|problem| problem.severity == ProblemSeverity::Error);
+        let fails = !closed.is_empty()
+            || problems.iter().any(|problem| problem.severity == ProblemSeverity::Error);
         let state = match (fails, waits) {
             (true, _) => EdgeState::Failed,
             (false, true) => EdgeState::Waiting,
@@ -198,6 +203,7 @@ impl StationView {
             name,
             state,
             ports: ports.iter().map(PortView::of).collect(),
+            closed: closed.iter().map(FaultView::from).collect(),
             handshakes_refused: handshakes.map(|(code, n)| (code.to_string(), *n)).collect(),
             accepted: named(counted.accepted),
             refused: named(counted.refused),

@@ -3,17 +3,21 @@
 
 mod run;
 
-use handfast_api::resources::edit::{self, Existing};
+use std::path::PathBuf;
+
 use handfast_api::resources::{
-    Collector, CollectorPort, Forward, ForwardProtocol, Kind, Quantity, Resource, Span, Store,
+    Binding, Collector, CollectorPort, Forward, ForwardProtocol, ForwardTls, Quantity, Quotas,
+    Resource, Span, Store,
 };
-use handfast_api::status::EdgeState;
 use handfast_api::telemetry::StationKind;
-use handfast_pki::{Host, Name};
+use handfast_pki::{Fingerprint, Host, Name};
 use handfast_telemetry::port::Mode;
+use handfast_telemetry::rules::Rule;
 use handfast_telemetry::upstream::Backend;
 
-use super::{Context, Wait, aside, edge, stations, uptake};
+use self::run::settings;
+use super::stations::declaring::{self, SpoolOptions};
+use super::{Context, Wait, aside, stations};
 use crate::exit::Exit;
 use crate::failure::Failure;
 
@@ -24,12 +28,14 @@ pub(crate) enum Verb {
     #[command(
         after_help = "Examples:\n  handfast collector create telemetry --hosts collector.example\n  \
         handfast collector create telemetry --mode permissive --retention 3d\n  \
-        handfast collector create oap --forward oap.example:11800"
+        handfast collector create edge --identity '/agent/relay-*=shop,bank' --quota-messages 5000 --quota-bytes 8Mi\n  \
+        handfast collector create oap --forward oap.example:11800 --forward-credentials oap --forward-authentication oap.token\n  \
+        handfast collector create otlp --forward otel.example:4317 --forward-protocol otlp --spool-size 20Gi --when-full drop-oldest"
     )]
-    Create(Create),
+    Create(Box<Create>),
     /// Stop it; what it kept stays where it is
     #[command(after_help = "Example:\n  handfast collector delete telemetry")]
-    Delete(Delete),
+    Delete(declaring::Delete),
     /// See the collectors, one line for each
     #[command(visible_alias = "list", after_help = "Example:\n  handfast collector ls")]
     Ls,
@@ -37,7 +43,7 @@ pub(crate) enum Verb {
     #[command(
         after_help = "Examples:\n  handfast collector status\n  handfast collector status telemetry -o json"
     )]
-    Status(Status),
+    Status(stations::Status),
     /// See, send again or throw away what the backend refused for good
     #[command(
         subcommand,
@@ -60,6 +66,12 @@ pub(crate) struct Create {
     /// Names under which agents reach it, for its certificate
     #[arg(long, value_delimiter = ',', value_name = "HOST,...")]
     hosts: Vec<Host>,
+    /// Its server credential [default: one that the site makes]
+    #[arg(long, value_name = "NAME")]
+    tls_credentials: Option<Name>,
+    /// Further credentials or issuers whose CAs clients may chain to
+    #[arg(long, value_delimiter = ',', value_name = "NAME,...")]
+    trust: Vec<Name>,
     /// The port for gRPC; 0 opens none
     #[arg(long, value_name = "PORT", default_value = "11800")]
     grpc_port: u16,
@@ -69,6 +81,21 @@ pub(crate) struct Create {
     /// How both are protected
     #[arg(long, default_value = "mtls", value_name = "mtls|permissive|tls|plaintext")]
     mode: Mode,
+    /// Let an identity report as services: `/agent/relay-*=shop,bank`, `dns:*.example=*`; may be given several times
+    #[arg(long, value_name = "IDENTITY=SERVICE,...", value_parser = settings::rule)]
+    identity: Vec<Rule>,
+    /// Messages per second that one identity may report [default: without limit]
+    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u64).range(1..))]
+    quota_messages: Option<u64>,
+    /// The same in bytes, like 4Mi
+    #[arg(long, value_name = "SIZE")]
+    quota_bytes: Option<Quantity>,
+    /// Calls of one identity at the same time
+    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..))]
+    quota_streams: Option<u32>,
+    /// A file with the token that every call has to bring; what is in it is declared
+    #[arg(long, value_name = "FILE")]
+    authentication: Option<PathBuf>,
     /// For how long records are kept [default: 7d]
     #[arg(long, value_name = "DURATION")]
     retention: Option<Span>,
@@ -78,24 +105,25 @@ pub(crate) struct Create {
     /// Send records on to this backend instead of keeping them; may be given several times
     #[arg(long, value_name = "HOST:PORT", conflicts_with_all = ["retention", "max_size"])]
     forward: Vec<Backend>,
+    /// What is spoken to the backends
+    #[arg(long, value_name = "oap|otlp", default_value = "oap", value_parser = settings::protocol, requires = "forward")]
+    forward_protocol: ForwardProtocol,
+    /// The credential to trust them by, and to show to them: one under `input/certs`, or one of the site
+    #[arg(long, value_name = "NAME", requires = "forward")]
+    forward_credentials: Option<Name>,
+    /// SHA-256 of a backend's certificate, for one without SANs or of X.509 v1; may be given several times
+    #[arg(long, value_name = "FINGERPRINT", requires = "forward")]
+    forward_pin: Vec<Fingerprint>,
+    /// The name in the backends' certificates, where they are dialled by another
+    #[arg(long, value_name = "HOST", requires = "forward_credentials")]
+    forward_server_name: Option<Host>,
+    /// A file with the token that the backends ask for; what is in it is declared
+    #[arg(long, value_name = "FILE", requires = "forward")]
+    forward_authentication: Option<PathBuf>,
+    #[command(flatten)]
+    spool: SpoolOptions,
     #[command(flatten)]
     wait: Wait,
-}
-
-/// Arguments of `handfast collector delete`.
-#[derive(clap::Args, Debug)]
-pub(crate) struct Delete {
-    /// The collector's name
-    name: Name,
-    #[command(flatten)]
-    wait: Wait,
-}
-
-/// Arguments of `handfast collector status`.
-#[derive(clap::Args, Debug)]
-pub(crate) struct Status {
-    /// Only this collector
-    name: Option<Name>,
 }
 
 /// Runs the verb; the one that needs no home asks for none.
@@ -103,55 +131,25 @@ pub(crate) async fn run(
     verb: Verb,
     context: impl FnOnce() -> anyhow::Result<Context>,
 ) -> anyhow::Result<()> {
+    let kind = StationKind::Collector;
     match verb {
-        Verb::Create(create) => self::create(create, &context()?).await,
-        Verb::Delete(delete) => self::delete(delete, &context()?).await,
-        Verb::Ls => status(None, &context()?, false).await,
-        Verb::Status(wanted) => status(wanted.name, &context()?, true).await,
-        Verb::Aside(verb) => aside::run(StationKind::Collector, verb, &context()?).await,
+        Verb::Create(create) => self::create(*create, &context()?).await,
+        Verb::Delete(delete) => declaring::delete(kind, delete, &context()?).await,
+        Verb::Ls => stations::status(kind, None, false, &context()?).await,
+        Verb::Status(wanted) => {
+            stations::status(kind, wanted.name.as_ref(), true, &context()?).await
+        }
+        Verb::Aside(verb) => aside::run(kind, verb, &context()?).await,
         Verb::Run(arguments) => run::run(*arguments).await,
     }
 }
 
 async fn create(create: Create, context: &Context) -> anyhow::Result<()> {
-    let port = |port: u16| (port != 0).then_some(CollectorPort { port, mode: create.mode });
-    if create.grpc_port == 0 && create.http_port == 0 {
-        return Err(Failure::new(Exit::Usage, "a collector without ports receives nothing")
-            .remedy("leave --grpc-port or --http-port away")
-            .into());
-    }
-    let store = (create.retention.is_some() || create.max_size.is_some())
-        .then_some(Store { retention: create.retention, max_size: create.max_size });
-    let forward = (!create.forward.is_empty()).then(|| Forward {
-        protocol: ForwardProtocol::Oap,
-        backends: create.forward.clone(),
-        tls: None,
-        authentication: None,
-        spool: None,
-    });
-    let spec = Collector {
-        host: create.host.map(Host::Ip),
-        hosts: create.hosts,
-        grpc: port(create.grpc_port),
-        http: port(create.http_port),
-        store,
-        forward,
-        ..Collector::default()
-    };
     let line = format!("handfast collector create {} --mode {}", create.name, create.mode);
-    let resource = Resource::new(create.name, spec);
-    let written = edit::write(&context.home.input_resources, &resource, &line, Existing::Keep)?;
-    let wanted = resource.name.as_str();
+    let (name, wait) = (create.name.clone(), create.wait);
+    let resource = Resource::new(name, declared(create)?);
     let uptake =
-        uptake::wait(context, create.wait, resource.reference(), written.file, async |client| {
-            let found = client
-                .stations()
-                .await?
-                .into_iter()
-                .find(|one| (one.kind, one.name.as_str()) == (StationKind::Collector, wanted));
-            Ok(found.filter(|one| one.state != EdgeState::Failed))
-        })
-        .await?;
+        declaring::declare(StationKind::Collector, &resource, &line, wait, context).await?;
     context.output.show(&uptake, |page| {
         page.line(format!("{} is declared in {}", uptake.resource, uptake.file.display()));
         for port in uptake.status.iter().flat_map(|status| &status.ports) {
@@ -165,29 +163,55 @@ async fn create(create: Create, context: &Context) -> anyhow::Result<()> {
     })
 }
 
-async fn delete(delete: Delete, context: &Context) -> anyhow::Result<()> {
-    let file = edit::delete(&context.home.input_resources, Kind::Collector, &delete.name)?;
-    let resource = format!("{}/{}", Kind::Collector, delete.name);
-    let name = delete.name.as_str();
-    let uptake = uptake::wait(context, delete.wait, resource, file, async |client| {
-        let there = |one: &handfast_api::telemetry::StationView| {
-            one.kind == StationKind::Collector && one.name == name
-        };
-        let gone = !client.stations().await?.iter().any(there);
-        Ok(gone.then_some("deleted"))
-    })
-    .await?;
-    context.output.show(&uptake, |page| edge::deleted(page, &uptake))
-}
-
-async fn status(name: Option<Name>, context: &Context, details: bool) -> anyhow::Result<()> {
-    let all = context.client().stations().await?;
-    let collectors = stations::chosen(all, StationKind::Collector, name.as_ref())?;
-    context.output.show(&collectors, |page| {
-        let empty = "No collectors. Make one: handfast collector create NAME";
-        stations::table(page, &collectors, empty);
-        if details {
-            stations::details(page, &collectors);
-        }
+fn declared(create: Create) -> anyhow::Result<Collector> {
+    let port = |port: u16| (port != 0).then_some(CollectorPort { port, mode: create.mode });
+    let (grpc, http) = (port(create.grpc_port), port(create.http_port));
+    if grpc.is_none() && http.is_none() {
+        return Err(Failure::new(Exit::Usage, "a collector without ports receives nothing")
+            .remedy("leave --grpc-port or --http-port away")
+            .into());
+    }
+    let spool = create.spool.declared();
+    if create.forward.is_empty() && spool.is_some() {
+        return Err(Failure::new(Exit::Usage, "a collector that keeps what it takes has no spool")
+            .remedy("say how much is kept with --max-size, or where it goes with --forward")
+            .into());
+    }
+    let quotas = Quotas {
+        messages_per_second: create.quota_messages,
+        bytes_per_second: create.quota_bytes,
+        streams: create.quota_streams,
+    };
+    let tls = ForwardTls {
+        tls_credentials: create.forward_credentials,
+        server_name: create.forward_server_name,
+        pin: create.forward_pin,
+    };
+    let forward = Forward {
+        protocol: create.forward_protocol,
+        backends: create.forward,
+        tls: (tls != ForwardTls::default()).then_some(tls),
+        authentication: declaring::token(create.forward_authentication)?,
+        spool,
+    };
+    let store = Store { retention: create.retention, max_size: create.max_size };
+    let binding = |rule: Rule| Binding {
+        identity: rule.identity,
+        services: rule.services,
+        instances: rule.instances,
+    };
+    Ok(Collector {
+        host: create.host.map(Host::Ip),
+        hosts: create.hosts,
+        tls_credentials: create.tls_credentials,
+        trust: create.trust,
+        grpc,
+        http,
+        identities: create.identity.into_iter().map(binding).collect(),
+        quotas: (quotas != Quotas::default()).then_some(quotas),
+        store: (store != Store::default()).then_some(store),
+        forward: (!forward.backends.is_empty()).then_some(forward),
+        authentication: declaring::token(create.authentication)?,
+        ..Collector::default()
     })
 }

@@ -4,16 +4,17 @@
 mod run;
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
-use handfast_api::resources::edit::{self, Existing};
-use handfast_api::resources::{Kind, Relay, RelayListen, Resource};
-use handfast_api::status::{EdgeState, LinkDirection};
+use handfast_api::resources::{Relay, RelayListen, Resource};
+use handfast_api::status::LinkDirection;
 use handfast_api::telemetry::StationKind;
 use handfast_pki::{Host, Name};
 use handfast_telemetry::port::Mode;
 use handfast_telemetry::upstream::Backend;
 
-use super::{Context, Wait, aside, edge, stations, uptake};
+use super::stations::declaring::{self, SpoolOptions};
+use super::{Context, Wait, aside, stations};
 
 /// Verbs of `handfast relay`.
 #[derive(clap::Subcommand, Debug)]
@@ -21,12 +22,13 @@ pub(crate) enum Verb {
     /// Let agents report here, and carry it to a collector
     #[command(
         after_help = "Examples:\n  handfast relay create shop --service shop --backend collector.example:11800\n  \
-        handfast relay create shop --service shop --backend c1:11800 --backend c2:11800 --grpc 127.0.0.1:21800"
+        handfast relay create shop --service shop --backend c1:11800 --backend c2:11800 --grpc 127.0.0.1:21800\n  \
+        handfast relay create shop --service shop --backend collector.example:11800 --unix /run/shop.sock --spool-size 20Gi --when-full drop-oldest"
     )]
     Create(Create),
     /// Stop it; what waits in its spool stays there
     #[command(after_help = "Example:\n  handfast relay delete shop")]
-    Delete(Delete),
+    Delete(declaring::Delete),
     /// See the relays, one line for each
     #[command(visible_alias = "list", after_help = "Example:\n  handfast relay ls")]
     Ls,
@@ -34,7 +36,7 @@ pub(crate) enum Verb {
     #[command(
         after_help = "Examples:\n  handfast relay status\n  handfast relay status shop -o json"
     )]
-    Status(Status),
+    Status(stations::Status),
     /// See, send again or throw away what the collector refused for good
     #[command(
         subcommand,
@@ -57,12 +59,15 @@ pub(crate) struct Create {
     /// A collector; may be given several times, in the order of preference
     #[arg(long = "backend", required = true, value_name = "HOST:PORT")]
     backends: Vec<Backend>,
-    /// Where agents report over gRPC [default: 127.0.0.1:11800]
+    /// Where agents report over gRPC [default: 127.0.0.1:11800, if no other place is named]
     #[arg(long, value_name = "ADDRESS")]
     grpc: Option<SocketAddr>,
-    /// Where agents report over HTTP [default: 127.0.0.1:12800]
+    /// Where agents report over HTTP [default: 127.0.0.1:12800, if no other place is named]
     #[arg(long, value_name = "ADDRESS")]
     http: Option<SocketAddr>,
+    /// A Unix socket for gRPC: its permissions say who may report
+    #[arg(long, value_name = "PATH")]
+    unix: Option<String>,
     /// The collector's name, where it is dialled by another
     #[arg(long, value_name = "HOST")]
     server_name: Option<Host>,
@@ -73,24 +78,13 @@ pub(crate) struct Create {
     /// How the collector is spoken to
     #[arg(long, default_value = "mtls", value_name = "mtls|tls|plaintext")]
     mode: Mode,
+    /// A file with the token that the collector asks for; what is in it is declared
+    #[arg(long, value_name = "FILE")]
+    authentication: Option<PathBuf>,
+    #[command(flatten)]
+    spool: SpoolOptions,
     #[command(flatten)]
     wait: Wait,
-}
-
-/// Arguments of `handfast relay delete`.
-#[derive(clap::Args, Debug)]
-pub(crate) struct Delete {
-    /// The relay's name
-    name: Name,
-    #[command(flatten)]
-    wait: Wait,
-}
-
-/// Arguments of `handfast relay status`.
-#[derive(clap::Args, Debug)]
-pub(crate) struct Status {
-    /// Only this relay
-    name: Option<Name>,
 }
 
 /// Runs the verb; the one that needs no home asks for none.
@@ -98,45 +92,37 @@ pub(crate) async fn run(
     verb: Verb,
     context: impl FnOnce() -> anyhow::Result<Context>,
 ) -> anyhow::Result<()> {
+    let kind = StationKind::Relay;
     match verb {
         Verb::Create(create) => self::create(create, &context()?).await,
-        Verb::Delete(delete) => self::delete(delete, &context()?).await,
-        Verb::Ls => status(None, &context()?, false).await,
-        Verb::Status(wanted) => status(wanted.name, &context()?, true).await,
-        Verb::Aside(verb) => aside::run(StationKind::Relay, verb, &context()?).await,
+        Verb::Delete(delete) => declaring::delete(kind, delete, &context()?).await,
+        Verb::Ls => stations::status(kind, None, false, &context()?).await,
+        Verb::Status(wanted) => {
+            stations::status(kind, wanted.name.as_ref(), true, &context()?).await
+        }
+        Verb::Aside(verb) => aside::run(kind, verb, &context()?).await,
         Verb::Run(arguments) => run::run(*arguments).await,
     }
 }
 
 async fn create(create: Create, context: &Context) -> anyhow::Result<()> {
-    let Create { name, service, backends, grpc, http, server_name, tls_credentials, mode, wait } =
-        create;
-    let listen =
-        (grpc.is_some() || http.is_some()).then_some(RelayListen { grpc, http, unix: None });
-    let line = format!("handfast relay create {name} --service {service}");
-    let made_here = tls_credentials.is_none() && mode == Mode::Mtls;
+    let line = format!("handfast relay create {} --service {}", create.name, create.service);
+    let (grpc, http, unix) = (create.grpc, create.http, create.unix);
+    let named = grpc.is_some() || http.is_some() || unix.is_some();
+    let made_here = create.tls_credentials.is_none() && create.mode == Mode::Mtls;
     let spec = Relay {
-        service,
-        backends,
-        listen,
-        server_name,
-        tls_credentials,
-        mode,
-        authentication: None,
-        spool: None,
+        service: create.service,
+        backends: create.backends,
+        listen: named.then_some(RelayListen { grpc, http, unix }),
+        server_name: create.server_name,
+        tls_credentials: create.tls_credentials,
+        mode: create.mode,
+        authentication: declaring::token(create.authentication)?,
+        spool: create.spool.declared(),
     };
-    let resource = Resource::new(name, spec);
-    let written = edit::write(&context.home.input_resources, &resource, &line, Existing::Keep)?;
-    let wanted = resource.name.as_str();
-    let uptake = uptake::wait(context, wait, resource.reference(), written.file, async |client| {
-        let found = client
-            .stations()
-            .await?
-            .into_iter()
-            .find(|one| (one.kind, one.name.as_str()) == (StationKind::Relay, wanted));
-        Ok(found.filter(|one| one.state != EdgeState::Failed))
-    })
-    .await?;
+    let resource = Resource::new(create.name, spec);
+    let kind = StationKind::Relay;
+    let uptake = declaring::declare(kind, &resource, &line, create.wait, context).await?;
     let linked = made_here && uptake.node_running && links_elsewhere(context).await?;
     context.output.show(&uptake, |page| {
         page.line(format!("{} is declared in {}", uptake.resource, uptake.file.display()));
@@ -167,32 +153,4 @@ async fn create(create: Create, context: &Context) -> anyhow::Result<()> {
 async fn links_elsewhere(context: &Context) -> anyhow::Result<bool> {
     let links = context.client().links().await?;
     Ok(links.iter().any(|link| link.direction == LinkDirection::Outgoing))
-}
-
-async fn delete(delete: Delete, context: &Context) -> anyhow::Result<()> {
-    let file = edit::delete(&context.home.input_resources, Kind::Relay, &delete.name)?;
-    let resource = format!("{}/{}", Kind::Relay, delete.name);
-    let name = delete.name.as_str();
-    let uptake = uptake::wait(context, delete.wait, resource, file, async |client| {
-        let there = |one: &handfast_api::telemetry::StationView| {
-            one.kind == StationKind::Relay && one.name == name
-        };
-        let gone = !client.stations().await?.iter().any(there);
-        Ok(gone.then_some("deleted"))
-    })
-    .await?;
-    context.output.show(&uptake, |page| edge::deleted(page, &uptake))
-}
-
-async fn status(name: Option<Name>, context: &Context, details: bool) -> anyhow::Result<()> {
-    let all = context.client().stations().await?;
-    let relays = stations::chosen(all, StationKind::Relay, name.as_ref())?;
-    context.output.show(&relays, |page| {
-        let empty =
-            "No relays. Make one: handfast relay create NAME --service SERVICE --backend HOST:PORT";
-        stations::table(page, &relays, empty);
-        if details {
-            stations::details(page, &relays);
-        }
-    })
 }

@@ -1,27 +1,49 @@
 //! Collectors and relays as tables, and what the commands about them share.
 
+pub(super) mod declaring;
+
 use handfast_api::telemetry::{ForwardView, StationKind, StationView};
 use handfast_pki::Name;
 
-use super::{edge, words};
+use super::{Context, edge, words};
 use crate::output::Page;
 
-/// Those of a kind, or the one that is named.
-pub(super) fn chosen(
-    all: Vec<StationView>,
+/// Arguments of `status`.
+#[derive(clap::Args, Debug)]
+pub(crate) struct Status {
+    /// Only the one of this name
+    pub(super) name: Option<Name>,
+}
+
+/// Shows those of a kind, or the one that is named: a line for each, or everything.
+pub(super) async fn status(
     kind: StationKind,
     name: Option<&Name>,
-) -> anyhow::Result<Vec<StationView>> {
-    let of_kind = all.into_iter().filter(|one| one.kind == kind).collect();
-    let word = match kind {
-        StationKind::Collector => "collector",
-        StationKind::Relay => "relay",
+    details: bool,
+    context: &Context,
+) -> anyhow::Result<()> {
+    let all = context.client().stations().await?;
+    let (word, empty) = match kind {
+        StationKind::Collector => {
+            ("collector", "No collectors. Make one: handfast collector create NAME")
+        }
+        StationKind::Relay => (
+            "relay",
+            "No relays. Make one: handfast relay create NAME --service SERVICE --backend HOST:PORT",
+        ),
     };
-    edge::named(of_kind, name, word, |one| &one.name)
+    let of_kind = all.into_iter().filter(|one| one.kind == kind).collect();
+    let stations = edge::named(of_kind, name, word, |one: &StationView| &one.name)?;
+    context.output.show(&stations, |page| {
+        table(page, &stations, empty);
+        if details {
+            self::details(page, &stations);
+        }
+    })
 }
 
 /// A line for each.
-pub(super) fn table(page: &mut Page, stations: &[StationView], empty: &str) {
+fn table(page: &mut Page, stations: &[StationView], empty: &str) {
     let rows: Vec<Vec<String>> = stations.iter().map(row).collect();
     let header = ["NAME", "STATE", "PORTS", "OPEN", "ACCEPTED", "REFUSED", "RECORDS GO"];
     page.table(&header, &rows, empty);
@@ -68,7 +90,7 @@ pub(super) fn whereto(one: &StationView) -> String {
 }
 
 /// Everything about each.
-pub(super) fn details(page: &mut Page, stations: &[StationView]) {
+fn details(page: &mut Page, stations: &[StationView]) {
     for one in stations {
         let total = |counts: &std::collections::BTreeMap<String, u64>| {
             let each: Vec<String> = counts.iter().map(|(what, n)| format!("{n} {what}")).collect();

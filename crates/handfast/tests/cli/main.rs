@@ -10,4 +10,5 @@ mod exchange;
 mod records;
 mod reference;
 mod resources;
+mod stations;
 mod with_node;

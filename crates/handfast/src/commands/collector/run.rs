@@ -1,29 +1,34 @@
 //! `handfast collector run`: a collector by itself, without a home or a site. Its certificates are files,
 //! watched and taken up while it runs; what is broken is said, and the last good one stays.
 
-mod settings;
+pub(super) mod settings;
 mod tls;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
-use handfast_api::resources::{Quantity, Span};
-use handfast_pki::{SystemEntropy, TrustDomain};
+use handfast_api::resources::{ForwardProtocol, Quantity, Span};
+use handfast_api::telemetry::StationKind;
+use handfast_pki::{Certificate, Host, TrustDomain};
 use handfast_store::{ContentWatch, WatchSettings};
 use handfast_telemetry::desk::{Denial, DeskPlan, Witness};
 use handfast_telemetry::forward::Dialect;
 use handfast_telemetry::journal::JournalSettings;
 use handfast_telemetry::keep::KeepSettings;
-use handfast_telemetry::port::{Mode, Place, Protection, Protocol};
+use handfast_telemetry::port::{Mode, Place, PortTls, Protection, Protocol};
 use handfast_telemetry::rules::{Rule, Rules};
-use handfast_telemetry::station::{Output, PortPlan, Station, StationPlan};
-use handfast_telemetry::upstream::{Backend, Clock, Dice, Security, UpstreamPlan};
+use handfast_telemetry::station::{Output, PortPlan, StationPlan};
+use handfast_telemetry::upstream::{Backend, Security, UpstreamPlan};
 use handfast_tls::Revocations;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 use self::settings::{PortSettings, Settings};
+use super::super::lone::lists::Lists;
+use super::super::lone::token::Token;
+use super::super::lone::{Lone, WhenFull};
 use crate::clock;
 use crate::exit::Exit;
 use crate::failure::Failure;
@@ -34,11 +39,13 @@ use crate::node::{self, LogFormat, Stopping};
 #[command(
     after_help = "Examples:\n  handfast collector run --data ./telemetry --grpc 127.0.0.1:11800 --http 127.0.0.1:12800\n  \
     handfast collector run --data /var/lib/collector --cert server.crt --key server.pem --client-ca ca.crt\n  \
+    handfast collector run --data /var/lib/collector --mode plaintext --forward oap.example:11800 --forward-ca oap-ca.crt\n  \
     handfast trace ls --data ./telemetry\n\n\
     The second takes the files of `handfast agent-certs --service shop --hosts ...`: who holds client.crt reports as shop.\n\n\
     The environment names of SkyWalking's receiver are read where an option is not given: SW_RECEIVER_GRPC_HOST, \
     SW_RECEIVER_GRPC_PORT, SW_RECEIVER_GRPC_SSL_ENABLED, SW_RECEIVER_GRPC_SSL_KEY_PATH, SW_RECEIVER_GRPC_SSL_CERT_CHAIN_PATH, \
-    SW_RECEIVER_GRPC_SSL_TRUSTED_CAS_PATH, the same names with SW_RECEIVER_SHARING_REST for HTTP, and SW_AUTHENTICATION.\n\n\
+    SW_RECEIVER_GRPC_SSL_TRUSTED_CAS_PATH, the same names with SW_RECEIVER_SHARING_REST for HTTP, SW_AUTHENTICATION (the token that callers bring) and \
+    SW_AGENT_AUTHENTICATION (the token for the backends).\n\n\
     Stops on SIGTERM or Ctrl-C."
 )]
 pub(crate) struct Arguments {
@@ -69,6 +76,21 @@ pub(crate) struct Arguments {
     /// Let an identity report as services: `/agent/relay-*=shop,bank`, `dns:*.example=*`; may be given several times
     #[arg(long, value_name = "IDENTITY=SERVICE,...", value_parser = settings::rule)]
     allow: Vec<Rule>,
+    /// A file with the token that every call has to bring
+    #[arg(long, value_name = "FILE")]
+    authentication: Option<PathBuf>,
+    /// A file of revocation lists of the CAs that are trusted here; read again when it changes; may be given several times
+    #[arg(long, value_name = "FILE")]
+    crl: Vec<PathBuf>,
+    /// Messages per second that one identity may report [default: without limit]
+    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u64).range(1..))]
+    quota_messages: Option<u64>,
+    /// The same in bytes, like 4Mi
+    #[arg(long, value_name = "SIZE")]
+    quota_bytes: Option<Quantity>,
+    /// Calls of one identity at the same time
+    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..))]
+    quota_streams: Option<u32>,
     /// For how long records are kept [default: 7d]
     #[arg(long, value_name = "DURATION")]
     retention: Option<Span>,
@@ -78,6 +100,12 @@ pub(crate) struct Arguments {
     /// Send records on to this backend instead of keeping them; may be given several times
     #[arg(long, value_name = "HOST:PORT", conflicts_with = "retention")]
     forward: Vec<Backend>,
+    /// What is spoken to the backends
+    #[arg(long, value_name = "oap|otlp", default_value = "oap", value_parser = settings::protocol, requires = "forward")]
+    forward_protocol: ForwardProtocol,
+    /// A file with the token that the backends ask for
+    #[arg(long, value_name = "FILE", requires = "forward")]
+    forward_authentication: Option<PathBuf>,
     /// The CAs of the backends: they are spoken to over TLS then
     #[arg(long, value_name = "FILE", requires = "forward")]
     forward_ca: Option<PathBuf>,
@@ -87,6 +115,15 @@ pub(crate) struct Arguments {
     /// Its key
     #[arg(long, value_name = "FILE", requires = "forward_cert")]
     forward_key: Option<PathBuf>,
+    /// The name in the backends' certificates, where they are dialled by another
+    #[arg(long, value_name = "HOST", requires = "forward_ca")]
+    forward_server_name: Option<Host>,
+    /// What happens when as much as may wait does
+    #[arg(long, value_enum, default_value_t = WhenFull::Refuse, value_name = "refuse|drop-oldest", requires = "forward")]
+    when_full: WhenFull,
+    /// Serve /metrics and /healthz here, like 127.0.0.1:9600
+    #[arg(long, value_name = "ADDRESS")]
+    metrics: Option<SocketAddr>,
     /// How log lines are written
     #[arg(long, value_enum, default_value_t = LogFormat::Text, value_name = "FORMAT")]
     log_format: LogFormat,
@@ -97,37 +134,40 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<()> {
     let settings = Settings::of(arguments, &|name| std::env::var(name).ok())?;
     node::start_log(settings.log_format);
     let mut stopping = Stopping::new()?;
-    let revocations = Revocations::new();
+    let ending = CancellationToken::new();
     // The content is read first, so that no change after it is missed.
-    let watch = ContentWatch::start(settings.watched(), WatchSettings::default());
-    let mut changed = watch.changes();
-    let plan = plan(&settings).map_err(Failure::from)?;
-    warn_if_nobody_may_report(&settings, &plan);
-    let clock: Clock = Arc::new(clock::now);
-    let dice = Dice::new(SystemEntropy);
-    let starting = {
-        let plan = plan.clone();
-        tokio::task::spawn_blocking(move || {
-            Station::start(plan, revocations, clock, dice, witness())
-        })
+    let watch = |files| ContentWatch::start(files, WatchSettings::default());
+    let (certificates, crls) = (watch(settings.watched()), watch(settings.crl.clone()));
+    let tokens = watch(settings.token_files());
+    let [mut certificates_changed, mut crls_changed, mut tokens_changed] =
+        [certificates.changes(), crls.changes(), tokens.changes()];
+
+    let mut supply = Supply {
+        lists: Lists::of(settings.crl.clone()),
+        callers: Token::open(settings.authentication.clone())?,
+        backends: Token::open(settings.forward_authentication.clone())?,
+        material: Material::default(),
+        trouble: watch::Sender::new(None),
     };
-    let (mut station, faults) = starting.await?.map_err(|error| {
-        Failure::new(Exit::Failed, "the collector cannot start")
-            .at(settings.data.display())
-            .because(error)
-            .remedy("look whether another collector uses that directory, and who may write to it")
-    })?;
-    if !faults.is_empty() {
-        let faults: Vec<String> = faults.iter().map(ToString::to_string).collect();
-        return Err(Failure::new(Exit::PortInUse, "a port cannot be opened")
-            .because(faults.join("\n"))
-            .remedy("free the port, or choose another with --grpc or --http")
-            .into());
-    }
-    for port in station.status().ports {
+    supply.material = Material::read(&settings, &supply.lists.view()).map_err(Failure::from)?;
+    supply.lists.read(&supply.material.issuers, clock::now()).map_err(Failure::from)?;
+    let plan = plan(&settings, &supply);
+    warn_if_nobody_may_report(&settings, &plan);
+    let (kind, revocations) = (StationKind::Collector, supply.lists.view());
+    let options = "--grpc or --http";
+    let lone = Lone::start(kind, &settings.data, options, plan, revocations, witness()).await?;
+    for port in lone.status().into_iter().flat_map(|status| status.ports) {
         let address = port.address.map(|address| address.to_string()).unwrap_or_default();
         tracing::info!(port = port.name, address, mode = %port.mode, "listens");
     }
+    let troubles = vec![
+        supply.trouble.subscribe(),
+        supply.callers.trouble(),
+        supply.backends.trouble(),
+        supply.lists.trouble(),
+    ];
+    let due = supply.lists.due();
+    let health = lone.serve_health(settings.metrics, troubles, due, &ending).await?;
     node::say_ready();
     loop {
         tokio::select! {
@@ -135,12 +175,100 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<()> {
                 tracing::info!(signal, "stopping: nothing new is taken");
                 break;
             }
-            Ok(()) = changed.changed() => take_up(&settings, &mut station),
+            Ok(()) = certificates_changed.changed() => {
+                if supply.take_up(&settings) {
+                    tracing::info!("certificates were read again and are in use");
+                }
+                supply.lists.read_again(&supply.material.issuers, clock::now());
+            }
+            Ok(()) = crls_changed.changed() => {
+                supply.lists.read_again(&supply.material.issuers, clock::now());
+                if !settings.forward.is_empty() {
+                    // What is dialled anew is judged anew.
+                    supply.take_up(&settings);
+                }
+            }
+            Ok(()) = tokens_changed.changed() => {
+                supply.callers.read_again();
+                supply.backends.read_again();
+            }
         }
+        lone.apply(self::plan(&settings, &supply));
     }
-    station.stop(DRAIN).await;
+    ending.cancel();
+    lone.stop().await;
+    if let Some(health) = health {
+        health.await?;
+    }
     tracing::info!("the collector has stopped");
     Ok(())
+}
+
+/// What lies in files, as it was good last.
+struct Supply {
+    /// The token that the backends ask for.
+    backends: Token,
+    /// The token that callers bring.
+    callers: Token,
+    lists: Lists,
+    material: Material,
+    /// Why the certificates that lie there are not in use.
+    trouble: watch::Sender<Option<String>>,
+}
+
+impl Supply {
+    /// Reads the certificates again; says whether they are in use.
+    fn take_up(&mut self, settings: &Settings) -> bool {
+        match Material::read(settings, &self.lists.view()) {
+            Ok(material) => {
+                self.material = material;
+                self.trouble.send_replace(None);
+                true
+            }
+            Err(broken) => {
+                tracing::error!(
+                    file = %broken.file.display(),
+                    why = broken.why,
+                    "what was changed cannot be used; the last good certificate stays in use"
+                );
+                let told = format!("{}: {}", broken.file.display(), broken.why);
+                self.trouble.send_replace(Some(told));
+                false
+            }
+        }
+    }
+}
+
+/// What was made of certificates.
+#[derive(Default)]
+struct Material {
+    ports: BTreeMap<&'static str, PortTls>,
+    /// How backends are dialled.
+    client: Option<Security>,
+    /// Whose revocation lists are believed.
+    issuers: Vec<Certificate>,
+}
+
+impl Material {
+    fn read(settings: &Settings, revocations: &Revocations) -> Result<Self, Broken> {
+        let mut material = Self { client: Some(Security::Plaintext), ..Self::default() };
+        for (name, port) in [("grpc", &settings.grpc), ("http", &settings.http)] {
+            let Some(files) = port.files.as_ref().filter(|_| port.mode.speaks_tls()) else {
+                continue;
+            };
+            let domain = settings.trust_domain.as_ref();
+            let (tls, issuers) = tls::port(files, port.mode, domain, revocations)?;
+            material.issuers.extend(issuers);
+            material.ports.insert(name, tls);
+        }
+        if let Some(files) = &settings.forward_tls {
+            let (config, issuers) = tls::client(files, revocations)?;
+            material.issuers.extend(issuers);
+            let server_name = settings.forward_server_name.clone();
+            material.client = Some(Security::Tls { config, server_name });
+        }
+        Ok(material)
+    }
 }
 
 /// Certificates are asked for, and none of them could report as anything: better said now than with each refusal.
@@ -155,24 +283,6 @@ fn warn_if_nobody_may_report(settings: &Settings, plan: &StationPlan) {
             "the server's certificate carries no SPIFFE ID, so no trust domain is known as our own, and no client \
              certificate may report: say --trust-domain NAME, or bind identities with --allow"
         );
-    }
-}
-
-/// The files have changed.
-fn take_up(settings: &Settings, station: &mut Station) {
-    match plan(settings) {
-        Ok(plan) => {
-            let faults = station.apply(plan);
-            tracing::info!("certificates were read again and are in use");
-            for fault in &faults {
-                tracing::error!(%fault, "a port cannot be opened");
-            }
-        }
-        Err(broken) => tracing::error!(
-            file = %broken.file.display(),
-            why = broken.why,
-            "what was changed cannot be used; the last good certificate stays in use"
-        ),
     }
 }
 
@@ -198,21 +308,16 @@ impl From<Broken> for Failure {
     }
 }
 
-fn plan(settings: &Settings) -> Result<StationPlan, Broken> {
+fn plan(settings: &Settings, supply: &Supply) -> StationPlan {
     let mut ports = BTreeMap::new();
     for (name, protocol, port) in
         [("grpc", Protocol::Grpc, &settings.grpc), ("http", Protocol::Http, &settings.http)]
     {
-        let PortSettings { address, mode, files } = port;
-        let tls = match files.as_ref().filter(|_| mode.speaks_tls()) {
-            Some(files) => Some(tls::port(files, *mode, settings.trust_domain.as_ref())?),
-            None => None,
-        };
+        let PortSettings { address, mode, .. } = port;
+        let tls = supply.material.ports.get(name).cloned();
         let protection = Protection { mode: *mode, tls };
-        ports.insert(
-            name.to_owned(),
-            PortPlan { place: Place::Tcp(*address), protection, protocol },
-        );
+        let place = Place::Tcp(*address);
+        ports.insert(name.to_owned(), PortPlan { place, protection, protocol });
     }
     let output = if settings.forward.is_empty() {
         let mut kept = KeepSettings::default();
@@ -224,28 +329,30 @@ fn plan(settings: &Settings) -> Result<StationPlan, Broken> {
         }
         Output::Keep { directory: settings.data.clone(), settings: kept }
     } else {
-        let mut spool = JournalSettings::default();
+        let mut spool =
+            JournalSettings { when_full: settings.when_full.into(), ..JournalSettings::default() };
         if let Some(size) = settings.max_size {
             spool.limit_bytes = size.bytes();
         }
-        let security = match &settings.forward_tls {
-            Some(files) => Security::Tls { config: tls::client(files)?, server_name: None },
-            None => Security::Plaintext,
+        let dialect = match settings.forward_protocol {
+            ForwardProtocol::Oap => Dialect::SkyWalking,
+            ForwardProtocol::Otlp => Dialect::Otlp,
         };
+        let token = supply.backends.get();
         let upstream = UpstreamPlan {
-            authentication: None,
+            authentication: token.and_then(|token| dialect.authentication(token.reveal())),
             backends: settings.forward.clone(),
-            security: Some(security),
+            security: supply.material.client.clone(),
         };
-        let (dialect, directory) = (Dialect::SkyWalking, settings.data.clone());
-        Output::Forward { dialect, directory, spool, upstream }
+        Output::Forward { dialect, directory: settings.data.clone(), spool, upstream }
     };
     let desk = DeskPlan {
-        authentication: settings.authentication.as_deref().map(Into::into),
+        authentication: supply.callers.get().map(|token| token.reveal().into()),
+        quota: settings.quota,
         rules: Rules { rules: settings.rules.clone() },
         ..DeskPlan::default()
     };
-    Ok(StationPlan { desk, name: "collector".to_owned(), output, ports })
+    StationPlan { desk, name: "collector".to_owned(), output, ports }
 }
 
 /// Says once for each caller and service that it was refused.
@@ -260,9 +367,6 @@ fn witness() -> Witness {
         }
     })
 }
-
-/// Calls that are open may go on for so long after it was told to stop.
-const DRAIN: Duration = Duration::from_secs(10);
 
 /// Combinations of caller and service that are said in the log.
 const SAID: usize = 1024;

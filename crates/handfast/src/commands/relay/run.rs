@@ -2,36 +2,33 @@
 //! files, by the habits of the Java agent, or by a token; it is taken up while it runs, and nothing is lost over it.
 
 mod enrolled;
-mod health;
 mod settings;
 mod supply;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::Arc;
 
-use handfast_api::health::HealthServer;
 use handfast_api::resources::Quantity;
-use handfast_pki::{Host, SystemEntropy};
+use handfast_api::telemetry::StationKind;
+use handfast_pki::Host;
 use handfast_store::{ContentWatch, WatchSettings};
 use handfast_telemetry::desk::DeskPlan;
 use handfast_telemetry::forward::Dialect;
 use handfast_telemetry::journal::JournalSettings;
 use handfast_telemetry::port::{Mode, Place, Protection, Protocol};
-use handfast_telemetry::station::{Output, PortPlan, Station, StationPlan};
-use handfast_telemetry::upstream::{Backend, Clock, Dice, UpstreamPlan};
+use handfast_telemetry::station::{Output, PortPlan, StationPlan};
+use handfast_telemetry::upstream::{Backend, UpstreamPlan};
 use handfast_tls::Revocations;
-use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use self::health::RelayHealth;
-use self::settings::{Authentication, Settings};
+use self::settings::Settings;
 use self::supply::Supply;
+use super::super::lone::lists::Lists;
+use super::super::lone::token::Token;
+use super::super::lone::{Lone, WhenFull};
 use crate::clock;
-use crate::exit::Exit;
-use crate::failure::Failure;
 use crate::node::{self, LogFormat, Stopping};
 
 /// Arguments of `handfast relay run`.
@@ -90,8 +87,11 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "SIZE", default_value = "10Gi")]
     spool_size: Quantity,
     /// What happens when that much waits
-    #[arg(long, value_enum, default_value_t = settings::WhenFull::Refuse, value_name = "refuse|drop-oldest")]
-    when_full: settings::WhenFull,
+    #[arg(long, value_enum, default_value_t = WhenFull::Refuse, value_name = "refuse|drop-oldest")]
+    when_full: WhenFull,
+    /// A file of revocation lists of the collector's CAs; read again when it changes; may be given several times
+    #[arg(long, value_name = "FILE")]
+    crl: Vec<PathBuf>,
     /// How the collector is spoken to [default: mtls with a certificate, tls with a CA only]
     #[arg(long, value_name = "mtls|tls|plaintext")]
     mode: Option<Mode>,
@@ -103,26 +103,26 @@ pub(crate) struct Arguments {
     log_format: LogFormat,
 }
 
-/// The station, until it is told to stop.
-type Shared = Arc<Mutex<Option<Station>>>;
-
 /// Runs it until it is told to end.
 pub(super) async fn run(arguments: Arguments) -> anyhow::Result<()> {
     let settings = Settings::of(arguments, &settings::variables())?;
     node::start_log(settings.log_format);
     let mut stopping = Stopping::new()?;
     let ending = CancellationToken::new();
-    // The file is read after that, so that no change is missed.
-    let watch = ContentWatch::start(settings.watched(), WatchSettings::default());
-    let mut changed = watch.changes();
-    let mut authentication = settings.authentication.read()?;
-    let mut supply = Supply::open(&settings, &ending)?;
-    let station: Shared = Arc::new(Mutex::new(Some(
-        start(&settings, plan(&settings, &supply, &authentication)).await?,
-    )));
-    let token_fault = watch::Sender::new(None);
-    let faults = [supply.fault(), token_fault.subscribe()];
-    let health = serve_health(&settings, &station, faults, &ending).await?;
+    // The files are read after that, so that no change is missed.
+    let watch = |files| ContentWatch::start(files, WatchSettings::default());
+    let token_file = watch(settings.authentication.file().into_iter().collect());
+    let list_files = watch(settings.crl.clone());
+    let (mut token_changed, mut lists_changed) = (token_file.changes(), list_files.changes());
+    let mut lists = Lists::of(settings.crl.clone());
+    let mut supply = Supply::open(&settings, lists.view(), &ending)?;
+    if !supply.awaits_certificate() {
+        lists.read(&supply.issuers(), clock::now())?;
+    }
+    let mut token = Token::open(settings.authentication.clone())?;
+    let lone = start(&settings, plan(&settings, &supply, &token)).await?;
+    let troubles = vec![supply.fault(), token.trouble(), lists.trouble()];
+    let health = lone.serve_health(settings.metrics, troubles, lists.due(), &ending).await?;
     node::say_ready();
     loop {
         tokio::select! {
@@ -130,32 +130,18 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<()> {
                 tracing::info!(signal, "stopping: nothing new is taken");
                 break;
             }
-            () = supply.changed() => {}
-            Ok(()) = changed.changed() => {
-                let fault = settings.authentication.read().map(|value| authentication = value).err();
-                if fault.is_some() {
-                    tracing::error!(
-                        file = %settings.authentication.place(),
-                        "what was changed cannot be used; the last good token stays in use"
-                    );
-                }
-                let file = settings.authentication.place();
-                token_fault.send_replace(fault.map(|fault| format!("{file}: {fault}")));
+            () = supply.changed() => lists.read_again(&supply.issuers(), clock::now()),
+            Ok(()) = token_changed.changed() => token.read_again(),
+            Ok(()) = lists_changed.changed() => {
+                lists.read_again(&supply.issuers(), clock::now());
+                // What is dialled anew is judged anew.
+                supply.make_again();
             }
         }
-        let mut station = station.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(station) = station.as_mut() {
-            let faults = station.apply(plan(&settings, &supply, &authentication));
-            for fault in &faults {
-                tracing::error!(%fault, "a port cannot be opened");
-            }
-        }
+        lone.apply(plan(&settings, &supply, &token));
     }
     ending.cancel();
-    let station = station.lock().unwrap_or_else(PoisonError::into_inner).take();
-    if let Some(station) = station {
-        station.stop(DRAIN).await;
-    }
+    lone.stop().await;
     if let Some(health) = health {
         health.await?;
     }
@@ -163,27 +149,14 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn start(settings: &Settings, plan: StationPlan) -> anyhow::Result<Station> {
-    let clock: Clock = Arc::new(clock::now);
+async fn start(settings: &Settings, plan: StationPlan) -> anyhow::Result<Lone> {
     // Whom a relay refuses has been refused by its collector, and is in the records there.
-    let starting = tokio::task::spawn_blocking(move || {
-        let dice = Dice::new(SystemEntropy);
-        Station::start(plan, Revocations::new(), clock, dice, Arc::new(|_| {}))
-    });
-    let (station, faults) = starting.await?.map_err(|error| {
-        Failure::new(Exit::Failed, "the relay cannot start")
-            .at(settings.data.display())
-            .because(error)
-            .remedy("look whether another relay uses that directory, and who may write to it")
-    })?;
-    if !faults.is_empty() {
-        let faults: Vec<String> = faults.iter().map(ToString::to_string).collect();
-        return Err(Failure::new(Exit::PortInUse, "a port cannot be opened")
-            .because(faults.join("\n"))
-            .remedy("free the port, or choose another with --listen, --http or --unix")
-            .into());
-    }
-    for port in station.status().ports {
+    let witness = Arc::new(|_| {});
+    let (kind, options) = (StationKind::Relay, "--listen, --http or --unix");
+    // Nobody shows a certificate at its own ports.
+    let lone =
+        Lone::start(kind, &settings.data, options, plan, Revocations::new(), witness).await?;
+    for port in lone.status().into_iter().flat_map(|status| status.ports) {
         let address = port.address.map(|address| address.to_string()).unwrap_or_default();
         tracing::info!(port = port.name, address, "agents may report");
         if port.address.is_some_and(|address| !address.ip().is_loopback()) {
@@ -194,23 +167,10 @@ async fn start(settings: &Settings, plan: StationPlan) -> anyhow::Result<Station
             );
         }
     }
-    Ok(station)
+    Ok(lone)
 }
 
-async fn serve_health(
-    settings: &Settings,
-    station: &Shared,
-    faults: [watch::Receiver<Option<String>>; 2],
-    ending: &CancellationToken,
-) -> anyhow::Result<Option<tokio::task::JoinHandle<()>>> {
-    let Some(address) = settings.metrics else { return Ok(None) };
-    let server = HealthServer::bind(address).await?;
-    tracing::info!(address = %server.local_addr()?, "metrics and health are served");
-    let health = RelayHealth { station: Arc::clone(station), faults };
-    Ok(Some(tokio::spawn(server.serve(Arc::new(health), ending.clone()))))
-}
-
-fn plan(settings: &Settings, supply: &Supply, authentication: &Authentication) -> StationPlan {
+fn plan(settings: &Settings, supply: &Supply, token: &Token) -> StationPlan {
     let mut ports = BTreeMap::new();
     let mut port = |name: &str, place, protocol| {
         let protection = Protection { mode: Mode::Plaintext, tls: None };
@@ -226,19 +186,12 @@ fn plan(settings: &Settings, supply: &Supply, authentication: &Authentication) -
         when_full: settings.when_full.into(),
         ..JournalSettings::default()
     };
+    let dialect = Dialect::SkyWalking;
     let upstream = UpstreamPlan {
-        authentication: authentication.clone(),
+        authentication: token.get().and_then(|token| dialect.authentication(token.reveal())),
         backends: settings.backends.clone(),
         security: supply.security(),
     };
-    let output = Output::Forward {
-        dialect: Dialect::SkyWalking,
-        directory: settings.data.clone(),
-        spool,
-        upstream,
-    };
+    let output = Output::Forward { dialect, directory: settings.data.clone(), spool, upstream };
     StationPlan { desk: DeskPlan::default(), name: "relay".to_owned(), output, ports }
 }
-
-/// Calls that are open may go on for so long after it was told to stop.
-const DRAIN: Duration = Duration::from_secs(10);

@@ -6,12 +6,16 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use handfast_api::resources::{Quantity, Span};
+use handfast_api::resources::{ForwardProtocol, Quantity, Span};
+use handfast_api::secret::Secret;
 use handfast_pki::TrustDomain;
 use handfast_telemetry::port::Mode;
+use handfast_telemetry::quota::Quota;
 use handfast_telemetry::rules::{Glob, Rule};
 use handfast_telemetry::upstream::Backend;
 
+use super::super::super::lone::WhenFull;
+use super::super::super::lone::token::TokenFrom;
 use super::Arguments;
 use crate::exit::Exit;
 use crate::failure::Failure;
@@ -24,12 +28,20 @@ pub(super) struct Settings {
     pub(super) http: PortSettings,
     pub(super) trust_domain: Option<TrustDomain>,
     pub(super) rules: Vec<Rule>,
-    /// A secret, so it is printed nowhere.
-    pub(super) authentication: Option<String>,
+    /// The token that callers bring.
+    pub(super) authentication: TokenFrom,
+    pub(super) crl: Vec<PathBuf>,
+    pub(super) quota: Quota,
+    pub(super) metrics: Option<SocketAddr>,
     pub(super) retention: Option<Span>,
     pub(super) max_size: Option<Quantity>,
     pub(super) forward: Vec<Backend>,
     pub(super) forward_tls: Option<ClientFiles>,
+    pub(super) forward_protocol: ForwardProtocol,
+    pub(super) forward_server_name: Option<String>,
+    /// The token for the backends.
+    pub(super) forward_authentication: TokenFrom,
+    pub(super) when_full: WhenFull,
     pub(super) log_format: LogFormat,
 }
 
@@ -68,16 +80,16 @@ impl Settings {
         let port = |address: Option<SocketAddr>, prefix: &str, usual: u16| {
             port(address, given.mode, files.clone(), prefix, usual, environment)
         };
-        let authentication = environment("SW_AUTHENTICATION").filter(|token| !token.is_empty());
-        if authentication
-            .as_ref()
-            .is_some_and(|it| !it.bytes().all(|byte| matches!(byte, b' '..=b'~')))
-        {
-            return Err(wrong(
-                "SW_AUTHENTICATION",
-                "it holds characters that cannot be sent in a header",
-            ));
-        }
+        let token = |file: Option<PathBuf>, name: &'static str| {
+            let variable = environment(name).filter(|token| !token.is_empty());
+            TokenFrom::of(file, name, variable.map(Secret::new))
+        };
+        // Who forwards nothing needs no token for it, whatever else is set for agents here.
+        let forward_authentication = if given.forward.is_empty() {
+            TokenFrom::Nowhere
+        } else {
+            token(given.forward_authentication, "SW_AGENT_AUTHENTICATION")
+        };
         let forward_own = given.forward_cert.zip(given.forward_key);
         Ok(Self {
             grpc: port(given.grpc, "SW_RECEIVER_GRPC", 11800)?,
@@ -85,16 +97,35 @@ impl Settings {
             data: given.data,
             trust_domain: given.trust_domain,
             rules: given.allow,
-            authentication,
+            authentication: token(given.authentication, "SW_AUTHENTICATION"),
+            crl: given.crl,
+            quota: Quota {
+                bytes_per_second: given.quota_bytes.map_or(0, Quantity::bytes),
+                messages_per_second: given.quota_messages.unwrap_or(0),
+                streams: given.quota_streams.unwrap_or(0),
+            },
+            metrics: given.metrics,
             retention: given.retention,
             max_size: given.max_size,
             forward: given.forward,
             forward_tls: given.forward_ca.map(|ca| ClientFiles { ca, own: forward_own }),
+            forward_protocol: given.forward_protocol,
+            forward_server_name: given.forward_server_name.map(|name| name.to_string()),
+            forward_authentication,
+            when_full: given.when_full,
             log_format: given.log_format,
         })
     }
 
-    /// All its files.
+    /// The files that tokens are in.
+    pub(super) fn token_files(&self) -> Vec<PathBuf> {
+        [&self.authentication, &self.forward_authentication]
+            .into_iter()
+            .filter_map(TokenFrom::file)
+            .collect()
+    }
+
+    /// The files of certificates.
     pub(super) fn watched(&self) -> Vec<PathBuf> {
         let mut files: Vec<PathBuf> = Vec::new();
         for server in [&self.grpc.files, &self.http.files].into_iter().flatten() {
@@ -194,8 +225,17 @@ fn wrong(name: &str, why: impl Display) -> Failure {
         .remedy("set it right, unset it, or give the option instead: handfast collector run --help")
 }
 
+/// What is spoken to backends, on the command line.
+pub(in crate::commands) fn protocol(text: &str) -> Result<ForwardProtocol, String> {
+    match text {
+        "oap" => Ok(ForwardProtocol::Oap),
+        "otlp" => Ok(ForwardProtocol::Otlp),
+        _ => Err("write oap or otlp".to_owned()),
+    }
+}
+
 /// A binding on the command line.
-pub(super) fn rule(text: &str) -> Result<Rule, String> {
+pub(in crate::commands) fn rule(text: &str) -> Result<Rule, String> {
     let shape = "write a binding like /agent/relay-*=shop,bank";
     let (identity, services) = text.rsplit_once('=').ok_or(shape)?;
     let glob = |text: &str| text.trim().parse::<Glob>().map_err(|error| error.to_string());

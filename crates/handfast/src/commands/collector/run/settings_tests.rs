@@ -2,6 +2,7 @@
 
 use clap::Parser;
 
+use super::super::super::super::lone::token::Token;
 use super::*;
 
 #[derive(Parser)]
@@ -45,7 +46,8 @@ fn the_names_of_the_receiver_are_read_and_options_come_first() {
     assert_eq!(found.http.address.port(), 22800);
     let watched = ["/ca/ca.crt", "/k/server.crt", "/k/server.pem"].map(PathBuf::from);
     assert_eq!(found.watched(), watched);
-    assert_eq!(found.authentication.as_deref(), Some("secret"));
+    let token = Token::open(found.authentication.clone()).expect("a token");
+    assert_eq!(token.get().map(Secret::reveal), Some("secret"));
     let found =
         settings("--data d --grpc 127.0.0.1:1 --mode permissive --cert c --key k", &environment);
     let found = found.expect("settings");
@@ -60,7 +62,6 @@ fn what_cannot_be_is_refused_with_its_name() {
         ("--data d --mode mtls --cert c --key k", vec![]),
         ("--data d", vec![("SW_RECEIVER_GRPC_PORT", "many")]),
         ("--data d", vec![("SW_RECEIVER_GRPC_SSL_ENABLED", "true")]),
-        ("--data d", vec![("SW_AUTHENTICATION", "a\nb")]),
         ("--data d", vec![("SW_RECEIVER_GRPC_SSL_TRUSTED_CAS_PATH", "/ca/ca.crt")]),
     ] {
         assert!(settings(line, &environment).is_err(), "{line} {environment:?}");
@@ -83,4 +84,24 @@ fn cas_for_clients_without_tls_are_no_plaintext_port() {
             settings("--data d --mode plaintext", &environment).expect("settings");
         }
     }
+}
+
+#[test]
+fn a_token_that_no_header_can_carry_is_refused_with_its_name() {
+    let found = settings("--data d", &[("SW_AUTHENTICATION", "a\nb")]).expect("settings");
+    let failure = Token::open(found.authentication).err().expect("a refusal");
+    let report = crate::failure::Report::of(&failure.into());
+    assert_eq!(report.place.as_deref(), Some("SW_AUTHENTICATION"));
+}
+
+#[test]
+fn a_token_for_the_backends_is_read_only_where_there_are_some() {
+    let environment = [("SW_AGENT_AUTHENTICATION", "word")];
+    let said = |line: &str| {
+        let found = settings(line, &environment).expect("settings");
+        let token = Token::open(found.forward_authentication).expect("a token");
+        token.get().map(|token| token.reveal().to_owned())
+    };
+    assert_eq!(said("--data d"), None);
+    assert_eq!(said("--data d --forward oap:11800").as_deref(), Some("word"));
 }

@@ -3,24 +3,25 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use handfast_pki::{Chain, Credential, PrivateKey, TrustAnchors, TrustDomain};
+use handfast_pki::{Certificate, Chain, Credential, PrivateKey, TrustAnchors, TrustDomain};
 use handfast_telemetry::caller::OwnDomain;
 use handfast_telemetry::port::{Mode, PortTls};
 use handfast_tls::{
-    ClientAuth, ClientOptions, ClientTrust, Floor, ServerOptions, client_config_trusting,
-    server_config,
+    ClientAuth, ClientOptions, ClientTrust, Floor, RevocationCheck, Revocations, ServerOptions,
+    client_config_trusting, server_config,
 };
 use rustls::ClientConfig;
 
 use super::Broken;
 use super::settings::{ClientFiles, ServerFiles};
 
-/// What a port presents, and whom it trusts.
+/// What a port presents, and whom it trusts; with whose revocation lists are believed.
 pub(super) fn port(
     files: &ServerFiles,
     mode: Mode,
     trust_domain: Option<&TrustDomain>,
-) -> Result<PortTls, Broken> {
+    revocations: &Revocations,
+) -> Result<(PortTls, Vec<Certificate>), Broken> {
     let chain = chain(&files.cert)?;
     let mut anchors: Option<TrustAnchors> = None;
     for file in &files.client_cas {
@@ -35,6 +36,7 @@ pub(super) fn port(
     let anchors = anchors.unwrap_or_else(|| TrustAnchors::new(chain.leaf().clone()));
     let own_domain = chain.leaf().spiffe_id().ok().flatten().map(|id| id.trust_domain().clone());
     let own = trust_domain.cloned().or(own_domain);
+    let issuers = chain.rest().iter().chain(anchors.iter()).cloned().collect();
     let credential = credential(&files.cert, &files.key, chain, anchors.clone())?;
     let options = ServerOptions {
         alpn: vec![b"h2".to_vec(), b"http/1.1".to_vec()],
@@ -45,6 +47,7 @@ pub(super) fn port(
         },
         // Agents of older runtimes speak no newer version.
         floor: Floor::Tls12,
+        revocation: RevocationCheck::by(revocations.clone()),
         trust: Some(anchors.clone()),
         ..ServerOptions::default()
     };
@@ -53,24 +56,31 @@ pub(super) fn port(
     let own = own
         .filter(|_| asked)
         .map(|trust_domain| OwnDomain { trust_domain, anchors: anchors.clone() });
-    Ok(PortTls { config, anchors, own })
+    Ok((PortTls { config, anchors, own }, issuers))
 }
 
-/// How backends are dialled.
-pub(super) fn client(files: &ClientFiles) -> Result<Arc<ClientConfig>, Broken> {
+/// How backends are dialled; with whose revocation lists are believed.
+pub(super) fn client(
+    files: &ClientFiles,
+    revocations: &Revocations,
+) -> Result<(Arc<ClientConfig>, Vec<Certificate>), Broken> {
     let anchors = trusted(&files.ca)?;
     let own = match &files.own {
         Some((cert, key)) => Some(credential(cert, key, chain(cert)?, anchors.clone())?),
         None => None,
     };
+    let above = own.iter().flat_map(|own| own.chain().rest());
+    let issuers = above.chain(anchors.iter()).cloned().collect();
     let options = ClientOptions {
         alpn: vec![b"h2".to_vec()],
         floor: Floor::Tls12,
+        revocation: RevocationCheck::by(revocations.clone()),
         ..ClientOptions::default()
     };
     let blamed = files.own.as_ref().map_or(&files.ca, |(cert, _)| cert);
-    client_config_trusting(own.as_ref(), &ClientTrust::Anchors(anchors), &options)
-        .map_err(|fault| Broken::new(blamed, fault.one_line()))
+    let config = client_config_trusting(own.as_ref(), &ClientTrust::Anchors(anchors), &options)
+        .map_err(|fault| Broken::new(blamed, fault.one_line()))?;
+    Ok((config, issuers))
 }
 
 fn credential(

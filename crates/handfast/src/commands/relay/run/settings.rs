@@ -6,14 +6,12 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use handfast_api::resources::Quantity;
-use handfast_api::secret::Secret;
 use handfast_api::skywalking::{AgentEnvironment, NamedFiles};
-use handfast_store::read_bounded;
-use handfast_telemetry::forward::Dialect;
-use handfast_telemetry::journal;
 use handfast_telemetry::port::Mode;
-use handfast_telemetry::upstream::{self, Backend};
+use handfast_telemetry::upstream::Backend;
 
+use super::super::super::lone::WhenFull;
+use super::super::super::lone::token::TokenFrom;
 use super::Arguments;
 use crate::exit::Exit;
 use crate::failure::Failure;
@@ -22,8 +20,9 @@ use crate::node::LogFormat;
 /// Everything that was said.
 pub(super) struct Settings {
     pub(super) agent_dir: PathBuf,
-    pub(super) authentication: AuthenticationFrom,
+    pub(super) authentication: TokenFrom,
     pub(super) backends: Vec<Backend>,
+    pub(super) crl: Vec<PathBuf>,
     pub(super) data: PathBuf,
     pub(super) environment: AgentEnvironment,
     pub(super) http: SocketAddr,
@@ -47,34 +46,6 @@ pub(super) enum With {
     Enrolment { directory: PathBuf, token: Option<PathBuf> },
     /// None, and no TLS: that was asked for.
     Nothing,
-}
-
-/// What happens when the spool is full.
-#[derive(Clone, Copy, Debug, clap::ValueEnum)]
-pub(super) enum WhenFull {
-    /// Nothing more is taken, until there is room
-    Refuse,
-    /// The oldest goes, unsent
-    DropOldest,
-}
-
-impl From<WhenFull> for journal::WhenFull {
-    fn from(when_full: WhenFull) -> Self {
-        match when_full {
-            WhenFull::Refuse => Self::Refuse,
-            WhenFull::DropOldest => Self::DropOldest,
-        }
-    }
-}
-
-/// The token for every call, as it is sent.
-pub(super) type Authentication = Option<upstream::Authentication>;
-
-/// Where that is.
-pub(super) enum AuthenticationFrom {
-    File(PathBuf),
-    Variable(Secret),
-    Nowhere,
 }
 
 /// The environment, without what is no text: nothing that is read here is.
@@ -103,17 +74,16 @@ impl Settings {
             return Err(usage("there is no backend to report to")
                 .remedy("add --backend HOST:PORT, or set SW_AGENT_COLLECTOR_BACKEND_SERVICES"));
         }
-        let authentication = match (given.authentication, &environment.authentication) {
-            (Some(file), _) => AuthenticationFrom::File(file),
-            (None, Some(secret)) => AuthenticationFrom::Variable(secret.clone()),
-            (None, None) => AuthenticationFrom::Nowhere,
-        };
+        let variable = environment.authentication.clone();
+        let authentication =
+            TokenFrom::of(given.authentication, "SW_AGENT_AUTHENTICATION", variable);
         let named = NamedFiles { ca: given.ca, chain: given.cert, key: given.key };
         let with = with(given.mode, named, given.enrol_dir, given.token, &environment)?;
         Ok(Self {
             agent_dir: given.agent_dir,
             authentication,
             backends,
+            crl: given.crl,
             data: given.data,
             environment,
             http: given.http,
@@ -127,14 +97,6 @@ impl Settings {
             when_full: given.when_full,
             with,
         })
-    }
-
-    /// The files that are watched here; those of TLS are watched where they are read.
-    pub(super) fn watched(&self) -> Vec<PathBuf> {
-        match &self.authentication {
-            AuthenticationFrom::File(file) => vec![file.clone()],
-            AuthenticationFrom::Variable(_) | AuthenticationFrom::Nowhere => Vec::new(),
-        }
     }
 }
 
@@ -177,47 +139,6 @@ fn with(
     }
 }
 
-impl AuthenticationFrom {
-    /// As it is now.
-    pub(super) fn read(&self) -> Result<Authentication, Failure> {
-        let (text, exit) = match self {
-            Self::Nowhere => return Ok(None),
-            Self::Variable(secret) => (secret.clone(), Exit::Usage),
-            Self::File(file) => {
-                let unusable = |why: &dyn std::fmt::Display| {
-                    Failure::new(Exit::BadInput, "the token for the backend cannot be read")
-                        .at(file.display())
-                        .because(why)
-                        .remedy("write the token into that file, and nothing else")
-                };
-                let bytes = read_bounded(file, LARGEST).map_err(|error| unusable(&error.source))?;
-                let bytes = bytes.ok_or_else(|| unusable(&"it is not there"))?;
-                let text = std::str::from_utf8(&bytes).map_err(|error| unusable(&error))?.trim();
-                (Secret::new(text), Exit::BadInput)
-            }
-        };
-        let value = Dialect::SkyWalking.authentication(text.reveal()).ok_or_else(|| {
-            Failure::new(exit, "the token for the backend cannot be sent")
-                .at(self.place())
-                .because("it is empty, or holds characters that no header may have")
-                .remedy("give the token as the backend has it")
-        })?;
-        Ok(Some(value))
-    }
-
-    /// What it is read from.
-    pub(super) fn place(&self) -> String {
-        match self {
-            Self::File(file) => file.display().to_string(),
-            Self::Variable(_) => "SW_AGENT_AUTHENTICATION".to_owned(),
-            Self::Nowhere => String::new(),
-        }
-    }
-}
-
 fn usage(what: &str) -> Failure {
     Failure::new(Exit::Usage, what)
 }
-
-/// No token is near that, in bytes.
-const LARGEST: u64 = 16 * 1024;

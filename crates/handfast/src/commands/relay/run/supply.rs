@@ -4,11 +4,13 @@
 use std::sync::Arc;
 
 use handfast_api::skywalking::{Material, MaterialFiles};
-use handfast_pki::Credential;
+use handfast_pki::{Certificate, Chain, Credential, TrustAnchors};
 use handfast_store::WatchSettings;
 use handfast_telemetry::port::Mode;
 use handfast_telemetry::upstream::Security;
-use handfast_tls::{ClientOptions, ClientTrust, Floor, client_config_trusting};
+use handfast_tls::{
+    ClientOptions, ClientTrust, Floor, RevocationCheck, Revocations, client_config_trusting,
+};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -20,11 +22,17 @@ use crate::failure::Failure;
 /// What is dialled with, and why it is not what lies there.
 pub(super) struct Supply {
     from: Source,
-    mode: Option<Mode>,
-    server_name: Option<String>,
+    dialling: Dialling,
     good: Option<Security>,
     /// Why what lies there is not in use.
     fault: watch::Receiver<Option<String>>,
+}
+
+/// What is asked of whoever is dialled, whatever it is dialled with.
+struct Dialling {
+    mode: Option<Mode>,
+    server_name: Option<String>,
+    revocations: Revocations,
 }
 
 enum Source {
@@ -35,27 +43,31 @@ enum Source {
 
 impl Supply {
     /// What is there now, kept up to date until `ending`. What is broken, or not enough, is no start.
-    pub(super) fn open(settings: &Settings, ending: &CancellationToken) -> Result<Self, Failure> {
+    pub(super) fn open(
+        settings: &Settings,
+        revocations: Revocations,
+        ending: &CancellationToken,
+    ) -> Result<Self, Failure> {
         let server_name = settings.server_name.clone();
-        let mode = settings.mode;
+        let dialling = Dialling { mode: settings.mode, server_name, revocations };
         match &settings.with {
             With::Nothing => {
                 tracing::warn!("--mode plaintext: everything is sent on in the clear");
                 let fault = watch::Sender::new(None).subscribe();
                 let good = Some(Security::Plaintext);
-                Ok(Self { from: Source::Nothing, mode, server_name, good, fault })
+                Ok(Self { from: Source::Nothing, dialling, good, fault })
             }
             With::Enrolment { directory, token } => {
                 let (live, fault) = enrolled::open(directory, token.as_deref(), ending)?;
                 let held = live.borrow().clone();
                 let good = match held {
                     Some(credential) => {
-                        let made = mutual(&credential, server_name.as_deref());
+                        let made = dialling.mutual(&credential);
                         Some(made.map_err(|why| unusable(&directory.display(), &why))?)
                     }
                     None => None,
                 };
-                Ok(Self { from: Source::Enrolment(live), mode, server_name, good, fault })
+                Ok(Self { from: Source::Enrolment(live), dialling, good, fault })
             }
             With::Files(named) => {
                 let environment = settings.environment.clone();
@@ -68,7 +80,7 @@ impl Supply {
                         })?;
                 let (live, fault) = (files.live(), files.fault());
                 let material = Arc::clone(&live.borrow());
-                let good = Some(by_files(&material, mode, server_name.as_deref()).map_err(
+                let good = Some(dialling.by_files(&material).map_err(
                     |lack| match lack {
                         Lack::Trust => Failure::new(
                             Exit::BadInput,
@@ -87,7 +99,7 @@ impl Supply {
                     },
                 )?);
                 tokio::spawn(files.keep(ending.clone()));
-                Ok(Self { from: Source::Files(live), mode, server_name, good, fault })
+                Ok(Self { from: Source::Files(live), dialling, good, fault })
             }
         }
     }
@@ -104,27 +116,62 @@ impl Supply {
 
     /// Returns when there is something else to dial with.
     pub(super) async fn changed(&mut self) {
-        let server_name = self.server_name.as_deref();
+        let changed = match &mut self.from {
+            Source::Files(live) => live.changed().await.is_ok(),
+            Source::Enrolment(live) => live.changed().await.is_ok(),
+            Source::Nothing => false,
+        };
+        if !changed {
+            return std::future::pending().await;
+        }
+        self.make_again();
+    }
+
+    /// Makes it anew of what is there: a connection that was made before is not used any more.
+    pub(super) fn make_again(&mut self) {
         let made = match &mut self.from {
             Source::Files(live) => {
-                if live.changed().await.is_err() {
-                    return std::future::pending().await;
-                }
                 let material = Arc::clone(&live.borrow_and_update());
-                by_files(&material, self.mode, server_name).map_err(|lack| lack.to_string())
+                self.dialling.by_files(&material).map_err(|lack| lack.to_string())
             }
             Source::Enrolment(live) => {
-                if live.changed().await.is_err() {
-                    return std::future::pending().await;
-                }
                 let Some(credential) = live.borrow_and_update().clone() else { return };
-                mutual(&credential, server_name)
+                self.dialling.mutual(&credential)
             }
-            Source::Nothing => return std::future::pending().await,
+            Source::Nothing => return,
         };
         match made {
             Ok(security) => self.good = Some(security),
             Err(why) => tracing::error!(why, "what was good last stays in use"),
+        }
+    }
+
+    /// Whether nobody is known yet whom it could trust.
+    pub(super) fn awaits_certificate(&self) -> bool {
+        matches!(&self.from, Source::Enrolment(live) if live.borrow().is_none())
+    }
+
+    /// Whose revocation lists are believed.
+    pub(super) fn issuers(&self) -> Vec<Certificate> {
+        let of = |chain: Option<&Chain>, anchors: Option<&TrustAnchors>| -> Vec<Certificate> {
+            let above = chain.into_iter().flat_map(Chain::rest);
+            above.chain(anchors.into_iter().flat_map(TrustAnchors::iter)).cloned().collect()
+        };
+        match &self.from {
+            Source::Files(live) => {
+                let material = live.borrow();
+                let trust = material.client_trust();
+                let anchors = match &trust {
+                    Some(ClientTrust::Anchors(anchors)) => Some(anchors),
+                    Some(ClientTrust::System(system)) => Some(system.anchors()),
+                    _ => None,
+                };
+                of(material.identity.as_ref().map(Credential::chain), anchors)
+            }
+            Source::Enrolment(live) => live.borrow().as_ref().map_or_else(Vec::new, |credential| {
+                of(Some(credential.chain()), Some(credential.anchors()))
+            }),
+            Source::Nothing => Vec::new(),
         }
     }
 }
@@ -140,39 +187,34 @@ enum Lack {
     Unusable(String),
 }
 
-/// By what is there, or as it was asked for; never in the clear.
-fn by_files(
-    material: &Material,
-    mode: Option<Mode>,
-    server_name: Option<&str>,
-) -> Result<Security, Lack> {
-    let trust = material.client_trust().ok_or(Lack::Trust)?;
-    let identity = match mode {
-        Some(Mode::Mtls) => Some(material.identity.as_ref().ok_or(Lack::Identity)?),
-        Some(_) => None,
-        None => material.identity.as_ref(),
-    };
-    tls(identity, &trust, server_name).map_err(Lack::Unusable)
-}
+impl Dialling {
+    /// By what is there, or as it was asked for; never in the clear.
+    fn by_files(&self, material: &Material) -> Result<Security, Lack> {
+        let trust = material.client_trust().ok_or(Lack::Trust)?;
+        let identity = match self.mode {
+            Some(Mode::Mtls) => Some(material.identity.as_ref().ok_or(Lack::Identity)?),
+            Some(_) => None,
+            None => material.identity.as_ref(),
+        };
+        self.tls(identity, &trust).map_err(Lack::Unusable)
+    }
 
-fn mutual(credential: &Credential, server_name: Option<&str>) -> Result<Security, String> {
-    let trust = ClientTrust::Anchors(credential.anchors().clone());
-    tls(Some(credential), &trust, server_name)
-}
+    fn mutual(&self, credential: &Credential) -> Result<Security, String> {
+        let trust = ClientTrust::Anchors(credential.anchors().clone());
+        self.tls(Some(credential), &trust)
+    }
 
-fn tls(
-    identity: Option<&Credential>,
-    trust: &ClientTrust,
-    server_name: Option<&str>,
-) -> Result<Security, String> {
-    let options = ClientOptions {
-        alpn: vec![b"h2".to_vec()],
-        floor: Floor::Tls12,
-        ..ClientOptions::default()
-    };
-    let config =
-        client_config_trusting(identity, trust, &options).map_err(|fault| fault.one_line())?;
-    Ok(Security::Tls { config, server_name: server_name.map(ToOwned::to_owned) })
+    fn tls(&self, identity: Option<&Credential>, trust: &ClientTrust) -> Result<Security, String> {
+        let options = ClientOptions {
+            alpn: vec![b"h2".to_vec()],
+            floor: Floor::Tls12,
+            revocation: RevocationCheck::by(self.revocations.clone()),
+            ..ClientOptions::default()
+        };
+        let config =
+            client_config_trusting(identity, trust, &options).map_err(|fault| fault.one_line())?;
+        Ok(Security::Tls { config, server_name: self.server_name.clone() })
+    }
 }
 
 fn unusable(place: &dyn std::fmt::Display, why: &dyn std::fmt::Display) -> Failure {

@@ -1,0 +1,143 @@
+//! A collector or a relay by itself, without a node: what `collector run` and `relay run` have in common once it is known
+//! what they are to be.
+
+mod health;
+pub(super) mod lists;
+pub(super) mod token;
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use handfast_api::health::HealthServer;
+use handfast_api::telemetry::StationKind;
+use handfast_pki::SystemEntropy;
+use handfast_telemetry::desk::Witness;
+use handfast_telemetry::journal;
+use handfast_telemetry::station::{Station, StationPlan, StationStatus};
+use handfast_telemetry::upstream::{Clock, Dice};
+use handfast_tls::Revocations;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use self::health::LoneHealth;
+use self::lists::Due;
+use crate::clock;
+use crate::exit::Exit;
+use crate::failure::Failure;
+
+/// Why something that lies there is not in use; nothing while it is.
+pub(super) type Trouble = watch::Receiver<Option<String>>;
+
+/// What happens when the spool is full.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+pub(super) enum WhenFull {
+    /// Nothing more is taken, until there is room
+    Refuse,
+    /// The oldest goes, unsent
+    DropOldest,
+}
+
+impl From<WhenFull> for journal::WhenFull {
+    fn from(when_full: WhenFull) -> Self {
+        match when_full {
+            WhenFull::Refuse => Self::Refuse,
+            WhenFull::DropOldest => Self::DropOldest,
+        }
+    }
+}
+
+/// One that runs. Clones are the same.
+#[derive(Clone)]
+pub(super) struct Lone {
+    kind: StationKind,
+    /// Until it is told to stop.
+    station: Arc<Mutex<Option<Station>>>,
+}
+
+impl Lone {
+    /// Starts it, with all its ports or not at all; `options` are those that choose its ports.
+    pub(super) async fn start(
+        kind: StationKind,
+        data: &Path,
+        options: &str,
+        plan: StationPlan,
+        revocations: Revocations,
+        witness: Witness,
+    ) -> anyhow::Result<Self> {
+        let clock: Clock = Arc::new(clock::now);
+        // Opening repairs what a crash left half written, which reads a file.
+        let starting = tokio::task::spawn_blocking(move || {
+            Station::start(plan, revocations, clock, Dice::new(SystemEntropy), witness)
+        });
+        let word = word(kind);
+        let (station, faults) = starting.await?.map_err(|error| {
+            Failure::new(Exit::Failed, format!("the {word} cannot start"))
+                .at(data.display())
+                .because(error)
+                .remedy(format!(
+                    "look whether another {word} uses that directory, and who may write to it"
+                ))
+        })?;
+        if !faults.is_empty() {
+            let faults: Vec<String> = faults.iter().map(ToString::to_string).collect();
+            return Err(Failure::new(Exit::PortInUse, "a port cannot be opened")
+                .because(faults.join("\n"))
+                .remedy(format!("free the port, or choose another with {options}"))
+                .into());
+        }
+        Ok(Self { kind, station: Arc::new(Mutex::new(Some(station))) })
+    }
+
+    /// Changes what differs.
+    pub(super) fn apply(&self, plan: StationPlan) {
+        if let Some(station) = self.lock().as_mut() {
+            for fault in station.apply(plan) {
+                tracing::error!(%fault, "a port cannot be opened");
+            }
+        }
+    }
+
+    /// What it is up to, until it is told to stop.
+    pub(super) fn status(&self) -> Option<StationStatus> {
+        self.lock().as_ref().map(Station::status)
+    }
+
+    /// Serves `/healthz` and `/metrics`, if an address is named, until `ending`.
+    pub(super) async fn serve_health(
+        &self,
+        address: Option<SocketAddr>,
+        troubles: Vec<Trouble>,
+        due: Due,
+        ending: &CancellationToken,
+    ) -> anyhow::Result<Option<tokio::task::JoinHandle<()>>> {
+        let Some(address) = address else { return Ok(None) };
+        let server = HealthServer::bind(address).await?;
+        tracing::info!(address = %server.local_addr()?, "metrics and health are served");
+        let health = LoneHealth { lone: self.clone(), troubles, due };
+        Ok(Some(tokio::spawn(server.serve(Arc::new(health), ending.clone()))))
+    }
+
+    /// Lets open calls end, and ends it.
+    pub(super) async fn stop(&self) {
+        let station = self.lock().take();
+        if let Some(station) = station {
+            station.stop(DRAIN).await;
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Station>> {
+        self.station.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn word(kind: StationKind) -> &'static str {
+    match kind {
+        StationKind::Collector => "collector",
+        StationKind::Relay => "relay",
+    }
+}
+
+/// Calls that are open may go on for so long after it was told to stop.
+const DRAIN: Duration = Duration::from_secs(10);

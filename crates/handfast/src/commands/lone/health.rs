@@ -1,0 +1,43 @@
+//! How a collector or relay by itself is, for supervisors and Prometheus.
+
+use handfast_api::health::Health;
+use handfast_api::telemetry::StationView;
+
+use super::lists::Due;
+use super::{Lone, Trouble, word};
+use crate::clock;
+use crate::node;
+
+/// What is asked.
+pub(super) struct LoneHealth {
+    pub(super) lone: Lone,
+    pub(super) troubles: Vec<Trouble>,
+    pub(super) due: Due,
+}
+
+impl Health for LoneHealth {
+    fn healthy(&self) -> Result<(), String> {
+        let stopping = || format!("the {} is stopping", word(self.lone.kind));
+        let status = self.lone.status().ok_or_else(stopping)?;
+        for trouble in &self.troubles {
+            if let Some(trouble) = &*trouble.borrow() {
+                return Err(format!("what was good last stays in use: {trouble}"));
+            }
+        }
+        if let Some((until, issuer)) = &*self.due.borrow()
+            && *until < clock::now()
+        {
+            return Err(format!("the revocation list of {issuer} was to be replaced by {until}"));
+        }
+        match status.forward.and_then(|forward| forward.upstream.fault) {
+            Some(fault) => Err(format!("no backend can be reached: {}", fault.one_line())),
+            None => Ok(()),
+        }
+    }
+
+    fn metrics(&self) -> String {
+        let view = |status| StationView::of(self.lone.kind, status, Vec::new());
+        let views: Vec<StationView> = self.lone.status().map(view).into_iter().collect();
+        node::metrics_of_stations(&views)
+    }
+}

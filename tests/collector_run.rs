@@ -1,0 +1,281 @@
+//! A collector as a process of its own: the token that callers bring and the one for backends, quotas, revocation lists, and
+//! what it says of itself.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+
+use std::io::{Read as _, Write as _};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use handfast_pki::{Credential, IdentityKind, Profile, Serial, Subject, SystemEntropy};
+use handfast_proto::skywalking::v3::{SegmentObject, SpanObject};
+use handfast_telemetry::grpc::{Code, Status};
+use handfast_telemetry::upstream::{
+    Authentication, Backend, Dice, Security, Upstream, UpstreamPlan,
+};
+use handfast_testkit::authority::TestAuthority;
+use handfast_testkit::eventually::{now, until};
+use handfast_testkit::lists::forge;
+use handfast_testkit::place::{Place, free_port};
+use handfast_tls::{ClientOptions, client_config};
+use prost::Message as _;
+
+const SEGMENTS: &str = "/skywalking.v3.TraceSegmentReportService/collect";
+
+/// A place, and somebody's CA with its files in it.
+struct Scene {
+    authority: TestAuthority,
+    place: Place,
+    runtime: tokio::runtime::Runtime,
+}
+
+/// A collector that runs there.
+struct Collector {
+    grpc: u16,
+    metrics: u16,
+    _process: Process,
+}
+
+impl Scene {
+    fn new() -> Self {
+        let place = Place::new(env!("CARGO_BIN_EXE_handfast"));
+        let authority = TestAuthority::new("shop.example", now());
+        let pem = authority.server("west", &["localhost"]).to_pem();
+        place.write("server.crt", &pem.tls_crt);
+        place.write("server.key", pem.tls_key.as_bytes());
+        place.write("ca.crt", &pem.ca_crt);
+        Self { authority, place, runtime: tokio::runtime::Runtime::new().unwrap() }
+    }
+
+    /// Starts one, and returns when it listens.
+    fn collect(&self, name: &str, more: &str) -> Collector {
+        let (grpc, metrics) = (free_port(), free_port());
+        let line = format!(
+            "collector run --data {name} --grpc 127.0.0.1:{grpc} --http 127.0.0.1:{} --metrics 127.0.0.1:{metrics} {more}",
+            free_port()
+        );
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let log = std::fs::File::create(self.place.path(&format!("{name}.log"))).unwrap();
+        let process = Process(self.place.command(&words).stderr(log).spawn().unwrap());
+        until("it is up", || !page(metrics, "/healthz").is_empty());
+        Collector { grpc, metrics, _process: process }
+    }
+
+    fn agent(&self, service: &str) -> Credential {
+        let identity = self.authority.identity(IdentityKind::Agent, service);
+        self.authority.issue(Profile::Agent, Subject::new(service).with_identity(identity))
+    }
+
+    fn caller(&self, to: u16, agent: Option<&Credential>, token: Option<&str>) -> Upstream {
+        let security = match agent {
+            None => Security::Plaintext,
+            Some(agent) => {
+                let options =
+                    ClientOptions { alpn: vec![b"h2".to_vec()], ..ClientOptions::default() };
+                let anchors = self.authority.anchors();
+                let config = client_config(Some(agent), &anchors, &options).unwrap();
+                Security::Tls { config, server_name: None }
+            }
+        };
+        let plan = UpstreamPlan {
+            authentication: token.and_then(Authentication::token),
+            backends: vec![Backend { host: "localhost".to_owned(), port: to }],
+            security: Some(security),
+        };
+        Upstream::new(plan, Arc::new(now), Dice::new(SystemEntropy))
+    }
+
+    fn report(&self, caller: &Upstream, ids: &[&str]) -> Result<Bytes, Status> {
+        let segments: Vec<Bytes> = ids.iter().map(|id| segment("shop", id)).collect();
+        self.runtime.block_on(caller.call(SEGMENTS, &segments))
+    }
+
+    /// A list of the CA that signs leaves, with these in it.
+    fn list(&self, number: u64, until: Duration, revoked: &[Serial]) -> Vec<u8> {
+        let this_update = now() - Duration::from_secs(60);
+        forge(self.authority.site_ca(), (this_update, now() + until), |list| {
+            list.number(number);
+            for serial in revoked {
+                list.entry(serial, this_update, 1);
+            }
+        })
+    }
+
+    fn said(&self, name: &str) -> String {
+        std::fs::read_to_string(self.place.path(&format!("{name}.log"))).unwrap()
+    }
+}
+
+/// A process that ends with the value, by SIGKILL.
+struct Process(std::process::Child);
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        drop(self.0.kill());
+        drop(self.0.wait());
+    }
+}
+
+/// What is answered on a path; nothing while nobody listens.
+fn page(port: u16, path: &str) -> String {
+    let mut page = String::new();
+    if let Ok(mut socket) = std::net::TcpStream::connect(("127.0.0.1", port)) {
+        let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+        drop(socket.write_all(request.as_bytes()));
+        drop(socket.read_to_string(&mut page));
+    }
+    page
+}
+
+fn segment(service: &str, id: &str) -> Bytes {
+    let begin = now().as_millisecond();
+    let span = SpanObject {
+        parent_span_id: -1,
+        start_time: begin,
+        end_time: begin + 40,
+        operation_name: "/buy".to_owned(),
+        ..SpanObject::default()
+    };
+    let segment = SegmentObject {
+        trace_id: format!("trace-{id}"),
+        trace_segment_id: id.to_owned(),
+        spans: vec![span],
+        service: service.to_owned(),
+        service_instance: format!("{service}-1"),
+        ..SegmentObject::default()
+    };
+    segment.encode_to_vec().into()
+}
+
+const TLS: &str =
+    "--cert server.crt --key server.key --client-ca ca.crt --trust-domain shop.example";
+const DAY: Duration = Duration::from_secs(86_400);
+
+#[test]
+fn a_token_is_asked_for_and_another_one_is_taken_up_while_it_runs() {
+    let scene = Scene::new();
+    scene.place.write("token", "word\n");
+    let collector = scene.collect("kept", "--authentication token");
+    let with = |token| scene.caller(collector.grpc, None, token);
+    for token in [None, Some("another")] {
+        let refused = scene.report(&with(token), &["1"]).unwrap_err();
+        assert_eq!(refused.code, Code::PermissionDenied, "{refused}");
+    }
+    scene.report(&with(Some("word")), &["2"]).unwrap();
+    scene.place.write("token", "");
+    until("the empty one is said", || page(collector.metrics, "/healthz").contains("token"));
+    scene.report(&with(Some("word")), &["3"]).unwrap();
+    scene.place.write("token", "another");
+    until("the new one is asked for", || scene.report(&with(Some("another")), &["4"]).is_ok());
+    assert_eq!(scene.report(&with(Some("word")), &["5"]).unwrap_err().code, Code::PermissionDenied);
+    let metrics = page(collector.metrics, "/metrics");
+    let accepted = "handfast_telemetry_accepted_total{station=\"collector\",name=\"collector\",kind=\"segment\"} 3";
+    assert!(metrics.contains(accepted), "{metrics}");
+    assert!(page(collector.metrics, "/healthz").ends_with("ok\n"));
+    scene.place.run("collector run --data other --authentication nowhere").exits(3);
+}
+
+#[test]
+fn one_identity_has_its_quota_and_another_one_its_own() {
+    let scene = Scene::new();
+    let collector = scene.collect("kept", &format!("{TLS} --allow *=shop --quota-messages 20"));
+    let [shop, other] = ["shop", "other"]
+        .map(|service| scene.caller(collector.grpc, Some(&scene.agent(service)), None));
+    let flood: Vec<String> = (0..200).map(|number| number.to_string()).collect();
+    let flood: Vec<&str> = flood.iter().map(String::as_str).collect();
+    let refused = (0..50).find_map(|_| scene.report(&shop, &flood).err());
+    let refused = refused.expect("the flood is stopped");
+    assert_eq!(refused.code, Code::ResourceExhausted, "{refused}");
+    scene.report(&other, &["other"]).unwrap();
+    let metrics = page(collector.metrics, "/metrics");
+    assert!(
+        metrics.contains(
+            "handfast_telemetry_over_quota_total{station=\"collector\",name=\"collector\"} 1"
+        ),
+        "{metrics}"
+    );
+    scene.place.run("collector run --data other --quota-messages 0").exits(2);
+}
+
+#[test]
+fn who_stands_on_a_new_revocation_list_is_cut_and_let_in_no_more() {
+    let scene = Scene::new();
+    let [shop, other] = ["shop", "other"].map(|service| scene.agent(service));
+    scene.place.write("ca.crl", scene.list(5, DAY, &[]));
+    let collector = scene.collect("kept", &format!("{TLS} --allow *=shop --crl ca.crl"));
+    let caller = scene.caller(collector.grpc, Some(&shop), None);
+    let stays = scene.caller(collector.grpc, Some(&other), None);
+    scene.report(&caller, &["1"]).unwrap();
+    scene.report(&stays, &["2"]).unwrap();
+    let revoked = [shop.leaf().serial().clone()];
+    scene.place.write("ca.crl", scene.list(6, DAY, &revoked));
+    let cut =
+        "handfast_telemetry_connections_cut_total{station=\"collector\",name=\"collector\"} 1";
+    until("the open connection is cut", || page(collector.metrics, "/metrics").contains(cut));
+    let refused = scene.report(&caller, &["3"]).unwrap_err();
+    assert!(refused.to_string().contains("revoked"), "{refused}");
+    scene.report(&stays, &["4"]).unwrap();
+    assert_eq!(stays.status().dialled, 1, "nobody else notices");
+    // An older list takes nothing back, nonsense neither, and what is wrong is said.
+    scene.place.write("ca.crl", scene.list(5, DAY, &[]));
+    scene.place.write("ca.crl", "nonsense");
+    until("it is said", || page(collector.metrics, "/healthz").contains("ca.crl"));
+    assert!(scene.report(&caller, &["5"]).is_err());
+    scene.place.write("ca.crl", scene.list(7, Duration::from_secs(1), &revoked));
+    until("a list that is out of date is said", || {
+        page(collector.metrics, "/healthz").contains("was to be replaced by")
+    });
+    assert!(scene.report(&caller, &["6"]).is_err(), "{}", scene.said("kept"));
+    scene.report(&stays, &["7"]).unwrap();
+}
+
+#[test]
+fn a_list_of_a_stranger_is_no_start() {
+    let scene = Scene::new();
+    let stranger = TestAuthority::new("other.example", now());
+    let list = forge(stranger.site_ca(), (now() - DAY, now() + DAY), |list| list.number(1));
+    scene.place.write("ca.crl", list);
+    let error = scene.place.run(&format!("collector run --data kept {TLS} --crl ca.crl -o json"));
+    let error = error.exits(3).error();
+    assert_eq!(error["where"], "ca.crl", "{error:#}");
+    assert!(error["why"].as_str().unwrap().contains("none of the CAs"), "{error:#}");
+    scene.place.run(&format!("collector run --data kept {TLS} --crl nowhere.crl")).exits(3);
+}
+
+#[test]
+fn what_goes_on_to_a_backend_brings_its_token_in_either_protocol() {
+    for protocol in ["oap", "otlp"] {
+        let scene = Scene::new();
+        let forwarder = scene.agent("forwarder").to_pem();
+        scene.place.write("own.crt", &forwarder.tls_crt);
+        scene.place.write("own.key", forwarder.tls_key.as_bytes());
+        scene.place.write("right", "word");
+        scene.place.write("given", "wrong");
+        let second = scene.collect("second", &format!("{TLS} --allow *=* --authentication right"));
+        let first = scene.collect(
+            "first",
+            &format!(
+                "--forward localhost:{} --forward-protocol {protocol} --forward-authentication given --forward-ca ca.crt \
+                 --forward-cert own.crt --forward-key own.key --max-size 1Gi --when-full drop-oldest",
+                second.grpc
+            ),
+        );
+        let agent = scene.caller(first.grpc, None, None);
+        scene.report(&agent, &["1"]).unwrap();
+        until("the wrong token is refused there", || {
+            scene.said("first").contains("the token is wrong")
+        });
+        scene.place.write("given", "word");
+        until("it has arrived", || {
+            let list = scene.place.run("trace ls --data second -o json");
+            list.code == 0 && list.json().as_array().is_some_and(|list| list.len() == 1)
+        });
+        let metrics = page(first.metrics, "/metrics");
+        assert!(
+            metrics.contains(
+                "handfast_telemetry_sent_total{station=\"collector\",name=\"collector\"} 1"
+            ),
+            "{metrics}"
+        );
+    }
+}
