@@ -4,7 +4,6 @@
 //! `HANDFAST_OUTAGE` is how long it is away, in seconds; without it that is short enough for every run of the tests.
 //! `HANDFAST_BINARY` is another build to run, for figures of an optimised one.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
-#![expect(clippy::print_stderr, reason = "the figures of a long outage are what it is run for")]
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
