@@ -7,6 +7,7 @@ The instrumented ones take the same three things: where to report, how (`plainte
 import http.client
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -104,12 +105,14 @@ class Program:
 class Agents:
     """The instrumented programs, all reporting to one place in one way."""
 
-    def __init__(self, work, out, backend, how, credentials=None, only=("basket", "depot", "stock", "ledger"), patient=True, printed=None, token=None):
+    def __init__(self, work, out, backend, how, credentials=None, only=("basket", "depot", "stock", "ledger"), patient=True, printed=None, token=None, answered=None):
         """`credentials` gives for a service's name the folder with its files; `only` names what may be had here; `patient` is whether
         the agents are waited for until they are connected; `printed` gives settings for a service and an agent that take the place of
-        those that are written here; `token` is what the agents that can be told one say with every call."""
+        those that are written here; `token` is what every agent says with every call; into the
+        file `answered` Python and Node write the segments that they were answered for, as `TRACE SEGMENT`."""
         self.work, self.out, self.backend, self.how, self.credentials = Path(work), Path(out), backend, how, credentials
-        self.only, self.patient, self.printed, self.token = only, patient, printed, token
+        self.only, self.patient, self.printed = only, patient, printed
+        self.token, self.answered = token, answered
         self.ports = {name: free_port() for name in ("front", "basket", "depot", "stock")}
         self.programs = {}
         self.out.mkdir(parents=True, exist_ok=True)
@@ -145,7 +148,7 @@ class Agents:
             return True
 
     def identity(self, service, instance_key):
-        return {
+        return ({"SW_AGENT_AUTHENTICATION": self.token} if self.token else {}) | {
             "SW_AGENT_NAME": service,
             instance_key: f"{service}-1",
             "SW_AGENT_COLLECTOR_BACKEND_SERVICES": self.backend,
@@ -173,6 +176,8 @@ class Agents:
         """Python."""
         settings = self.identity("front", "SW_AGENT_INSTANCE_NAME") | self.tls("front", "SW_AGENT_FORCE_TLS", "python")
         settings.update(SW_AGENT_METER_REPORTER_PERIOD="2", **OFTEN)
+        if self.answered:
+            settings["ANSWERED"] = str(self.answered)
         if "basket" in self.only:
             settings["NEXT"] = f"http://127.0.0.1:{self.ports['basket']}/basket/hello"
         if after := [name for name in ("depot", "stock") if name in self.only]:
@@ -184,9 +189,12 @@ class Agents:
         settings = self.identity("basket", "SW_AGENT_INSTANCE") | self.tls("basket", "SW_AGENT_SECURE", "node")
         settings["NEXT"] = f"http://127.0.0.1:{self.ports['front']}/front/leaf"
         home = self.work / "agents-node"
-        for script in ("basket.js", "client_certificate.js"):
+        for script in ("basket.js", "client_certificate.js", "answered.js"):
             shutil.copyfile(HERE / "apps" / script, home / script)
         shim = ["-r", home / "client_certificate.js"] if self.how == "mtls" else []
+        if self.answered:
+            settings["ANSWERED"] = str(self.answered)
+            shim += ["-r", home / "answered.js"]
         return Program("basket", ["node", *shim, home / "basket.js"], self.out, settings)
 
     def leaf(self, name):
@@ -194,10 +202,8 @@ class Agents:
         return f"http://127.0.0.1:{self.ports[name]}/{name}/leaf"
 
     def depot(self):
-        """Go: its agent is handed a TLS configuration by whoever writes the program, and so is a token."""
-        settings = self.identity("depot", "SW_AGENT_INSTANCE_NAME") | self.handed("depot")
-        if self.token:
-            settings["SW_TOKEN"] = self.token
+        """Go: its agent is handed a TLS configuration by whoever writes the program; the rest it reads itself."""
+        settings = self.identity("depot", "SW_AGENT_INSTANCE_NAME") | self.handed("depot") | OFTEN
         if "stock" in self.only:
             settings["NEXT"] = self.leaf("stock")
         return Program("depot", [self.work / "agents-go/depot"], self.out, settings)
@@ -240,6 +246,16 @@ class Agents:
     def hello(self):
         """Makes a trace through all that speak HTTP; its id."""
         return fetch(self.ports["front"], "/front/hello")["trace"]
+
+    def window(self, collector):
+        """A page with the browser's client, which reports over HTTP to this port; the ids of its traces."""
+        home = self.work / "agents-node"
+        shutil.copyfile(HERE / "apps/window.js", home / "window.js")
+        settings = {"COLLECTOR": f"http://127.0.0.1:{collector}", "NEXT": f"http://127.0.0.1:{self.ports['stock']}", "PATH": os.environ["PATH"]}
+        ran = subprocess.run(["node", home / "window.js"], capture_output=True, timeout=60, env=settings, text=True)
+        if ran.returncode:
+            raise Failed(f"the page ended with {ran.returncode}: {ran.stderr[-600:]}")
+        return [line for line in ran.stdout.splitlines() if re.fullmatch(r"[0-9a-f-]{36}", line)]
 
     def chain(self):
         """The hops of such a trace."""

@@ -323,8 +323,9 @@ fn look_at(shared: &Shared, method: &Method, answer: &[u8]) {
     }
 }
 
-/// What is read and sent before the next step.
-const BATCH_BYTES: usize = 4 << 20;
+/// What is read and sent before the next step. In memory it is three times as much, for each of [`AHEAD`]: a relay that has
+/// caught up with an outage has not grown over it.
+const BATCH_BYTES: usize = 1 << 20;
 
 /// Batches that are on their way at the same time.
 const AHEAD: usize = 4;

@@ -10,7 +10,6 @@ import (
 	"log"
 	"net/http"
 	"os"
-	"time"
 
 	"github.com/SkyAPM/go2sky"
 	traced "github.com/SkyAPM/go2sky/plugins/http"
@@ -25,7 +24,7 @@ func main() {
 }
 
 func serve() error {
-	options := []reporter.GRPCReporterOption{reporter.WithCheckInterval(2 * time.Second)}
+	var options []reporter.GRPCReporterOption
 	if os.Getenv("SW_TLS_CA") != "" {
 		settings, err := files()
 		if err != nil {
@@ -33,10 +32,8 @@ func serve() error {
 		}
 		options = append(options, reporter.WithTransportCredentials(credentials.NewTLS(settings)))
 	}
-	if token := os.Getenv("SW_TOKEN"); token != "" {
-		options = append(options, reporter.WithAuthentication(token))
-	}
-	agent, err := reporter.NewGRPCReporter(os.Getenv("SW_AGENT_COLLECTOR_BACKEND_SERVICES"), options...)
+	// Where to report, as whom, how often and with which token it reads from its SW_AGENT_* variables.
+	agent, err := reporter.NewGRPCReporter("", options...)
 	if err != nil {
 		return err
 	}
