@@ -183,7 +183,14 @@ impl Census {
         if let Some(before) = before.and_then(|place| refusals.remove(place)) {
             refusal.times += before.times;
         } else if refusals.len() >= REFUSALS {
-            refusals.pop_front();
+            // The oldest of whoever has most: whoever tries in many ways does not hide the others.
+            let mut tries: HashMap<&str, usize> = HashMap::new();
+            for known in &*refusals {
+                *tries.entry(&known.from).or_default() += 1;
+            }
+            let most = tries.values().copied().max().unwrap_or_default();
+            let oldest = refusals.iter().position(|known| tries.get(&*known.from) == Some(&most));
+            refusals.remove(oldest.unwrap_or_default());
         }
         refusals.push_back(refusal);
     }
@@ -296,6 +303,12 @@ mod tests {
         }
         assert_eq!(census.refusals().len(), REFUSALS);
         assert_eq!(census.refusals()[0].from, "10");
+        for port in 0..2 * REFUSALS {
+            census.refused(refused("10.0.0.2", &port.to_string()));
+        }
+        let refusals = census.refusals();
+        let others = refusals.iter().filter(|one| one.from != "10.0.0.2").count();
+        assert!(others >= REFUSALS - 2, "{others}");
     }
 
     #[test]
