@@ -117,6 +117,7 @@ async fn serve<I>(
         async move { Ok::<Response<Body>, Infallible>(desk.answer(request, &caller).await) }
     });
     let ending = &registered.ending;
+    let (io, word) = Heard::new(io);
     let outcome = match version {
         Version::Two => {
             let mut builder = http2::Builder::new(Owned(shared.tasks.clone()));
@@ -132,7 +133,6 @@ async fn serve<I>(
                 .max_send_buf_size(SEND_BUFFER)
                 .max_pending_accept_reset_streams(RESETS)
                 .max_local_error_reset_streams(RESETS);
-            let (io, word) = Heard::new(io);
             let connection = builder.serve_connection(TokioIo::new(io), service);
             let ended = until_ended(connection, http2::Connection::graceful_shutdown, ending);
             tokio::select! {
