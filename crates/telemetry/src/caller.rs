@@ -3,7 +3,7 @@
 //! our own anchors: another CA that is trusted too cannot speak for our agents.
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
@@ -96,6 +96,19 @@ pub struct ForeignIdentity {
     pub subject: String,
 }
 
+impl ForeignIdentity {
+    /// What it is called in records. A certificate without a subject is somebody all the same.
+    fn label(&self) -> String {
+        let name = match (self.subject.is_empty(), self.dns.first()) {
+            (false, _) => self.subject.clone(),
+            (true, Some(dns)) => format!("dns:{dns}"),
+            (true, None) => "a certificate without a name".to_owned(),
+        };
+        // It stands in each record.
+        name.chars().take(LABEL_CHARS).collect()
+    }
+}
+
 /// Who calls.
 #[derive(Clone, Debug)]
 pub struct Caller {
@@ -123,7 +136,7 @@ impl Caller {
             Identity::Foreign(ForeignIdentity { spiffe: Some(id), .. }) | Identity::Own(id) => {
                 id.to_string()
             }
-            Identity::Foreign(foreign) => foreign.subject.clone(),
+            Identity::Foreign(foreign) => foreign.label(),
         };
         let (transport, label) = (Transport::Mtls, Bytes::from(label));
         Self { address, identity, transport, label, watches: Arc::default() }
@@ -139,12 +152,54 @@ impl Caller {
         &self.watches
     }
 
-    /// What to call it in a sentence, and the key of its quota: the identity, or where it comes from.
+    /// Whose quota it uses: that of the identity, or of where it comes from. Of a network of IPv6 (/64) anybody has as
+    /// many addresses as he likes, so it has one.
+    pub fn account(&self) -> String {
+        match (&self.identity, self.address.map(|address| address.ip().to_canonical())) {
+            (Identity::Anonymous, Some(IpAddr::V6(address))) => {
+                let network = Ipv6Addr::from_bits(address.to_bits() & (!0 << 64));
+                format!("{network}/64")
+            }
+            _ => self.name(),
+        }
+    }
+
+    /// What to call it in a sentence: the identity, or where it comes from.
     pub fn name(&self) -> String {
         match (&self.identity, self.address) {
-            (Identity::Anonymous, Some(address)) => address.ip().to_string(),
+            (Identity::Anonymous, Some(address)) => address.ip().to_canonical().to_string(),
             (Identity::Anonymous, None) => "unix".to_owned(),
             _ => String::from_utf8_lossy(&self.label).into_owned(),
         }
+    }
+}
+
+/// More of a subject is cut off.
+const LABEL_CHARS: usize = 256;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_account_is_an_identity_an_address_or_a_network() {
+        let from = |address: &str| {
+            let address = SocketAddr::new(address.parse().expect("an address"), 1);
+            Caller::anonymous(Some(address), Transport::Plaintext).account()
+        };
+        assert_eq!(from("10.0.0.1"), "10.0.0.1");
+        assert_eq!(from("::ffff:10.0.0.1"), "10.0.0.1");
+        assert_eq!(from("2001:db8::1:2:3:4"), "2001:db8::/64");
+        assert_eq!(from("2001:db8::1:2:3:4"), from("2001:db8::"));
+        assert_ne!(from("2001:db8::"), from("2001:db8:0:1::"));
+        let foreign = |subject: &str, dns: &[&str]| {
+            let dns = dns.iter().map(|name| (*name).to_owned()).collect();
+            let names = ForeignIdentity { subject: subject.to_owned(), dns, ..Default::default() };
+            Caller::identified(None, Identity::Foreign(names)).account()
+        };
+        assert_eq!(foreign("CN=a", &["b"]), "CN=a");
+        assert_eq!(foreign("", &["b"]), "dns:b", "it is not anonymous");
+        assert!(!foreign("", &[]).is_empty());
+        assert_eq!(foreign(&"x".repeat(10_000), &[]).len(), LABEL_CHARS);
     }
 }

@@ -5,6 +5,7 @@
 
 mod connection;
 mod handshake;
+mod heard;
 mod known;
 mod paced;
 mod register;

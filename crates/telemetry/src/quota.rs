@@ -34,6 +34,8 @@ pub struct Usage {
     callers: HashMap<String, Used>,
     /// What all callers together have in memory.
     held: u64,
+    /// Until then nobody is looked for who could be forgotten.
+    look: Duration,
 }
 
 #[derive(Debug)]
@@ -56,7 +58,7 @@ struct Bucket {
 impl Usage {
     /// Nothing used yet.
     pub fn new(quota: Quota) -> Self {
-        Self { quota, callers: HashMap::new(), held: 0 }
+        Self { quota, callers: HashMap::new(), held: 0, look: Duration::ZERO }
     }
 
     /// The quota from now on.
@@ -144,7 +146,8 @@ impl Usage {
 
     fn used(&mut self, caller: &str, now: Duration) -> &mut Used {
         if !self.callers.contains_key(caller) {
-            if self.callers.len() >= CALLERS {
+            if self.callers.len() >= CALLERS && now >= self.look {
+                self.look = now + LOOK;
                 // Whoever was silent for so long has full buckets again: forgetting changes nothing.
                 self.callers.retain(|_, used| used.streams > 0 || now < used.last + FORGET);
             }
@@ -209,6 +212,9 @@ const CALLERS: usize = 16_384;
 
 /// After so long a silence a caller is as good as new.
 const FORGET: Duration = Duration::from_secs(10);
+
+/// So often it is looked for them: it takes a while when there are many.
+const LOOK: Duration = Duration::from_millis(500);
 
 const SCALE: i128 = 1000;
 const MICROS_PER_SECOND: i128 = 1_000_000;
@@ -279,7 +285,7 @@ mod tests {
             let at = Duration::from_millis(caller as u64);
             let _ = usage.take(&format!("caller {caller}"), 1, 0, at);
         }
-        assert!(usage.len() <= CALLERS + 10_000, "{}", usage.len());
+        assert!(usage.len() <= CALLERS + 10_500, "{}", usage.len());
     }
 
     proptest! {

@@ -25,7 +25,7 @@ pub(super) async fn ask(
     desk.strip(&mut request);
     let (parts, body) = request.into_parts();
     let coding = Coding::of(&parts.headers)?;
-    let quota = StreamQuota::open(desk, caller.name())?;
+    let quota = StreamQuota::open(desk, caller.account())?;
     let message = Messages::new(body, coding, QUESTION_BYTES, quota::PATIENCE).only().await?;
     quota.pay(1, message.len() as u64).await?;
     let claims = method.claimed.claims(&message).map_err(|error| malformed(&error))?;

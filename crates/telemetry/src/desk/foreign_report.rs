@@ -120,7 +120,7 @@ async fn report(
         _ => status,
     })?;
     let (parts, body) = request.into_parts();
-    let quota = StreamQuota::open(desk, caller.name())?;
+    let quota = StreamQuota::open(desk, caller.account())?;
     let mut held = quota.held();
     let body = whole(body, &parts.headers, &mut held).await?;
     let records = match foreign {

@@ -91,7 +91,7 @@ async fn report(
     desk.admit(&request)?;
     let (parts, body) = request.into_parts();
     let format = Format::of(endpoint, &parts.headers);
-    let quota = StreamQuota::open(desk, caller.name())?;
+    let quota = StreamQuota::open(desk, caller.account())?;
     let mut held = quota.held();
     let body = whole(body, &parts.headers, &mut held).await?;
     let mut intake = Intake::new(desk, caller, &parts.headers, quota);

@@ -28,7 +28,7 @@ pub(super) async fn report(
 ) -> Result<Bytes, Status> {
     let (parts, body) = request.into_parts();
     let coding = Coding::of(&parts.headers)?;
-    let quota = StreamQuota::open(desk, caller.name())?;
+    let quota = StreamQuota::open(desk, caller.account())?;
     let mut messages =
         Messages::new(body, coding, MESSAGE_LIMIT, quota::PATIENCE * 15).within(quota.held());
     let mut intake = Intake::new(desk, caller, &parts.headers, quota);

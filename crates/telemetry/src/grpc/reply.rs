@@ -92,13 +92,17 @@ pub fn no_body() -> Body {
     Body::Empty
 }
 
-/// True if the request is a call of gRPC (`application/grpc`, with or without a suffix).
+/// True if the request is a call of gRPC: `application/grpc`, alone or with what its messages are (`+proto`).
+/// `application/grpc-web` is something else.
 pub fn is_grpc<B>(request: &Request<B>) -> bool {
-    request
-        .headers()
-        .get(header::CONTENT_TYPE)
-        .is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
+    let kind = request.headers().get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
+    let Some((name, more)) = kind.and_then(|kind| kind.split_at_checked(GRPC.len())) else {
+        return false;
+    };
+    name.eq_ignore_ascii_case(GRPC) && matches!(more.first(), None | Some(b'+' | b';' | b' '))
 }
+
+const GRPC: &[u8] = b"application/grpc";
 
 /// The answer of a call that went well, with its one message.
 pub fn message(message: &[u8]) -> Response<Body> {
@@ -127,4 +131,27 @@ fn answer(body: Body) -> Response<Body> {
         .headers_mut()
         .insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_begins_like_grpc_is_not_all_of_it() {
+        for (kind, expected) in [
+            ("application/grpc", true),
+            ("application/grpc+proto", true),
+            ("application/grpc; charset=x", true),
+            ("Application/gRPC", true),
+            ("application/grpc-web", false),
+            ("application/grpcs", false),
+            ("application/grp", false),
+            ("text/plain", false),
+        ] {
+            let request = Request::post("/").header(header::CONTENT_TYPE, kind).body(());
+            assert_eq!(is_grpc(&request.expect("a request")), expected, "{kind}");
+        }
+        assert!(!is_grpc(&Request::new(())));
+    }
 }

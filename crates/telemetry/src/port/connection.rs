@@ -20,6 +20,7 @@ use tokio_util::task::TaskTracker;
 use handfast_tls::FirstBytes;
 
 use super::handshake::{Admitted, HANDSHAKE, admit};
+use super::heard::{FirstWord, Heard};
 use super::register::{Ending, Proof};
 use super::{Protection, Protocol, Shared, Stranger};
 use crate::caller::{Caller, Transport};
@@ -116,6 +117,7 @@ async fn serve<I>(
         async move { Ok::<Response<Body>, Infallible>(desk.answer(request, &caller).await) }
     });
     let ending = &registered.ending;
+    let (io, word) = Heard::new(io);
     let outcome = match version {
         Version::Two => {
             let mut builder = http2::Builder::new(Owned(shared.tasks.clone()));
@@ -132,7 +134,14 @@ async fn serve<I>(
                 .max_pending_accept_reset_streams(RESETS)
                 .max_local_error_reset_streams(RESETS);
             let connection = builder.serve_connection(TokioIo::new(io), service);
-            until_ended(connection, http2::Connection::graceful_shutdown, ending).await
+            let ended = until_ended(connection, http2::Connection::graceful_shutdown, ending);
+            tokio::select! {
+                outcome = ended => outcome,
+                () = silent(word) => {
+                    shared.desk.counts().connection_refused();
+                    Ok(())
+                }
+            }
         }
         Version::One => {
             let mut builder = http1::Builder::new();
@@ -148,6 +157,14 @@ async fn serve<I>(
     };
     if let Err(error) = outcome {
         tracing::debug!(port = %shared.name, %error, "a connection ended in disorder");
+    }
+}
+
+/// Resolves if the first word does not come in time.
+async fn silent(word: FirstWord) {
+    tokio::time::sleep(HANDSHAKE).await;
+    if word.has_come() {
+        std::future::pending::<()>().await;
     }
 }
 

@@ -114,3 +114,28 @@ async fn half_messages_and_bombs_in_many_streams_are_bounded_for_each_caller() {
     }
     report(&shop, &[segment("shop", "1")]).await.expect("it goes on");
 }
+
+/// Neither plaintext nor TLS without a certificate is enough to hold a connection for ever without a word.
+#[tokio::test(flavor = "multi_thread")]
+async fn half_a_first_word_is_not_waited_for_forever() {
+    let scene = Scene::new();
+    let collector = scene.collector(Mode::Permissive);
+    let mut plain = connect([127, 0, 0, 1], grpc(&collector)).await;
+    plain.write_all(b"PRI * HTTP/2.0").await.expect("written");
+    let socket = connect([127, 0, 0, 1], grpc(&collector)).await;
+    let attempt = Attempt::client("localhost", handfast_testkit::eventually::now());
+    let limit = Duration::from_secs(20);
+    let mut silent = handfast_tls::connect(socket, scene.client(None), "localhost", attempt, limit)
+        .await
+        .expect("a handshake");
+    let mut rest = Vec::new();
+    let both = async {
+        // Reset or closed: both are an end.
+        let _ = plain.read_to_end(&mut rest).await;
+        let _ = silent.read_to_end(&mut rest).await;
+    };
+    tokio::time::timeout(limit, both).await.expect("they are ended");
+    // Whoever has said it may be silent for longer.
+    let caller = crate::support::plain_caller(grpc(&collector));
+    report(&caller, &[segment("shop", "1")]).await.expect("goes on");
+}
