@@ -7,6 +7,7 @@ mod claims;
 mod crashing;
 mod cutting;
 mod flooding;
+mod frames;
 mod full_disk;
 mod hostile;
 mod otlp;
