@@ -10,6 +10,7 @@ mod cutting;
 mod every_method;
 mod every_path;
 mod flooding;
+mod frames;
 mod full_disk;
 mod health;
 mod hostile;
