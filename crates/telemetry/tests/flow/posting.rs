@@ -25,7 +25,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use crate::backend::{Backend, TAKEN};
-use crate::support::{Scene, accepted, http, until};
+use crate::support::{Scene, accepted, grpc, http, until};
 
 const PROTOBUF: (&str, &str) = ("content-type", "application/x-protobuf");
 const JSON: (&str, &str) = ("content-type", "application/json; charset=utf-8");
@@ -295,6 +295,25 @@ async fn what_was_posted_goes_on_to_a_backend_in_opentelemetrys_words() {
         assert!(asked > before, "{asked}");
         first.stop(std::time::Duration::from_secs(5)).await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn through_a_relay_it_comes_with_the_relays_identity() {
+    let scene = Scene::new();
+    let collector = collector(&scene);
+    let relay = scene.relay(grpc(&collector), "shop");
+    let own = spans("shop").to_string();
+    let answer = post_plain(http(&relay), "/api/v2/spans", "", own.as_bytes()).await;
+    assert!(answer.starts_with("HTTP/1.1 202"), "{answer}");
+    until("it arrives", || accepted(&collector, "otlp_traces") == 2).await;
+    let reporters = collector.census().reporters();
+    assert_eq!(reporters[0].identity, "spiffe://shop.example/agent/shop");
+    // Of another host than the relay's certificate says: refused there, and set aside here.
+    let other = telegraf("web-1").to_string();
+    let answer = post_plain(http(&relay), "/telegraf", "", other.as_bytes()).await;
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    until("it is set aside", || relay.status().forward.is_some_and(|it| it.set_aside == 1)).await;
+    assert_eq!(denied(&scene), ["web-1"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

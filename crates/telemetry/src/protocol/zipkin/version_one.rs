@@ -30,69 +30,83 @@ struct Old<'a> {
     binary: Vec<(Cow<'a, str>, Cow<'a, str>, Endpoint<'a>)>,
 }
 
-/// The annotations that begin and end a side of a call, which it is, and the address that names the other.
-const SIDES: [(&str, &str, Kind, &str); 4] = [
-    ("cs", "cr", Kind::Client, "sa"),
-    ("sr", "ss", Kind::Server, "ca"),
-    ("ms", "", Kind::Producer, "ma"),
-    ("mr", "", Kind::Consumer, "ma"),
+/// A side of a call: the annotations that begin and end it, and the address that names the other one.
+struct Side {
+    begins: &'static str,
+    ends: Option<&'static str>,
+    kind: Kind,
+    other: &'static str,
+}
+
+const SIDES: [Side; 4] = [
+    Side { begins: "cs", ends: Some("cr"), kind: Kind::Client, other: "sa" },
+    Side { begins: "sr", ends: Some("ss"), kind: Kind::Server, other: "ca" },
+    Side { begins: "ms", ends: None, kind: Kind::Producer, other: "ma" },
+    Side { begins: "mr", ends: None, kind: Kind::Consumer, other: "ma" },
 ];
+
+/// Sides that one span may hold: a call has two.
+const BOTH: usize = 2;
 
 impl<'a> Old<'a> {
     /// The sides of the call that it holds; itself, where it is of none.
     fn sides(self) -> Vec<Span<'a>> {
-        let there = |side: &&(&str, &str, Kind, &str)| {
-            let core = |value: &str| value == side.0 || (!side.1.is_empty() && value == side.1);
-            self.annotations.iter().any(|(_, value, _)| core(value))
+        let there = |side: &&Side| {
+            self.annotations
+                .iter()
+                .any(|(_, value, _)| side.begins == value || side.ends == Some(value))
         };
-        let sides: Vec<_> = SIDES.iter().filter(there).collect();
-        let Some(first) = sides.first() else { return vec![self.local()] };
-        let first = **first;
-        let many = sides.len() > 1;
-        let told = sides.into_iter().map(|side| self.side(*side, *side == first, many));
-        told.collect()
+        let mut sides: Vec<(&Side, Span<'a>)> =
+            SIDES.iter().filter(there).take(BOTH).map(|side| (side, self.side(side))).collect();
+        let Some((_, first)) = sides.first() else { return vec![self.local()] };
+        // The first is the span as it was reported; the other tells its own times.
+        let own = (self.common.timestamp, self.common.duration);
+        let (began, took) = (first.timestamp, first.duration);
+        for (at, (_, span)) in sides.iter_mut().enumerate() {
+            if at == 0 {
+                span.timestamp = if own.0 > 0 { own.0 } else { began };
+                span.duration = if own.1 > 0 { own.1 } else { took };
+            } else {
+                span.shared = true;
+            }
+        }
+        // What happened belongs to the side at which it did; what names none of them is the first one's.
+        let place = |sides: &[(&Side, Span<'_>)], at: &Endpoint<'_>| {
+            sides.iter().position(|(_, span)| span.local.service == at.service).unwrap_or(0)
+        };
+        for (time, value, at) in self.annotations {
+            if !SIDES.iter().any(|side| side.begins == value || side.ends == Some(&*value)) {
+                let at = place(&sides, &at);
+                sides[at].1.annotations.push((time, value));
+            }
+        }
+        for (key, value, at) in self.binary {
+            if is_address(&key) {
+                for (side, span) in &mut sides {
+                    if side.other == key {
+                        span.remote = at.clone();
+                    }
+                }
+            } else {
+                let at = place(&sides, &at);
+                sides[at].1.tags.push((key, value));
+            }
+        }
+        sides.into_iter().map(|(_, span)| span).collect()
     }
 
-    fn side(&self, side: (&str, &str, Kind, &str), is_first: bool, many: bool) -> Span<'a> {
-        let (begins, ends, kind, other) = side;
-        let at = |wanted: &str| {
-            self.annotations.iter().find(|(_, value, _)| value == wanted && !wanted.is_empty())
+    /// One side, as its annotations tell it.
+    fn side(&self, side: &Side) -> Span<'a> {
+        let at = |wanted: Option<&str>| {
+            self.annotations.iter().find(|(_, value, _)| wanted.is_some_and(|it| it == value))
         };
-        let (begin, end) = (at(begins), at(ends));
-        let mut span = Span { kind, ..self.common.clone() };
-        if let Some((_, _, local)) = begin.or(end) {
-            span.local = local.clone();
-        }
-        if !is_first {
-            span.shared = true;
-            (span.timestamp, span.duration) = (0, 0);
-        }
-        if span.timestamp == 0 {
-            span.timestamp = begin.map_or(0, |(time, ..)| *time);
-        }
-        if span.duration == 0 {
-            let end = end.map_or(0, |(time, ..)| *time);
-            span.duration = end.saturating_sub(begin.map_or(end, |(time, ..)| *time));
-        }
-        // Where there are two, each has what happened at it; what names no place is the first one's.
-        let service = span.local.service.clone();
-        let belongs = |place: &Endpoint<'_>| {
-            !many || place.service == service || (is_first && place.service.is_empty())
-        };
-        let is_core = |value: &str| SIDES.iter().any(|side| value == side.0 || value == side.1);
-        for (time, value, place) in &self.annotations {
-            if !is_core(value) && belongs(place) {
-                span.annotations.push((*time, value.clone()));
-            }
-        }
-        for (key, value, place) in &self.binary {
-            if *key == other {
-                span.remote = place.clone();
-            } else if !is_address(key) && belongs(place) {
-                span.tags.push((key.clone(), value.clone()));
-            }
-        }
-        span
+        let (begin, end) = (at(Some(side.begins)), at(side.ends));
+        let local = begin.or(end).map(|(.., local)| local.clone()).unwrap_or_default();
+        let time =
+            |it: Option<&(u64, Cow<'_, str>, Endpoint<'_>)>| it.map_or(0, |(time, ..)| *time);
+        let timestamp = time(begin);
+        let duration = if timestamp > 0 { time(end).saturating_sub(timestamp) } else { 0 };
+        Span { kind: side.kind, local, timestamp, duration, ..self.common.clone() }
     }
 
     /// What happened within one process: any endpoint tells which.
