@@ -4,7 +4,7 @@
 use std::io::Read as _;
 use std::time::Duration;
 
-use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
+use bytes::{Buf as _, Bytes, BytesMut};
 use http_body_util::BodyExt as _;
 use hyper::body::{Body, Frame};
 use tokio::time::{Instant, timeout};
@@ -248,15 +248,6 @@ where
     }
 }
 
-/// Appends a message to a body.
-pub fn encode(message: &[u8], into: &mut BytesMut) {
-    into.reserve(HEAD + message.len());
-    into.put_u8(0);
-    // Nothing is made here that a message cannot be.
-    into.put_u32(u32::try_from(message.len()).unwrap_or(u32::MAX));
-    into.put_slice(message);
-}
-
 /// Unpacks at most `limit` bytes: a bomb goes off in its box. `hold` is told how large it has become.
 ///
 /// # Errors
@@ -297,16 +288,18 @@ fn too_large(length: usize, limit: usize) -> Status {
 const SLOWEST: u64 = 64 * 1024;
 
 /// Flag and length before each message.
-const HEAD: usize = 5;
+pub(super) const HEAD: usize = 5;
 
 #[cfg(test)]
 mod tests {
     use std::convert::Infallible;
     use std::io::Write as _;
 
+    use bytes::BufMut as _;
     use proptest::prelude::*;
 
     use super::*;
+    use crate::grpc::encode;
 
     const PATIENCE: Duration = Duration::from_secs(30);
 

@@ -10,7 +10,7 @@ use http::{HeaderMap, HeaderValue, Request, Response, header};
 use hyper::body::{Frame, Incoming, SizeHint};
 use tokio::sync::mpsc;
 
-use super::messages::encode;
+use super::framing::{Framing, encode};
 use super::status::{Code, Status};
 
 /// Why a body that is passed on broke off.
@@ -24,6 +24,8 @@ pub enum Body {
     Empty,
     /// Bytes, then trailers if there are any.
     Whole(Option<Bytes>, Option<HeaderMap>),
+    /// Messages, framed as they are sent.
+    Framed(Framing),
     /// Another's body, as it comes.
     Passed(Incoming),
     /// What is sent to the other end of the channel; it ends when that is dropped.
@@ -44,6 +46,7 @@ impl hyper::body::Body for Body {
                 let data = bytes.take().map(Frame::data);
                 Poll::Ready(data.or_else(|| trailers.take().map(Frame::trailers)).map(Ok))
             }
+            Self::Framed(framing) => Poll::Ready(framing.next().map(Frame::data).map(Ok)),
             Self::Passed(body) => Pin::new(body).poll_frame(context),
             Self::Stream(frames) => frames.poll_recv(context).map(|frame| frame.map(Ok)),
         }
@@ -52,6 +55,7 @@ impl hyper::body::Body for Body {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Empty | Self::Whole(None, None) => true,
+            Self::Framed(framing) => framing.left == 0,
             Self::Whole(..) | Self::Stream(_) => false,
             Self::Passed(body) => body.is_end_stream(),
         }
@@ -63,6 +67,7 @@ impl hyper::body::Body for Body {
             Self::Whole(bytes, _) => {
                 SizeHint::with_exact(bytes.as_ref().map_or(0, Bytes::len) as u64)
             }
+            Self::Framed(framing) => SizeHint::with_exact(framing.left),
             Self::Passed(body) => body.size_hint(),
             Self::Stream(_) => SizeHint::default(),
         }
