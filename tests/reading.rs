@@ -3,7 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 #![expect(clippy::print_stdout, reason = "what was skipped is said")]
 
-use std::net::SocketAddr;
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -47,16 +47,7 @@ impl Scene {
         west.json(&format!(
             "collector create telemetry --host 127.0.0.1 --grpc-port {collector} --http-port 0 --mode plaintext"
         ));
-        let runtime =
-            tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
-        let host = SocketAddr::from(([127, 0, 0, 1], collector)).ip().to_string();
-        let plan = UpstreamPlan {
-            authentication: None,
-            backends: vec![Backend { host, port: collector }],
-            security: Some(Security::Plaintext),
-        };
-        let agent = Upstream::new(plan, Arc::new(now), Dice::new(SystemEntropy));
-        Self { _place: place, west, agent, metrics, runtime: runtime.unwrap() }
+        Self { _place: place, west, agent: agent(collector), metrics, runtime: runtime() }
     }
 
     fn report(&self, method: &str, messages: &[Bytes]) {
@@ -65,17 +56,36 @@ impl Scene {
         });
     }
 
-    /// What stands at a path of the metrics port: the status, and the page.
     fn scrape(&self, path: &str) -> (u16, String) {
-        use std::io::{Read as _, Write as _};
-        let mut socket = std::net::TcpStream::connect(("127.0.0.1", self.metrics)).unwrap();
-        let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
-        socket.write_all(request.as_bytes()).unwrap();
-        let mut answer = String::new();
-        socket.read_to_string(&mut answer).unwrap();
-        let status = answer.split(' ').nth(1).unwrap().parse().unwrap();
-        (status, answer.split_once("\r\n\r\n").unwrap().1.to_owned())
+        scrape(self.metrics, path)
     }
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    runtime.worker_threads(2).enable_all().build().unwrap()
+}
+
+/// Whoever reports in the clear to this port.
+fn agent(port: u16) -> Upstream {
+    let plan = UpstreamPlan {
+        authentication: None,
+        backends: vec![Backend { host: Ipv4Addr::LOCALHOST.to_string(), port }],
+        security: Some(Security::Plaintext),
+    };
+    Upstream::new(plan, Arc::new(now), Dice::new(SystemEntropy))
+}
+
+/// What stands at a path of a metrics port: the status, and the page.
+fn scrape(port: u16, path: &str) -> (u16, String) {
+    use std::io::{Read as _, Write as _};
+    let mut socket = std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
+    let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+    socket.write_all(request.as_bytes()).unwrap();
+    let mut answer = String::new();
+    socket.read_to_string(&mut answer).unwrap();
+    let status = answer.split(' ').nth(1).unwrap().parse().unwrap();
+    (status, answer.split_once("\r\n\r\n").unwrap().1.to_owned())
 }
 
 fn tag(key: &str, value: &str) -> KeyStringValuePair {
@@ -363,6 +373,50 @@ fn what_services_measure_is_read_by_prometheus_and_listed() {
     let kept = west.home().join("runtime/telemetry/collector-telemetry").display().to_string();
     let read = west.json(&format!("metric ls --service otel --data {kept}"));
     assert_eq!(read, otel, "the directory says the same");
+}
+
+#[test]
+fn a_collector_by_itself_offers_what_services_measure() {
+    let place = Place::new(env!("CARGO_BIN_EXE_handfast"));
+    let (grpc, http, metrics) = (free_port(), free_port(), free_port());
+    let [grpc_at, http_at, metrics_at] =
+        [grpc, http, metrics].map(|port| format!("127.0.0.1:{port}"));
+    let data = place.path("kept").display().to_string();
+    let words = [
+        "collector",
+        "run",
+        "--data",
+        &data,
+        "--grpc",
+        &grpc_at,
+        "--http",
+        &http_at,
+        "--metrics",
+        &metrics_at,
+    ];
+    let log = std::fs::File::create(place.path("collector.log")).unwrap();
+    let mut child = Ended(place.command(&words).stderr(log).spawn().unwrap());
+    let (runtime, agent) = (runtime(), agent(grpc));
+    let time = now().as_millisecond();
+    eventually("it takes reports", || {
+        let meter = [single("queue_depth", ("queue", "orders"), time, 2.5)];
+        runtime.block_on(agent.call(METERS, &meter)).ok()
+    });
+    let (status, page) = scrape(metrics, "/metrics/telemetry/collector");
+    let line = "queue_depth{service=\"shop\",instance=\"shop-1\",queue=\"orders\"} 2.5";
+    assert!(status == 200 && page.lines().any(|it| it == line), "{page}");
+    assert_eq!(scrape(metrics, "/metrics/telemetry/telemetry").0, 404);
+    assert!(child.0.try_wait().unwrap().is_none());
+}
+
+/// A process that does not outlive its test.
+struct Ended(std::process::Child);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        drop(self.0.kill());
+        drop(self.0.wait());
+    }
 }
 
 /// Prometheus' own tool reads the page and finds nothing to say.

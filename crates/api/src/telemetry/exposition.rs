@@ -29,10 +29,15 @@ pub const TEXT_FORMAT: &str = "text/plain; version=0.0.4; charset=utf-8";
 /// The name under which a metric is offered.
 pub fn exposed_name(measured: &Measured) -> String {
     let mut name = name(&measured.name, ':');
-    if let Some(unit) = unit(&measured.unit)
-        && !name.trim_end_matches("_total").ends_with(unit)
-    {
-        name = format!("{}_{unit}", name.trim_end_matches("_total"));
+    if let Some(unit) = unit(&measured.unit) {
+        // Of a summary the sum and the count are metrics of their own; the unit stands before what they are.
+        let of_summary = measured.nature == MeterNature::Unknown;
+        let ends = if of_summary { &["_count", "_sum"][..] } else { &["_total"][..] };
+        let end = ends.iter().find(|end| name.ends_with(**end)).copied().unwrap_or_default();
+        let begin = name.strip_suffix(end).unwrap_or(&name);
+        if !begin.ends_with(unit) {
+            name = format!("{begin}_{unit}{end}");
+        }
     }
     let is_counter = measured.nature == MeterNature::Counter;
     if is_counter && matches!(measured.value, MeterValue::Single(_)) && !name.ends_with("_total") {

@@ -70,6 +70,26 @@ wait_milliseconds{service=\"shop\",instance=\"shop-1\"} +Inf
 }
 
 #[test]
+fn units_stand_where_the_conventions_have_them() {
+    let name = |name: &str, unit: &str, nature| {
+        exposed_name(&Measured { unit: unit.to_owned(), ..single(name, nature, 0.0) })
+    };
+    for (reported, unit, nature, exposed) in [
+        ("took", "s", MeterNature::Counter, "took_seconds_total"),
+        ("took_total", "s", MeterNature::Counter, "took_seconds_total"),
+        ("took.seconds", "s", MeterNature::Gauge, "took_seconds"),
+        ("took", "s", MeterNature::Unknown, "took_seconds"),
+        ("took_count", "s", MeterNature::Unknown, "took_seconds_count"),
+        ("took_sum", "s", MeterNature::Unknown, "took_seconds_sum"),
+        ("files", "{file}", MeterNature::Counter, "files_total"),
+        ("9.lives", "1", MeterNature::Gauge, "_9_lives"),
+        ("", "", MeterNature::Unknown, "_"),
+    ] {
+        assert_eq!(name(reported, unit, nature), exposed);
+    }
+}
+
+#[test]
 fn nothing_that_a_service_says_is_taken_for_handfasts_or_prometheus_own() {
     let spoof = Measured {
         labels: tags(&[

@@ -66,6 +66,6 @@ mod tests {
             assert_eq!(Authentication::token(bad), None);
         }
         let shown = format!("{:?}", Authentication::bearer("s3cret"));
-        assert_eq!(shown, "authorization: <redacted>");
+        assert_eq!(shown, "Some(authorization: <redacted>)");
     }
 }

@@ -100,7 +100,7 @@ fn before() -> Vec<u8> {
     fixed(&mut quantile, 2, 7.0_f64.to_bits());
     put_bytes(&mut summary, 6, &quantile);
     let metric = |name: &str, number: u32, point: &[u8]| {
-        message(&[(1, name.as_bytes()), (number, &message(&[(1, point)]))])
+        message(&[(1, name.as_bytes()), (3, b"1"), (number, &message(&[(1, point)]))])
     };
     let mut whole = message(&labels);
     fixed(&mut whole, 3, 120_000_000_000);
