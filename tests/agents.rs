@@ -246,7 +246,7 @@ fn a_renewal_that_is_killed_leaves_the_old_credential_or_the_new_one() {
 }
 
 #[test]
-fn an_agent_renews_when_the_service_ca_has_another_key() {
+fn an_agent_goes_along_when_the_service_ca_and_the_root_get_new_keys() {
     let place = place();
     let west = west(&place, "20s");
     let token = west.path("../shop.token").display().to_string();
@@ -255,23 +255,20 @@ fn an_agent_renews_when_the_service_ca_has_another_key() {
     std::fs::remove_file(&token).expect("the token");
     let directory = place.path("shop");
     let _keeper = Keeper::start(&place, "enrol shop --keep");
-    let before = whole(&directory).expect("a credential");
-    west.run("ca rotate service --wait --timeout 50s").ok();
-    // The certificate that it shows leads over the key that was replaced.
-    let after = eventually("it is renewed under the new key", || {
-        let held = whole(&directory)?;
-        (issuer(&held) != issuer(&before)).then_some(held)
-    });
-    assert_eq!(after.leaf().uris(), before.leaf().uris());
-    // The next one too, by what it has now.
-    eventually("it is renewed once more", || {
-        (whole(&directory)?.leaf().serial() != after.leaf().serial()).then_some(())
-    });
-}
-
-/// The key of the CA that signed the leaf.
-fn issuer(credential: &Credential) -> Vec<u8> {
-    credential.chain().rest()[0].spki_der().to_vec()
+    for authority in ["service", "root"] {
+        let before = whole(&directory).expect("a credential");
+        west.run(&format!("ca rotate {authority} --wait --timeout 55s")).ok();
+        // What it showed led over the key that was replaced. A root waits for agents before the old key goes.
+        let after = eventually("it is renewed under the new key", || {
+            let held = whole(&directory)?;
+            (held.chain().rest() != before.chain().rest()).then_some(held)
+        });
+        assert_eq!(after.leaf().uris(), before.leaf().uris());
+        // The next one too, by what it has now.
+        eventually("it is renewed once more", || {
+            (whole(&directory)?.leaf().serial() != after.leaf().serial()).then_some(())
+        });
+    }
 }
 
 /// A command that runs until the value goes away.

@@ -7,6 +7,7 @@ The instrumented ones take the same three things: where to report, how (`plainte
 import http.client
 import json
 import os
+import random
 import re
 import shutil
 import signal
@@ -21,15 +22,26 @@ from arrived import Failed
 HERE = Path(__file__).resolve().parent
 # Nothing that is started outlives this, whatever happens to the driver.
 LONGEST = "240"
+# Ports that were given out.
+GIVEN = set()
 # What agents do every 20 or 30 s they do here every 2 s.
 OFTEN = {"SW_AGENT_COLLECTOR_HEARTBEAT_PERIOD": "2", "SW_AGENT_COLLECTOR_GET_PROFILE_TASK_INTERVAL": "2"}
 
 
 def free_port():
-    """A port of loopback that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    """A port of loopback that nobody listens on now, below those that the kernel gives to clients: no outgoing connection takes it
+    before its program does."""
+    while True:
+        port = random.randrange(12000, 32000)
+        if port in GIVEN:
+            continue
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+        GIVEN.add(port)
+        return port
 
 
 def eventually(what, seconds, probe):
