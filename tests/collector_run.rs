@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use handfast_pki::{Credential, IdentityKind, Profile, Serial, Subject, SystemEntropy};
+use handfast_pki::{Chain, Credential, IdentityKind, Profile, Serial, Subject, SystemEntropy};
 use handfast_proto::skywalking::v3::{SegmentObject, SpanObject};
 use handfast_telemetry::grpc::{Code, Status};
 use handfast_telemetry::upstream::{
@@ -88,6 +88,20 @@ impl Scene {
     fn report(&self, caller: &Upstream, ids: &[&str]) -> Result<Bytes, Status> {
         let segments: Vec<Bytes> = ids.iter().map(|id| segment("shop", id)).collect();
         self.runtime.block_on(caller.call(SEGMENTS, &segments))
+    }
+
+    /// The certificate that whoever dials is shown.
+    fn presented(&self, port: u16) -> Vec<u8> {
+        let options = ClientOptions { alpn: vec![b"h2".to_vec()], ..ClientOptions::default() };
+        let (agent, anchors) = (self.agent("shop"), self.authority.anchors());
+        let config = client_config(Some(&agent), &anchors, &options).unwrap();
+        let name = rustls::pki_types::ServerName::try_from("localhost").unwrap();
+        let mut connection = rustls::ClientConnection::new(config, name).unwrap();
+        let mut socket = std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
+        while connection.is_handshaking() {
+            connection.complete_io(&mut socket).unwrap();
+        }
+        connection.peer_certificates().unwrap()[0].to_vec()
     }
 
     /// A list of the CA that signs leaves, with these in it.
@@ -278,4 +292,61 @@ fn what_goes_on_to_a_backend_brings_its_token_in_either_protocol() {
             "{metrics}"
         );
     }
+}
+
+#[test]
+fn another_certificate_and_other_client_cas_are_taken_up_under_connected_agents() {
+    let scene = Scene::new();
+    let other = TestAuthority::new("shop.example", now());
+    let ours = scene.authority.server("west", &["localhost"]).to_pem().ca_crt;
+    let theirs = other.server("west", &["localhost"]).to_pem().ca_crt;
+    let collector = scene.collect("kept", TLS);
+    let (healthy, taken_up) = (
+        || page(collector.metrics, "/healthz").ends_with("ok\n"),
+        || scene.said("kept").matches("certificates were read again").count(),
+    );
+    let stays = scene.caller(collector.grpc, Some(&scene.agent("shop")), None);
+    scene.report(&stays, &["1"]).unwrap();
+    // Signed by another CA, in the same name.
+    let identity = other.identity(IdentityKind::Agent, "shop");
+    let stranger = other.issue(Profile::Agent, Subject::new("shop").with_identity(identity));
+    let stranger = scene.caller(collector.grpc, Some(&stranger), None);
+    assert_eq!(scene.report(&stranger, &["2"]).unwrap_err().code, Code::Unavailable);
+
+    // Both CAs: whoever is connected notices nothing, whoever was refused comes in.
+    scene.place.write("ca.crt", format!("{ours}{theirs}"));
+    until("the second CA counts", || scene.report(&stranger, &["3"]).is_ok());
+    scene.report(&stays, &["4"]).unwrap();
+    assert_eq!(stays.status().dialled, 1, "it stays connected");
+
+    // Nonsense: said, and nothing changes for anybody, connected or not.
+    scene.place.write("ca.crt", "nonsense");
+    until("it is said", || page(collector.metrics, "/healthz").contains("ca.crt"));
+    for caller in [&stays, &stranger] {
+        scene.report(caller, &["5", "6"]).unwrap();
+    }
+    let anew = scene.caller(collector.grpc, Some(&scene.agent("shop")), None);
+    scene.report(&anew, &["7"]).unwrap();
+    assert_eq!(stays.status().dialled, 1, "{}", scene.said("kept"));
+
+    // Another server certificate: those connected stay, who comes sees the new one.
+    let before = taken_up();
+    let pem = scene.authority.server("east", &["localhost"]).to_pem();
+    scene.place.write("ca.crt", format!("{ours}{theirs}"));
+    scene.place.write("server.key", pem.tls_key.as_bytes());
+    scene.place.write("server.crt", &pem.tls_crt);
+    until("they are taken up", || taken_up() > before && healthy());
+    scene.report(&stays, &["8"]).unwrap();
+    assert_eq!(stays.status().dialled, 1, "{}", scene.said("kept"));
+    let new = Chain::from_pem(pem.tls_crt.as_bytes()).unwrap();
+    assert_eq!(scene.presented(collector.grpc), new.leaf().der(), "the new one");
+
+    // The other CA alone: its own agents stay, ours are cut and refused.
+    scene.place.write("ca.crt", &theirs);
+    until("whoever the first CA signed is refused", || scene.report(&anew, &["9"]).is_err());
+    let refused = scene.report(&stays, &["10"]).unwrap_err();
+    assert_eq!(refused.code, Code::Unavailable, "{refused}");
+    scene.report(&stranger, &["11"]).unwrap();
+    assert_eq!(stranger.status().connected.map(|backend| backend.port), Some(collector.grpc));
+    assert!(healthy(), "{}", scene.said("kept"));
 }

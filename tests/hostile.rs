@@ -1,20 +1,47 @@
 //! Strangers who mean harm, at everything that can be reached: the link port, the grant port, the admin
-//! socket, a listener. The node goes on serving, never panics, hangs or grows past a bound.
+//! socket, a listener, the ports of collectors and relays. The node goes on serving, never panics, hangs or grows past a
+//! bound.
 
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use handfast_testkit::eventually::{eventually, until, within};
+use bytes::Bytes;
+use handfast_pki::{Credential, SystemEntropy};
+use handfast_proto::skywalking::v3::{SegmentObject, SpanObject};
+use handfast_telemetry::grpc::{Body, Code, MESSAGE_LIMIT, Status, stream};
+use handfast_telemetry::quota::HELD_BY_ONE;
+use handfast_telemetry::upstream::{Backend, Dice, Security, Upstream, UpstreamPlan};
+use handfast_testkit::eventually::{eventually, now, until, within};
 use handfast_testkit::place::{Place, free_port};
 use handfast_testkit::site::Site;
 use handfast_testkit::traffic::{Echo, Load, connect_from, visit};
+use handfast_tls::{ClientOptions, client_config};
+use hyper::HeaderMap;
+use hyper::body::Frame;
+use prost::Message as _;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle as Task;
+
+const SEGMENTS: &str = "/skywalking.v3.TraceSegmentReportService/collect";
 
 /// What a node may take on top of what it took when it was quiet. The limits it keeps (connections,
 /// handshakes, bodies) allow less; an unbounded queue would be past this in a moment.
 const GROWTH_KB: u64 = 32 * 1024;
+
+/// Halves of messages that somebody leaves at each door, and how much of each comes.
+const HALVES: usize = 8;
+const HALF: usize = 40 << 20;
+
+/// What those may take on top of [`GROWTH_KB`]: as much of messages as one caller may have at the same time over all its
+/// calls (a message of the largest size, packed and unpacked), one of them a second time while its buffer grows, and what
+/// a connection takes ahead of the call that reads it, 4 MiB. That is less than what is sent, so that it is missed where
+/// nobody counts.
+const HALVES_KB: u64 = (HELD_BY_ONE + HALF as u64) / 1024 + HALVES as u64 * 4096;
+const _: () = assert!(HALVES_KB + GROWTH_KB < (HALVES * HALF) as u64 / 1024);
 
 /// Two linked sites with a service between them, and a client that must not notice anything.
 struct Stage {
@@ -23,7 +50,41 @@ struct Stage {
     east: Site,
     _service: Echo,
     port: u16,
+    telemetry: Telemetry,
     quiet_kb: u64,
+}
+
+/// The ports of collectors and of a relay, gRPC and HTTP: one that wants certificates, one that takes whoever comes, and
+/// the relay, in the clear.
+#[derive(Clone, Copy)]
+struct Telemetry {
+    strict: [u16; 2],
+    lenient: [u16; 2],
+    relay: [u16; 2],
+}
+
+impl Telemetry {
+    fn at(west: &Site) -> Self {
+        let ports = || [free_port(), free_port()];
+        let telemetry = Self { strict: ports(), lenient: ports(), relay: ports() };
+        for (name, [grpc, http], mode) in
+            [("strict", telemetry.strict, "mtls"), ("lenient", telemetry.lenient, "permissive")]
+        {
+            west.json(&format!(
+                "collector create {name} --host 127.0.0.1 --hosts localhost --grpc-port {grpc} --http-port {http} --mode {mode}"
+            ));
+        }
+        let ([backend, _], [grpc, http]) = (telemetry.strict, telemetry.relay);
+        west.json(&format!(
+            "relay create shop --service shop --backend 127.0.0.1:{backend} --grpc 127.0.0.1:{grpc} --http 127.0.0.1:{http}"
+        ));
+        telemetry
+    }
+
+    fn all(self) -> [u16; 6] {
+        let ([a, b], [c, d], [e, f]) = (self.strict, self.lenient, self.relay);
+        [a, b, c, d, e, f]
+    }
 }
 
 impl Stage {
@@ -35,12 +96,17 @@ impl Stage {
         west.json(&format!("connector create payments {} --host 127.0.0.1", service.port()));
         east.json(&format!("listener create payments {port} --host 127.0.0.1"));
         until("traffic goes through", || visit(port).is_ok());
+        let telemetry = Telemetry::at(&west);
         let quiet_kb = west.memory_kb("VmRSS");
-        Self { place, west, east, _service: service, port, quiet_kb }
+        Self { place, west, east, _service: service, port, telemetry, quiet_kb }
     }
 
     /// Ends the stage: both nodes are well, have not grown, have not panicked, and still stop in order.
-    fn struck(mut self, load: Load) {
+    fn struck(self, load: Load) {
+        self.struck_within(load, GROWTH_KB);
+    }
+
+    fn struck_within(mut self, load: Load, growth_kb: u64) {
         let so_far = load.answered();
         within(Duration::from_secs(60), "the good client is served", || {
             (load.answered() > so_far + 50).then_some(())
@@ -49,7 +115,7 @@ impl Stage {
         assert_eq!(failures, Vec::<String>::new(), "of {answered} requests");
         // The high-water mark: what was given back since counts too.
         let grown = self.west.memory_kb("VmHWM").saturating_sub(self.quiet_kb);
-        assert!(grown < GROWTH_KB, "west grew by {grown} kB from {} kB", self.quiet_kb);
+        assert!(grown < growth_kb, "west grew by {grown} kB from {} kB", self.quiet_kb);
         let token = self.place.path("afterwards.token");
         eventually("tokens are issued and redeemed", || {
             drop(std::fs::remove_file(&token));
@@ -63,6 +129,32 @@ impl Stage {
             assert!(!log.contains("panicked") && !log.contains("BUG"), "{log}");
             site.stop();
         }
+    }
+
+    /// An agent; without a credential in the clear.
+    fn agent(port: u16, credential: Option<&Credential>) -> Arc<Upstream> {
+        let security = credential.map_or(Security::Plaintext, |credential| {
+            let options = ClientOptions { alpn: vec![b"h2".to_vec()], ..ClientOptions::default() };
+            let config = client_config(Some(credential), credential.anchors(), &options);
+            Security::Tls { config: config.expect("a configuration"), server_name: None }
+        });
+        let plan = UpstreamPlan {
+            authentication: None,
+            backends: vec![Backend { host: "localhost".to_owned(), port }],
+            security: Some(security),
+        };
+        Arc::new(Upstream::new(plan, Arc::new(now), Dice::new(SystemEntropy)))
+    }
+
+    /// What `agent-certs` makes for an agent of the shop.
+    fn shop(&self) -> Credential {
+        let directory = self.place.path("certs");
+        self.west
+            .run(&format!("agent-certs {} --service shop --hosts localhost", directory.display()))
+            .ok();
+        let read = |name: &str| std::fs::read(directory.join(name)).expect("a file");
+        let (chain, key, ca) = (read("client.crt"), read("client.pem"), read("ca.crt"));
+        Credential::from_pem(&chain, &key, &ca, None).expect("a credential")
     }
 }
 
@@ -134,16 +226,21 @@ fn random_and_hostile_bytes_at_every_door() {
     let load = Load::start(stage.port, 1, 1);
     let (link, grant) = (stage.west.link_port(), stage.west.grant_port());
     let admin = stage.west.path("runtime/admin.sock");
-    let strangers: Vec<JoinHandle<()>> = (0..3u64)
+    let telemetry = stage.telemetry.all();
+    let strangers: Vec<JoinHandle<()>> = (0..3 + telemetry.len())
         .map(|which| {
             let admin = admin.clone();
             std::thread::spawn(move || {
-                let mut noise = Noise(0x5eed_0000 + which + 1);
+                let mut noise = Noise(0x5eed_0000 + which as u64 + 1);
                 for _ in 0..2 {
                     for bytes in openings(&mut noise) {
                         match which {
                             0 => drop(tcp(link).map(|socket| strike(socket, &bytes))),
                             1 => drop(tcp(grant).map(|socket| strike(socket, &bytes))),
+                            3.. => {
+                                let port = telemetry[which - 3];
+                                drop(tcp(port).map(|socket| strike(socket, &bytes)));
+                            }
                             _ => {
                                 let Ok(socket) = UnixStream::connect(&admin) else { continue };
                                 drop(socket.set_read_timeout(Some(Duration::from_secs(1))));
@@ -168,6 +265,8 @@ fn bytes_that_come_one_by_one_are_not_waited_for_forever() {
     let load = Load::start(stage.port, 1, 1);
     let admin = stage.west.path("runtime/admin.sock");
     let (link, grant) = (stage.west.link_port(), stage.west.grant_port());
+    let Telemetry { strict: [strict, _], lenient: [_, lenient], relay: [_, relay] } =
+        stage.telemetry;
     let hello = [&[0x16u8, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3][..], &[7; 400]].concat();
     let request = b"POST /v1/tokens HTTP/1.1\r\nHost: x\r\nX-Slow: aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
     // One byte every 100 ms: without a time limit on the whole, this would go on for over half a minute.
@@ -185,7 +284,13 @@ fn bytes_that_come_one_by_one_are_not_waited_for_forever() {
     };
     let drips = [
         ("link port", drip(Box::new(tcp(link).expect("a connection")), hello.clone())),
-        ("grant port", drip(Box::new(tcp(grant).expect("a connection")), hello)),
+        ("grant port", drip(Box::new(tcp(grant).expect("a connection")), hello.clone())),
+        (
+            "collector's gRPC port",
+            drip(Box::new(tcp(strict).expect("a connection")), hello.clone()),
+        ),
+        ("collector's HTTP port", drip(Box::new(tcp(lenient).expect("a connection")), hello)),
+        ("relay's HTTP port", drip(Box::new(tcp(relay).expect("a connection")), request.to_vec())),
         (
             "admin socket",
             drip(Box::new(UnixStream::connect(&admin).expect("a connection")), request.to_vec()),
@@ -196,6 +301,161 @@ fn bytes_that_come_one_by_one_are_not_waited_for_forever() {
         assert!(lasted < Duration::from_secs(30), "the {door} listened for {lasted:?}");
     }
     stage.struck(load);
+}
+
+/// Zeros, packed as small as DEFLATE can: one of them, and then again and again the 258 before. No end is needed: it is
+/// given up long before.
+fn bomb(unpacked: usize) -> Vec<u8> {
+    // The head of gzip (RFC 1952), and a block of fixed codes (RFC 1951, section 3.2.6).
+    let mut bytes = vec![0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 3];
+    let (mut octet, mut filled) = (0u8, 0);
+    let mut put = |bits: &str| {
+        for bit in bits.bytes() {
+            octet |= (bit - b'0') << filled;
+            filled += 1;
+            if filled == 8 {
+                bytes.push(std::mem::take(&mut octet));
+                filled = 0;
+            }
+        }
+    };
+    put("010");
+    put("00110000");
+    (0..unpacked / 258).for_each(|_| put("1100010100000"));
+    bytes
+}
+
+/// A message that says it is of the largest size, and of which the rest never comes.
+struct Half {
+    _rest: mpsc::Sender<Frame<Bytes>>,
+    asking: Task<Result<hyper::Response<hyper::body::Incoming>, Status>>,
+    /// What it was refused with, if it was before all of the half had gone out.
+    refused: Option<Status>,
+}
+
+impl Half {
+    async fn leave_at(agent: Arc<Upstream>) -> Self {
+        let (frames, body) = stream(1);
+        let mut asking =
+            tokio::spawn(async move { agent.request(SEGMENTS, &HeaderMap::new(), body).await });
+        let length = u32::try_from(MESSAGE_LIMIT).expect("small").to_be_bytes();
+        let mut piece = Bytes::from([&[0][..], &length].concat());
+        for _ in 0..=HALF >> 20 {
+            tokio::select! {
+                answer = &mut asking => {
+                    let answer = answer.expect("no panic");
+                    let refused = answer.map_or_else(Some, |answer| Status::read(answer.headers()));
+                    // It is not to be waited for again.
+                    let asking = tokio::spawn(std::future::pending());
+                    return Self { _rest: frames, asking, refused };
+                }
+                _ = frames.send(Frame::data(piece)) => {}
+            }
+            piece = Bytes::from(vec![b'x'; 1 << 20]);
+        }
+        Self { _rest: frames, asking, refused: None }
+    }
+}
+
+impl Drop for Half {
+    fn drop(&mut self) {
+        self.asking.abort();
+    }
+}
+
+fn segment(id: &str) -> Bytes {
+    let time = now().as_millisecond();
+    let span = SpanObject {
+        parent_span_id: -1,
+        start_time: time,
+        end_time: time,
+        operation_name: "/buy".to_owned(),
+        ..SpanObject::default()
+    };
+    let segment = SegmentObject {
+        trace_id: format!("trace-{id}"),
+        trace_segment_id: id.to_owned(),
+        spans: vec![span],
+        service: "shop".to_owned(),
+        service_instance: "shop-1".to_owned(),
+        ..SegmentObject::default()
+    };
+    segment.encode_to_vec().into()
+}
+
+#[test]
+fn bombs_and_halves_of_messages_take_no_more_room_than_a_caller_has() {
+    let stage = Stage::set();
+    let load = Load::start(stage.port, 1, 1);
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let shop = stage.shop();
+    let Telemetry { strict, lenient, relay } = stage.telemetry;
+    let doors =
+        [("strict", strict, Some(&shop)), ("lenient", lenient, None), ("relay", relay, None)];
+
+    let bomb = bomb(60 << 20);
+    let length = u32::try_from(bomb.len()).expect("small").to_be_bytes();
+    let message = Bytes::from([&[1][..], &length, &bomb].concat());
+    let gzip = "gzip".parse().expect("visible");
+    let headers = HeaderMap::from_iter([("grpc-encoding".parse().expect("a name"), gzip)]);
+    for (door, [grpc, http], credential) in doors {
+        let agent = Stage::agent(grpc, credential);
+        let body = Body::from(message.clone());
+        let answer = runtime.block_on(agent.request(SEGMENTS, &headers, body)).expect("answered");
+        let refused = Status::read(answer.headers()).expect("refused");
+        assert_eq!(refused.code, Code::ResourceExhausted, "{door}: {refused}");
+        if credential.is_some() {
+            continue;
+        }
+        let mut socket = tcp(http).expect("a connection");
+        let head = format!(
+            "POST /v3/segments HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-encoding: gzip\r\n\
+             content-length: {}\r\nconnection: close\r\n\r\n",
+            bomb.len()
+        );
+        socket.set_read_timeout(Some(Duration::from_secs(30))).expect("a time-out");
+        socket.write_all(&[head.as_bytes(), &bomb].concat()).expect("sent");
+        let mut answer = String::new();
+        drop(socket.read_to_string(&mut answer));
+        assert!(answer.starts_with("HTTP/1.1 413"), "{door}: {answer}");
+    }
+
+    for (door, [grpc, _], credential) in doors {
+        let agents: Vec<_> = (0..HALVES).map(|_| Stage::agent(grpc, credential)).collect();
+        let halves = runtime.block_on(async {
+            let mut halves = Vec::new();
+            for agent in agents {
+                halves.push(Half::leave_at(agent).await);
+            }
+            halves
+        });
+        let refused: Vec<&Status> =
+            halves.iter().filter_map(|half| half.refused.as_ref()).collect();
+        // Three fit into what one may have; how much of the next was on its way does not matter.
+        assert!((4..=5).contains(&refused.len()), "{door}: {refused:?}");
+        for status in refused {
+            assert_eq!(status.code, Code::ResourceExhausted, "{door}: {status}");
+            assert!(status.to_string().contains("at the same time"), "{door}: {status}");
+        }
+        // What is small goes through meanwhile, even of the same caller.
+        let agent = Stage::agent(grpc, credential);
+        let taken = runtime.block_on(agent.call(SEGMENTS, &[segment(door)]));
+        assert!(taken.is_ok(), "{door}: {taken:?}");
+        drop(halves);
+        // And when they are gone, large ones are taken again.
+        let whole = Bytes::from(vec![0xff; HALF]);
+        eventually("there is room again", || {
+            let told =
+                runtime.block_on(agent.call(SEGMENTS, &[whole.clone()])).expect_err("no protobuf");
+            (told.code == Code::InvalidArgument).then_some(())
+        });
+    }
+    for door in ["strict", "lenient", "relay"] {
+        until("what is well is kept", || {
+            stage.west.run(&format!("trace show trace-{door}")).code == 0
+        });
+    }
+    stage.struck_within(load, GROWTH_KB + HALVES_KB);
 }
 
 /// A relay, a NAT: who floods may have the same address as who means well.

@@ -1,5 +1,5 @@
 //! A collector that is away for long while agents go on at their pace: the relay takes everything onto its disk,
-//! stays small in memory, and hands over each segment once when the collector is back.
+//! stays small in memory, and hands over each segment once when the collector is back; or, where that was said, what is newest.
 //!
 //! `HANDFAST_OUTAGE` is how long it is away, in seconds; without it that is short enough for every run of the tests.
 //! `HANDFAST_BINARY` is another build to run, for figures of an optimised one.
@@ -304,6 +304,47 @@ fn a_spool_that_is_full_refuses_and_what_it_had_accepted_arrives_once() {
     let refused = said.values().filter(|accepted| !**accepted).count();
     assert!(refused > 0 && refused < said.len(), "{refused} of {}", said.len());
     scene.all_there_once(&said);
+    let peak = relay.memory("VmHWM");
+    assert!(peak <= before + GROWTH_KIB, "{before} KiB before, {peak} KiB at most");
+}
+
+#[test]
+fn a_spool_that_drops_its_oldest_refuses_nobody_and_the_newest_arrive_once() {
+    let scene = Scene::new();
+    let relay = scene.relay("1Mi --when-full drop-oldest");
+    until("the relay is there", || scene.figure("handfast_telemetry_lag_bytes").is_some());
+    let before = relay.memory("VmRSS");
+    let talk = Talk::start(&scene);
+    let dropped = || scene.figure("handfast_telemetry_dropped_total").unwrap_or_default();
+    until("the oldest goes, again and again", || dropped() > 2000.0);
+    let lag = scene.figure("handfast_telemetry_lag_bytes").unwrap();
+    assert!(lag <= 1024.0 * 1024.0, "{lag} bytes wait where a MiB may");
+    let _collector = scene.collector();
+    until("what waited has gone on", || scene.drained());
+    let (said, _) = talk.end(&scene);
+    until("the rest has gone on", || scene.drained());
+    assert!(said.values().all(|accepted| *accepted), "with room made nobody is refused");
+
+    let kept = scene.kept();
+    assert!(kept.keys().all(|trace| said.contains_key(trace)), "what nobody said is kept");
+    let batch = BATCH as u64;
+    for agent in 0..AGENTS {
+        let of = |call: usize| kept.get(&format!("trace-{agent}-{call}")).copied();
+        let calls = (0..).take_while(|call| said.contains_key(&format!("trace-{agent}-{call}")));
+        let there: Vec<u64> = calls.map(|call| of(call).unwrap_or_default()).collect();
+        // What was in hand when the collector was not there, one gap, and from there on everything; the edge may go
+        // through a call.
+        let head = there.iter().take_while(|count| **count > 0).count();
+        let gap = there[head..].iter().take_while(|count| **count == 0).count();
+        let newest = &there[head + gap..];
+        assert!(gap > 0 && newest.len() > head.max(1), "agent {agent}: {there:?}");
+        assert!(newest[1..].iter().all(|count| *count == batch), "agent {agent}: {there:?}");
+    }
+    assert!(kept.values().all(|count| *count <= batch), "each arrives once: {kept:?}");
+    let figure = |count: usize| f64::from(u32::try_from(count).unwrap());
+    let arrived = kept.values().map(|count| usize::try_from(*count).unwrap()).sum();
+    let (all, arrived) = (figure(said.len() * BATCH), figure(arrived));
+    assert!(arrived + dropped() >= all, "{arrived} arrived, {} dropped, of {all}", dropped());
     let peak = relay.memory("VmHWM");
     assert!(peak <= before + GROWTH_KIB, "{before} KiB before, {peak} KiB at most");
 }

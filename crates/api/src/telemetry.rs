@@ -24,7 +24,7 @@ pub use exposition::{TEXT_FORMAT, exposed_name, exposition};
 pub use logs::{LogLine, LogSearch, logs};
 pub use metrics::{MetricSearch, MetricView, metrics};
 pub use newest::{BucketView, NewestMetric, NewestSearch, newest};
-pub use rollout::{ReporterView, Rollout, RolloutQuestion};
+pub use rollout::{ListensView, ReporterView, Rollout, RolloutQuestion};
 pub use services::{
     EndpointView, InstanceView, OfService, ServiceView, endpoints, instances, services,
 };

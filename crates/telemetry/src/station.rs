@@ -10,6 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use handfast_tls::{Fault, Revocations};
 use http::{Request, Response};
+use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
 use crate::caller::Transport;
@@ -97,6 +98,8 @@ pub struct Station {
     /// Why ports that are wanted are not open.
     closed: Vec<Fault>,
     revocations: Revocations,
+    /// When it was started.
+    since: Timestamp,
     /// What it does by itself ends with this.
     ending: CancellationToken,
 }
@@ -152,7 +155,7 @@ impl Station {
         witness: Witness,
     ) -> Result<(Self, Vec<PortError>), StationError> {
         let StationPlan { desk, name, output, ports } = plan;
-        let ending = CancellationToken::new();
+        let (ending, since) = (CancellationToken::new(), clock());
         let output = match output {
             Output::Forward { dialect, directory, spool, upstream } => {
                 let upstream = Upstream::new(upstream, Arc::clone(&clock), dice.clone());
@@ -177,7 +180,7 @@ impl Station {
         let desk = Arc::new(Desk::new(&name, desk, sink, clock, witness));
         let (ports_open, closed) = (BTreeMap::new(), Vec::new());
         let mut station =
-            Self { name, desk, output, ports: ports_open, closed, revocations, ending };
+            Self { name, desk, output, ports: ports_open, closed, revocations, since, ending };
         let faults = station.place(ports);
         Ok((station, faults))
     }
@@ -247,6 +250,11 @@ impl Station {
     /// Who was heard, and who refused.
     pub fn census(&self) -> &Census {
         self.desk.census()
+    }
+
+    /// When it was started: its census knows nothing from before.
+    pub fn since(&self) -> Timestamp {
+        self.since
     }
 
     /// The store, where there is one.

@@ -193,6 +193,11 @@ class Site:
         told = self.asked("rollout", "status")["reporters"]
         return {one["service"]: (one["transport"], one["identity"]) for one in told if one["station"].startswith("Collector/")}
 
+    def versions(self):
+        """What the agent of each service says it is, by name."""
+        told = self.asked("rollout", "status")["reporters"]
+        return {one["service"]: one["version"] for one in told if one["station"].startswith("Collector/")}
+
     def refusals(self):
         """What the collector refused."""
         return self.asked("rollout", "status")["refusals"]

@@ -21,6 +21,8 @@ RELAY_MAY = {"identity": "/agent/edge", "services": EVERYBODY}
 # What the collector counts of agents.
 KINDS_OF_ALL = {"segment", "log", "meter", "instance_properties", "instance_ping"}
 KINDS_OF_JAVA = {"jvm", "event"}
+# The version of the Java agent that `agents.sh` fetches, as it says it itself.
+JAVA_AGENT = "9.4.0"
 # So many lines about one caller who is refused are enough for the time of a step: one at once, and one a minute.
 LINES = 4
 # How often the relay is killed under load.
@@ -53,6 +55,11 @@ def direct(settings, how):
                 wanted = (how, site.identity(name) if how == "mtls" else "")
                 if heard.get(name) != wanted:
                     raise Failed(f"rollout status has {heard.get(name)} for {name} instead of {wanted}")
+            versions = site.versions()
+            if unnamed := [name for name in agents.programs if not versions.get(name)]:
+                raise Failed(f"rollout status has no agent for {unnamed}: {versions}")
+            if "stock" in agents.programs and versions["stock"] != JAVA_AGENT:
+                raise Failed(f"rollout status has the Java agent as {versions['stock']} instead of {JAVA_AGENT}")
             accepted = lambda: set(site.collector_status()["accepted"])
             wanted = KINDS_OF_ALL | (KINDS_OF_JAVA if "stock" in agents.programs else set())
             eventually("all kinds of reports arrive", ARRIVES, lambda: wanted <= accepted())

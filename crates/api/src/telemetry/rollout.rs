@@ -34,15 +34,29 @@ impl<'de> Deserialize<'de> for RolloutQuestion {
     }
 }
 
-/// Everybody who was heard since the node started, and who was refused.
+/// Everybody who was heard since the collectors and relays started, and who was refused.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Rollout {
+    /// Since when each collector and relay listens; of what was before it knows nothing.
+    #[serde(default)]
+    pub stations: Vec<ListensView>,
     /// By station, service and instance.
     pub reporters: Vec<ReporterView>,
     /// Handshakes and reports that were refused, the latest first; a bounded number of them.
     pub refusals: Vec<RefusalView>,
+}
+
+/// How far back the knowledge of a collector or relay goes.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase")]
+pub struct ListensView {
+    /// `Collector/telemetry`.
+    pub station: String,
+    /// When it was started: with the node, or anew when its output changed.
+    pub since: Timestamp,
 }
 
 /// One instance of a service, as it was heard last.

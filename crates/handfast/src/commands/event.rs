@@ -79,7 +79,7 @@ pub(crate) async fn run(verb: Verb, context: &Context) -> anyhow::Result<()> {
     context.output.show(&events, |page| {
         let rows: Vec<Vec<String>> = events.iter().map(row).collect();
         let header = ["BEGAN", "TOOK", "TYPE", "EVENT", "SERVICE", "INSTANCE", "MESSAGE"];
-        page.table(&header, &rows, "No event is of that kind.");
+        page.table(&header, &rows, "No event is kept that matches.");
     })
 }
 

@@ -85,6 +85,6 @@ pub(crate) async fn run(verb: Verb, context: &Context) -> anyhow::Result<()> {
         };
         let rows: Vec<Vec<String>> = lines.iter().map(row).collect();
         let header = ["TIME", "SERVICE", "INSTANCE", "LEVEL", "TRACE", "TEXT"];
-        page.table(&header, &rows, "No line of log is of that kind.");
+        page.table(&header, &rows, "No line of log is kept that matches.");
     })
 }

@@ -5,6 +5,7 @@ mod enforce;
 use handfast_api::telemetry::{PortView, ReporterView, Rollout, RolloutQuestion, StationKind};
 use handfast_pki::Name;
 use handfast_telemetry::port::Mode;
+use jiff::Timestamp;
 use serde::Serialize;
 
 use super::kept::shown;
@@ -24,7 +25,8 @@ pub(crate) enum Verb {
     /// See who would be shut out by another mode, and what each needs; nothing is changed
     #[command(after_help = "Examples:\n  handfast rollout plan --to mtls\n  \
         handfast rollout plan --to tls --collector telemetry && handfast rollout enforce telemetry --to tls\n\n\
-        Exits with 0 if everybody who was heard since the node started would go on, with 9 if somebody would not.")]
+        Exits with 0 if somebody was heard since the collector started and everybody who was would go on; with 9 if \
+        somebody would be shut out, and if nobody was heard, for then nothing is known.")]
     Plan(Plan),
     /// Change the mode of a collector's ports, one after the other, or take that back
     #[command(after_help = "Examples:\n  handfast rollout enforce telemetry --to mtls\n  \
@@ -128,6 +130,8 @@ fn refusals(page: &mut Page, rollout: &Rollout) {
 #[serde(rename_all = "camelCase")]
 struct PlanView {
     mode: String,
+    /// Since when all of these collectors listen; nothing if none runs.
+    heard_since: Option<Timestamp>,
     /// Reporters that would go on.
     ready: usize,
     /// Reporters that would be shut out.
@@ -137,7 +141,8 @@ struct PlanView {
 
 async fn plan(plan: Plan, context: &Context) -> anyhow::Result<Exit> {
     let view = outlook(context, plan.to, plan.collector.as_ref()).await?;
-    let ready = view.shut_out == 0;
+    // Who was not heard cannot be judged: that is no yes.
+    let ready = view.shut_out == 0 && !view.reporters.is_empty();
     context.output.show(&view, |page| {
         let needy: Vec<ReporterView> =
             view.reporters.iter().filter(|one| one.needs.is_some()).cloned().collect();
@@ -145,8 +150,18 @@ async fn plan(plan: Plan, context: &Context) -> anyhow::Result<Exit> {
             reporters(page, &needy, "");
             page.gap();
         }
+        let Some(since) = view.heard_since else {
+            page.line(match &plan.collector {
+                Some(name) => format!("No collector {name} runs on this node, so nobody was heard."),
+                None => "No collector runs on this node, so nobody was heard.".to_owned(),
+            });
+            return;
+        };
+        let since = words::whole_seconds(since);
         if view.reporters.is_empty() {
-            page.line("Nobody has reported since the node started, so nobody can be judged.");
+            page.line(format!(
+                "Nobody has reported since {since}, when the collector started, so nobody can be judged."
+            ));
             return;
         }
         page.line(format!(
@@ -155,6 +170,9 @@ async fn plan(plan: Plan, context: &Context) -> anyhow::Result<Exit> {
             view.reporters.len(),
             view.mode
         ));
+        page.line(format!(
+            "Heard since {since}, when the collector started; who reports less often is not among them."
+        ));
     })?;
     Ok(if ready { Exit::Success } else { Exit::No })
 }
@@ -162,14 +180,17 @@ async fn plan(plan: Plan, context: &Context) -> anyhow::Result<Exit> {
 async fn outlook(context: &Context, mode: Mode, only: Option<&Name>) -> anyhow::Result<PlanView> {
     let rollout = context.client().rollout(RolloutQuestion { mode: Some(mode) }).await?;
     let collects = format!("{}/", StationKind::Collector);
-    let meant = |one: &ReporterView| {
-        let name = one.station.strip_prefix(&collects);
+    let meant = |station: &str| {
+        let name = station.strip_prefix(&collects);
         name.is_some_and(|name| only.is_none_or(|only| only.as_str() == name))
     };
-    let reporters: Vec<ReporterView> = rollout.reporters.into_iter().filter(meant).collect();
+    let listening = rollout.stations.iter().filter(|one| meant(&one.station));
+    let heard_since = listening.map(|one| one.since).max();
+    let reporters: Vec<ReporterView> =
+        rollout.reporters.into_iter().filter(|one| meant(&one.station)).collect();
     let shut_out = reporters.iter().filter(|one| one.needs.is_some()).count();
     let ready = reporters.len() - shut_out;
-    Ok(PlanView { mode: mode.to_string(), ready, shut_out, reporters })
+    Ok(PlanView { mode: mode.to_string(), heard_since, ready, shut_out, reporters })
 }
 
 fn reporters(page: &mut Page, all: &[ReporterView], empty: &str) {

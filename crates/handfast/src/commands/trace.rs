@@ -135,7 +135,11 @@ async fn ls(ls: Ls, context: &Context) -> anyhow::Result<()> {
         let rows: Vec<Vec<String>> = traces.iter().map(row).collect();
         let header =
             ["TRACE", "BEGAN", "DURATION", "SERVICE", "ENDPOINT", "SPANS", "ERRORS", "SERVICES"];
-        page.table(&header, &rows, "No trace is of that kind: handfast service ls");
+        page.table(
+            &header,
+            &rows,
+            "No trace is kept that matches. Who reports: handfast service ls",
+        );
     })
 }
 

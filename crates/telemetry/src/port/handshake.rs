@@ -8,6 +8,7 @@ use std::time::Duration;
 use handfast_pki::{Certificate, Chain};
 use handfast_tls::{Attempt, Fault, FaultCode, FirstBytes, Peer, Side, sniff};
 use rustls::ServerConnection;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 use tokio_rustls::server::TlsStream;
@@ -44,6 +45,7 @@ pub(super) async fn admit(
         return Ok(Admitted::Plain(socket, first, caller));
     }
     if tls_comes && protection.mode == Mode::Plaintext {
+        answer_in_the_clear(socket).await;
         return Err(Fault::new(FaultCode::TlsToPlaintext, Side::Peer, attempt_place(&attempt))
             .saying("the caller speaks TLS, and this port does not"));
     }
@@ -114,6 +116,18 @@ fn work_out(
     Ok(Standing { chain, identity, path })
 }
 
+/// Tells a client of TLS in the clear that it is wrong here: what is no TLS it can name, a reset it cannot.
+async fn answer_in_the_clear(mut socket: TcpStream) {
+    let telling = async {
+        socket.write_all(NO_TLS).await?;
+        socket.shutdown().await?;
+        // What is closed with unread bytes is reset, and the answer with it.
+        tokio::io::copy(&mut socket.take(HELLO_BYTES), &mut tokio::io::sink()).await
+    };
+    // Whether it is read is the client's affair.
+    drop(tokio::time::timeout(handfast_tls::LINGER, telling).await);
+}
+
 async fn first_bytes(socket: &TcpStream) -> std::io::Result<FirstBytes> {
     let mut space = [0; handfast_tls::SNIFF_LIMIT];
     let count = socket.peek(&mut space).await?;
@@ -127,6 +141,14 @@ fn attempt_place(attempt: &Attempt) -> String {
         None => subject.to_owned(),
     }
 }
+
+/// What a client of TLS is answered at a port in the clear.
+const NO_TLS: &[u8] =
+    b"HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain\r\nconnection: close\r\n\r\n\
+    this port is in the clear and speaks no TLS\n";
+
+/// The most that is read, and thrown away, of a client's TLS at a port in the clear.
+const HELLO_BYTES: u64 = 64 * 1024;
 
 /// A caller has so long until it is known who it is.
 pub(super) const HANDSHAKE: Duration = Duration::from_secs(10);

@@ -125,9 +125,11 @@ fn services(status: &NodeStatus) -> Vec<Check> {
 
 fn telemetry(stations: &[StationView]) -> Vec<Check> {
     let id = "telemetry-flows";
+    let called =
+        |one: &StationView| format!("{} {}", one.kind.to_string().to_lowercase(), one.name);
     let mut checks = Vec::new();
     for one in stations {
-        let called = format!("{} {}", one.kind.to_string().to_lowercase(), one.name);
+        let called = called(one);
         for problem in &one.problems {
             let what = format!("{called} does not work: {}", problem.message);
             checks.push(Check::failed(id, GROUP, what, problem.remedy.clone()));
@@ -146,14 +148,23 @@ fn telemetry(stations: &[StationView]) -> Vec<Check> {
             checks.push(Check::warning(
                 id,
                 GROUP,
-                format!("{aside} records of {called} were refused by its backend for good"),
+                match aside {
+                    1 => format!("1 record of {called} was refused by its backend for good"),
+                    _ => format!("{aside} records of {called} were refused by its backend for good"),
+                },
                 "see who reports under a name that is not his: handfast audit list --action telemetry.report at the collector",
             ));
         }
     }
     if checks.is_empty() && !stations.is_empty() {
-        let count = stations.len();
-        checks.push(Check::ok(id, GROUP, format!("all of {count} collectors and relays work")));
+        checks.push(Check::ok(
+            id,
+            GROUP,
+            match stations.len() {
+                1 => format!("{} works", called(&stations[0])),
+                count => format!("all of {count} collectors and relays work"),
+            },
+        ));
     }
     checks
 }

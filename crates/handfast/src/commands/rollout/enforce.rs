@@ -116,8 +116,11 @@ pub(super) async fn run(arguments: Arguments, context: &Context) -> anyhow::Resu
         }
         if view.shut_out > 0 {
             page.line(format!(
-                "{} reporters that were heard are shut out by that. Who, and what each needs: {}",
-                view.shut_out,
+                "{} shut out by that. Who, and what each needs: {}",
+                match view.shut_out {
+                    1 => "1 reporter that was heard is".to_owned(),
+                    count => format!("{count} reporters that were heard are"),
+                },
                 context.command(&format!("rollout plan --to {}", change_to(&view)))
             ));
             let back = format!("rollout enforce {} --back", arguments.collector);

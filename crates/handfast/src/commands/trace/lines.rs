@@ -84,9 +84,9 @@ mod tests {
             60,
         );
         let lines: Vec<&str> = text.lines().filter(|line| !line.is_empty()).collect();
-        assert_eq!(lines[1], "   -10 ms  shop       INFO   early", "{text}");
-        assert_eq!(lines[2], "  +250 ms  bank       ERROR  no money at\u{fffd}[2J all", "{text}");
-        assert!(lines[3].starts_with(" +2000 ms  warehouse         long"), "{text}");
+        assert_eq!(lines[1], "  -10 ms  shop       INFO   early", "{text}");
+        assert_eq!(lines[2], " +250 ms  bank       ERROR  no money at\u{fffd}[2J all", "{text}");
+        assert!(lines[3].starts_with("+2000 ms  warehouse         long"), "{text}");
         assert!(lines[4].contains("handfast log ls --trace t "), "{text}");
         assert!(lines.iter().take(4).all(|line| columns(line) <= 60), "{text}");
     }

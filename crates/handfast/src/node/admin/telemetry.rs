@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use handfast_api::resources::Kind;
 use handfast_api::status::{FaultView, ProblemView, RefusalView};
-use handfast_api::telemetry::{ReporterView, Rollout, RolloutQuestion, StationKind, StationView};
+use handfast_api::telemetry::{
+    ListensView, ReporterView, Rollout, RolloutQuestion, StationKind, StationView,
+};
 use handfast_telemetry::keep::KeepReader;
 use handfast_telemetry::station::StationStatus;
 
@@ -71,6 +73,8 @@ pub(super) async fn rollout(core: &Core, question: RolloutQuestion) -> Rollout {
         let collects = subject.starts_with(Kind::Collector.as_str());
         let mode = question.mode.filter(|_| collects);
         let census = station.census();
+        let since = station.since();
+        rollout.stations.push(ListensView { station: subject.to_owned(), since });
         let reporters = census.reporters().into_iter();
         rollout.reporters.extend(reporters.map(|it| ReporterView::of(subject, it, mode)));
         let refusals = census.refusals().into_iter().map(|refusal| RefusalView {
