@@ -14,6 +14,7 @@ mod frames;
 mod full_disk;
 mod health;
 mod hostile;
+mod large;
 mod otlp;
 mod posting;
 mod support;
