@@ -18,5 +18,6 @@ mod hostile;
 mod large;
 mod mirror;
 mod otlp;
+mod passing;
 mod posting;
 mod support;
