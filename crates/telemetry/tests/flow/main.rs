@@ -17,6 +17,7 @@ mod health;
 mod hostile;
 mod large;
 mod mirror;
+mod moving;
 mod otlp;
 mod passing;
 mod posting;
