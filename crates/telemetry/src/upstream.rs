@@ -11,6 +11,7 @@ mod backend;
 mod connection;
 mod dial;
 mod dice;
+mod lookup;
 mod pause;
 mod plan;
 
@@ -32,6 +33,7 @@ pub use self::authentication::Authentication;
 pub use self::backend::{Backend, BadBackend};
 use self::connection::{Connection, Dialling, Line, Standing};
 pub use self::dice::Dice;
+pub use self::lookup::Lookup;
 pub use self::pause::pause;
 pub use self::plan::{Security, UpstreamPlan};
 use crate::grpc::{Body, Code, Coding, Framing, MESSAGE_LIMIT, Messages, Status, encode};
@@ -49,6 +51,7 @@ pub struct Upstream {
     state: Mutex<State>,
     clock: Clock,
     dice: Dice,
+    lookup: Lookup,
     tasks: TaskTracker,
 }
 
@@ -85,8 +88,15 @@ impl Upstream {
             state: Mutex::default(),
             clock,
             dice,
+            lookup: lookup::of_the_system(),
             tasks: TaskTracker::new(),
         }
+    }
+
+    /// The same, with names that are looked up so.
+    #[must_use]
+    pub fn looking_up(self, lookup: Lookup) -> Self {
+        Self { lookup, ..self }
     }
 
     /// From now on; what is under way ends over the connection it began on. A plan that says what the
@@ -303,6 +313,7 @@ impl Upstream {
             security: security.clone(),
             generation: self.generation(),
             now: (self.clock)(),
+            lookup: Arc::clone(&self.lookup),
             tasks: self.tasks.clone(),
             patience: self.patience(),
         }

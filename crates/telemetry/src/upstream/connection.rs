@@ -11,7 +11,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
-use super::{Security, UpstreamPlan, dial};
+use super::{Lookup, Security, UpstreamPlan, dial};
 use crate::grpc::Body;
 
 /// The connection that is used, and the look at a better one.
@@ -86,6 +86,7 @@ pub(super) struct Dialling {
     pub(super) security: Security,
     pub(super) generation: u64,
     pub(super) now: Timestamp,
+    pub(super) lookup: Lookup,
     pub(super) tasks: TaskTracker,
     /// How long a backend that is not the first is kept before it is looked for a better one.
     pub(super) patience: Duration,
@@ -94,7 +95,8 @@ pub(super) struct Dialling {
 impl Dialling {
     pub(super) async fn dial(&self, index: usize) -> Result<Connection, Fault> {
         let backend = &self.plan.backends[index];
-        match dial::dial(backend, &self.security, self.now, &self.tasks).await {
+        let Self { security, now, lookup, tasks, .. } = self;
+        match dial::dial(backend, security, *now, lookup, tasks).await {
             Ok(dialled) => Ok(Connection::new(dialled, index, self)),
             Err(fault) => {
                 tracing::debug!(%backend, fault = %fault.one_line(), "not reached");

@@ -1,6 +1,5 @@
 //! One dialling: resolve, connect, prove, greet. Ends in a connection that takes requests, or in a fault.
 
-use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use std::{io, pin::Pin, task};
@@ -14,7 +13,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 
-use super::{Backend, Security};
+use super::{Backend, Lookup, Security};
 use crate::grpc::Body;
 
 /// A connection that takes requests.
@@ -32,6 +31,7 @@ pub(super) async fn dial(
     backend: &Backend,
     security: &Security,
     now: Timestamp,
+    lookup: &Lookup,
     tasks: &TaskTracker,
 ) -> Result<Dialled, Fault> {
     let name = match security {
@@ -39,7 +39,7 @@ pub(super) async fn dial(
         _ => backend.host.clone(),
     };
     let attempt = Attempt::client(&name, now).with_subject(format!("backend {backend}"));
-    let socket = connect(backend, &attempt).await?;
+    let socket = connect(backend, lookup, &attempt).await?;
     match security {
         Security::Plaintext => greet(socket, backend, attempt, tasks).await,
         Security::Tls { config, .. } => {
@@ -57,17 +57,17 @@ pub(super) async fn dial(
 
 /// The first address that answers, of those that the name has at this moment. All of them together have as
 /// long as one would have alone: where the first is a machine that is gone, the next is still tried.
-async fn connect(backend: &Backend, attempt: &Attempt) -> Result<TcpStream, Fault> {
+async fn connect(
+    backend: &Backend,
+    lookup: &Lookup,
+    attempt: &Attempt,
+) -> Result<TcpStream, Fault> {
     let connecting = async {
-        let addresses: Vec<SocketAddr> =
-            tokio::net::lookup_host((backend.host.as_str(), backend.port))
-                .await
-                .map_err(|error| {
-                    Fault::new(FaultCode::HostNotFound, Side::Ours, format!("backend {backend}"))
-                        .with("reason", error.to_string())
-                        .caused_by(error)
-                })?
-                .collect();
+        let addresses = lookup(backend).await.map_err(|error| {
+            Fault::new(FaultCode::HostNotFound, Side::Ours, format!("backend {backend}"))
+                .with("reason", error.to_string())
+                .caused_by(error)
+        })?;
         let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
         let share = CONNECT / u32::try_from(addresses.len().max(1)).unwrap_or(u32::MAX);
         for address in addresses {

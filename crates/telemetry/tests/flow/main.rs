@@ -1,6 +1,7 @@
 //! Whole relays and collectors over real sockets: who gets in, who may say what, and that nothing is lost.
 
 mod aside;
+mod asking;
 mod backend;
 mod backends;
 mod carrying;
@@ -14,6 +15,10 @@ mod frames;
 mod full_disk;
 mod health;
 mod hostile;
+mod large;
+mod mirror;
+mod moving;
 mod otlp;
+mod passing;
 mod posting;
 mod support;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use bytes::Bytes;
 use handfast_pki::{Credential, IdentityKind, Profile, Subject, SystemEntropy};
@@ -229,8 +229,8 @@ pub(crate) fn segment(service: &str, id: &str) -> Bytes {
     let span = SpanObject {
         span_id: 0,
         parent_span_id: -1,
-        start_time: 1_795_000_000_000,
-        end_time: 1_795_000_000_010,
+        start_time: just_now(),
+        end_time: just_now() + 10,
         operation_name: "/buy".to_owned(),
         ..Default::default()
     };
@@ -243,6 +243,12 @@ pub(crate) fn segment(service: &str, id: &str) -> Bytes {
         ..Default::default()
     };
     segment.encode_to_vec().into()
+}
+
+/// When all segments begin, in milliseconds since 1970: young enough to be shown by a store, and the same throughout.
+fn just_now() -> i64 {
+    static NOW: OnceLock<i64> = OnceLock::new();
+    *NOW.get_or_init(|| handfast_testkit::eventually::now().as_millisecond())
 }
 
 pub(crate) async fn report(caller: &Upstream, segments: &[Bytes]) -> Result<Bytes, Status> {
