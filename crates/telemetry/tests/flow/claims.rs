@@ -11,6 +11,7 @@ use handfast_telemetry::grpc::Code;
 use handfast_telemetry::port::Mode;
 use handfast_telemetry::quota::Quota;
 use handfast_telemetry::rules::{Rule, Rules};
+use handfast_telemetry::upstream::Authentication;
 use prost::Message as _;
 
 use crate::support::{Scene, accepted, grpc, plain_caller, report, segment};
@@ -197,9 +198,17 @@ async fn a_token_is_asked_for_on_every_call_and_compared() {
         assert_eq!(refused.code, Code::PermissionDenied);
         assert!(!refused.message.contains("sesame"), "the token is not told");
     }
-    upstream.authentication = Some("open sesame".parse().expect("visible"));
-    without.set(upstream);
-    report(&without, &[segment("shop", "1")]).await.expect("the right token");
+    for wrong in [Authentication::token("open"), Authentication::bearer("Bearer")] {
+        upstream.authentication = wrong;
+        without.set(upstream.clone());
+        report(&without, &[segment("shop", "1")]).await.expect_err("another token");
+    }
+    // As agents of SkyWalking bring it, and as clients of OpenTelemetry do.
+    for right in [Authentication::token("open sesame"), Authentication::bearer("open sesame")] {
+        upstream.authentication = right;
+        without.set(upstream.clone());
+        report(&without, &[segment("shop", "1")]).await.expect("the right token");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
