@@ -183,7 +183,7 @@ fn a_token_is_asked_for_and_another_one_is_taken_up_while_it_runs() {
     until("the new one is asked for", || scene.report(&with(Some("another")), &["4"]).is_ok());
     assert_eq!(scene.report(&with(Some("word")), &["5"]).unwrap_err().code, Code::PermissionDenied);
     let metrics = page(collector.metrics, "/metrics");
-    let accepted = "handfast_telemetry_accepted_total{station=\"collector\",name=\"collector\",kind=\"segment\"} 3";
+    let accepted = "handfast_telemetry_accepted_total{station=\"collector\",name=\"collector\",kind=\"segment\"} 3.0";
     assert!(metrics.contains(accepted), "{metrics}");
     assert!(page(collector.metrics, "/healthz").ends_with("ok\n"));
     scene.place.run("collector run --data other --authentication nowhere").exits(3);
@@ -204,7 +204,7 @@ fn one_identity_has_its_quota_and_another_one_its_own() {
     let metrics = page(collector.metrics, "/metrics");
     assert!(
         metrics.contains(
-            "handfast_telemetry_over_quota_total{station=\"collector\",name=\"collector\"} 1"
+            "handfast_telemetry_over_quota_total{station=\"collector\",name=\"collector\"} 1.0"
         ),
         "{metrics}"
     );
@@ -224,7 +224,7 @@ fn who_stands_on_a_new_revocation_list_is_cut_and_let_in_no_more() {
     let revoked = [shop.leaf().serial().clone()];
     scene.place.write("ca.crl", scene.list(6, DAY, &revoked));
     let cut =
-        "handfast_telemetry_connections_cut_total{station=\"collector\",name=\"collector\"} 1";
+        "handfast_telemetry_connections_cut_total{station=\"collector\",name=\"collector\"} 1.0";
     until("the open connection is cut", || page(collector.metrics, "/metrics").contains(cut));
     let refused = scene.report(&caller, &["3"]).unwrap_err();
     assert!(refused.to_string().contains("revoked"), "{refused}");
@@ -287,7 +287,7 @@ fn what_goes_on_to_a_backend_brings_its_token_in_either_protocol() {
         let metrics = page(first.metrics, "/metrics");
         assert!(
             metrics.contains(
-                "handfast_telemetry_sent_total{station=\"collector\",name=\"collector\"} 1"
+                "handfast_telemetry_sent_total{station=\"collector\",name=\"collector\"} 1.0"
             ),
             "{metrics}"
         );

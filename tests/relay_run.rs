@@ -2,244 +2,23 @@
 //! token; what is broken, changed or killed loses nothing and opens nothing.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
+#[path = "relay_run/scene.rs"]
+mod scene;
+
 use std::collections::BTreeSet;
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use bytes::Bytes;
-use handfast_pki::{Chain, SystemEntropy};
-use handfast_proto::skywalking::v3::{SegmentObject, SpanObject};
-use handfast_telemetry::upstream::{Backend, Dice, Security, Upstream, UpstreamPlan};
+use bytes::{BufMut as _, BytesMut};
+use handfast_pki::{Chain, Serial};
+use handfast_telemetry::grpc::{Body, Code, Status};
+use handfast_testkit::authority::TestAuthority;
 use handfast_testkit::eventually::{now, until};
-use handfast_testkit::place::{Place, free_port};
-use handfast_testkit::site::Site;
-use prost::Message as _;
-use serde_json::Value;
+use handfast_testkit::lists::forge;
+use hyper::Request;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 
-const SEGMENTS: &str = "/skywalking.v3.TraceSegmentReportService/collect";
-
-/// A site that signs, a collector by itself, and what a relay by itself needs.
-struct Scene {
-    place: Place,
-    west: Site,
-    collector_port: u16,
-    relay_port: u16,
-    health_port: u16,
-    collector: Option<Process>,
-    relay: Option<Process>,
-    runtime: tokio::runtime::Runtime,
-}
-
-impl Scene {
-    /// The files of `agent-certs` are in `certs`; the collector runs in this mode.
-    fn new(mode: &str) -> Self {
-        let place = Place::new(env!("CARGO_BIN_EXE_handfast"));
-        let west = place.west();
-        let runtime = tokio::runtime::Runtime::new().unwrap();
-        let mut scene = Self {
-            place,
-            west,
-            collector_port: free_port(),
-            relay_port: free_port(),
-            health_port: free_port(),
-            collector: None,
-            relay: None,
-            runtime,
-        };
-        scene.certs("certs");
-        scene.collect(mode);
-        scene
-    }
-
-    fn certs(&self, name: &str) {
-        let directory = self.place.path(name);
-        let line = format!(
-            "agent-certs {} --service shop --hosts localhost,127.0.0.1 --force",
-            directory.display()
-        );
-        self.west.run(&line).ok();
-    }
-
-    fn collect(&mut self, mode: &str) {
-        self.collector = None;
-        let line = format!(
-            "collector run --data kept --grpc 127.0.0.1:{} --http 127.0.0.1:{} --mode {mode} --cert certs/server.crt \
-             --key certs/server.pem --client-ca certs/ca.crt --trust-domain demo.example --allow *=shop",
-            self.collector_port,
-            free_port()
-        );
-        self.collector = Some(Process::start(&self.place, &line, "collector.log"));
-    }
-
-    fn line(&self, more: &str) -> String {
-        format!(
-            "relay run --backend localhost:{} --listen 127.0.0.1:{} --http 127.0.0.1:{} --metrics 127.0.0.1:{} {more}",
-            self.collector_port,
-            self.relay_port,
-            free_port(),
-            self.health_port
-        )
-    }
-
-    fn relay(&mut self, more: &str) {
-        self.relay = None;
-        self.relay = Some(Process::start(&self.place, &self.line(more), "relay.log"));
-    }
-
-    /// Gives the agent's folder these files.
-    fn folder(&self, files: &[&str]) {
-        for name in files {
-            let content = std::fs::read(self.place.path("certs").join(name)).unwrap();
-            self.place.write(&format!("agent/ca/{name}"), content);
-        }
-    }
-
-    fn said(&self) -> String {
-        std::fs::read_to_string(self.place.path("relay.log")).unwrap()
-    }
-
-    fn reports(&self, id: &str) -> bool {
-        let caller = agent(self.relay_port);
-        self.runtime.block_on(caller.call(SEGMENTS, &[segment(id)])).is_ok()
-    }
-
-    fn kept(&self) -> Vec<Value> {
-        let list = self.place.run("trace ls --data kept --limit 100000 -o json");
-        // Before the first segment there is nothing to read.
-        if list.code == 0 { list.json().as_array().unwrap().clone() } else { Vec::new() }
-    }
-
-    /// How the segment came to the collector.
-    fn reporter(&self, id: &str) -> String {
-        until("the segment is kept", || {
-            self.place.run(&format!("trace show trace-{id} --data kept")).code == 0
-        });
-        let trace = self.place.run(&format!("trace show trace-{id} --data kept -o json"));
-        trace.ok().json()["segments"][0]["reporter"].as_str().unwrap_or_default().to_owned()
-    }
-
-    /// The answer of `/healthz`, or nothing while there is none.
-    fn health(&self) -> String {
-        use std::io::{Read as _, Write as _};
-        let mut page = String::new();
-        if let Ok(mut socket) = std::net::TcpStream::connect(("127.0.0.1", self.health_port)) {
-            drop(
-                socket.write_all(b"GET /healthz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"),
-            );
-            drop(socket.read_to_string(&mut page));
-        }
-        page
-    }
-
-    /// Every acknowledged segment is there, and once.
-    fn all_there_once(&self, acknowledged: &[String]) {
-        let wanted: BTreeSet<String> =
-            acknowledged.iter().map(|id| format!("trace-{id}")).collect();
-        assert!(wanted.len() > 20, "{}", wanted.len());
-        until("everything acknowledged is kept", || {
-            let kept = self.kept();
-            let there = kept.iter().map(|one| one["traceId"].as_str().unwrap().to_owned());
-            wanted.is_subset(&there.collect())
-        });
-        for trace in self.kept() {
-            assert_eq!(trace["segments"], 1, "{trace:#}");
-        }
-    }
-}
-
-/// An agent in the clear.
-fn agent(port: u16) -> Upstream {
-    let plan = UpstreamPlan {
-        authentication: None,
-        backends: vec![Backend { host: "127.0.0.1".to_owned(), port }],
-        security: Some(Security::Plaintext),
-    };
-    Upstream::new(plan, Arc::new(now), Dice::new(SystemEntropy))
-}
-
-fn segment(id: &str) -> Bytes {
-    let begin = now().as_millisecond();
-    let span = SpanObject {
-        parent_span_id: -1,
-        start_time: begin,
-        end_time: begin + 40,
-        operation_name: "/buy".to_owned(),
-        ..SpanObject::default()
-    };
-    let segment = SegmentObject {
-        trace_id: format!("trace-{id}"),
-        trace_segment_id: id.to_owned(),
-        spans: vec![span],
-        service: "shop".to_owned(),
-        service_instance: "shop-1".to_owned(),
-        ..SegmentObject::default()
-    };
-    segment.encode_to_vec().into()
-}
-
-/// A process that ends with the value, by SIGKILL.
-struct Process(std::process::Child);
-
-impl Process {
-    fn start(place: &Place, line: &str, log: &str) -> Self {
-        let words: Vec<&str> = line.split_whitespace().collect();
-        let log = std::fs::OpenOptions::new().create(true).append(true).open(place.path(log));
-        Self(place.command(&words).stderr(log.unwrap()).spawn().unwrap())
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        drop(self.0.kill());
-        drop(self.0.wait());
-    }
-}
-
-/// Reports segment after segment, until told to end; knows which were acknowledged.
-struct Reporter {
-    ending: Arc<AtomicBool>,
-    acknowledged: Arc<AtomicU64>,
-    task: tokio::task::JoinHandle<Vec<String>>,
-}
-
-impl Reporter {
-    fn start(scene: &Scene) -> Self {
-        let ending = Arc::new(AtomicBool::new(false));
-        let acknowledged = Arc::new(AtomicU64::new(0));
-        let (told, count) = (Arc::clone(&ending), Arc::clone(&acknowledged));
-        let caller = agent(scene.relay_port);
-        let task = scene.runtime.spawn(async move {
-            let mut done = Vec::new();
-            for number in 0_u64.. {
-                if told.load(Ordering::Relaxed) {
-                    break;
-                }
-                let id = format!("r{number}");
-                if caller.call(SEGMENTS, &[segment(&id)]).await.is_ok() {
-                    done.push(id);
-                    count.fetch_add(1, Ordering::Relaxed);
-                } else {
-                    // Nobody is there at the moment.
-                    tokio::time::sleep(Duration::from_millis(10)).await;
-                }
-            }
-            done
-        });
-        Self { ending, acknowledged, task }
-    }
-
-    fn more(&self, what: &str) {
-        let before = self.acknowledged.load(Ordering::Relaxed);
-        until(what, || self.acknowledged.load(Ordering::Relaxed) > before + 20);
-    }
-
-    fn end(self, scene: &Scene) -> Vec<String> {
-        self.ending.store(true, Ordering::Relaxed);
-        scene.runtime.block_on(self.task).unwrap()
-    }
-}
+use crate::scene::{Reporter, SEGMENTS, Scene, agent, padded, segment};
 
 #[test]
 fn a_ca_in_the_folder_is_tls_and_client_files_there_make_it_mutual() {
@@ -373,4 +152,206 @@ fn a_killed_relay_and_a_killed_collector_have_every_acknowledged_segment_once() 
     reporter.more("segments flow after the last start");
     let acknowledged = reporter.end(&scene);
     scene.all_there_once(&acknowledged);
+}
+
+const FILES: &str = "--ca certs/ca.crt --cert certs/client.crt --key certs/client.pem";
+
+/// A call of an agent over a Unix socket: the status in its trailers.
+async fn over_unix(path: &Path, message: &[u8]) -> Result<(), Status> {
+    let gone = |error: &dyn std::fmt::Display| Status::new(Code::Unavailable, error.to_string());
+    let socket = tokio::net::UnixStream::connect(path).await.map_err(|error| gone(&error))?;
+    let handshake =
+        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(socket));
+    let (mut sender, connection) = handshake.await.map_err(|error| gone(&error))?;
+    let driving = tokio::spawn(connection);
+    let mut body = BytesMut::new();
+    body.put_u8(0);
+    body.put_u32(u32::try_from(message.len()).unwrap());
+    body.put_slice(message);
+    let request = Request::post(format!("http://localhost{SEGMENTS}"))
+        .header("content-type", "application/grpc")
+        .header("te", "trailers")
+        .body(Body::from(body.freeze()))
+        .unwrap();
+    let mut response = sender.send_request(request).await.map_err(|error| gone(&error))?;
+    let mut status = Status::read(response.headers());
+    while let Some(frame) = http_body_util::BodyExt::frame(response.body_mut()).await {
+        let frame = frame.map_err(|error| gone(&error))?;
+        status = frame.trailers_ref().and_then(Status::read).or(status);
+    }
+    driving.abort();
+    match status {
+        Some(Status { code: Code::Ok, .. }) => Ok(()),
+        Some(status) => Err(status),
+        None => Err(gone(&"no status")),
+    }
+}
+
+#[test]
+fn agents_report_over_a_unix_socket_that_a_killed_relay_leaves_behind_too() {
+    let mut scene = Scene::new("mtls");
+    let path = scene.place.path("agents.sock");
+    let reports =
+        |scene: &Scene, id: &str| scene.runtime.block_on(over_unix(&path, &segment(id))).is_ok();
+    for id in ["first", "second"] {
+        scene.relay(&format!("{FILES} --unix agents.sock"));
+        until("it takes reports over the socket", || reports(&scene, id));
+        assert!(scene.reporter(id).ends_with("/agent/shop"), "{}", scene.said());
+        // Killed, it leaves the socket where it is; the next one takes it over.
+        scene.relay = None;
+        assert!(path.exists() && !reports(&scene, "nobody"));
+    }
+    std::fs::remove_file(&path).unwrap();
+    std::fs::create_dir(&path).unwrap();
+    let error =
+        scene.place.run(&format!("{} -o json", scene.line(&format!("{FILES} --unix agents.sock"))));
+    let error = error.exits(8).error();
+    assert!(error["why"].as_str().unwrap().contains("agents.sock"), "{error:#}");
+    assert!(error["remedy"].as_str().unwrap().contains("--unix"), "{error:#}");
+}
+
+#[test]
+fn the_name_to_verify_is_the_one_that_was_said_and_else_the_one_that_is_dialled() {
+    let mut scene = Scene::new("mtls");
+    let directory = scene.place.path("certs").display().to_string();
+    scene
+        .west
+        .run(&format!("agent-certs {directory} --service shop --hosts collector.example --force"))
+        .ok();
+    scene.collect("mtls");
+    // It dials localhost.
+    scene.relay(FILES);
+    until("it takes reports", || scene.reports("kept-back"));
+    until("the name is missed", || scene.health().contains("wrong-name"));
+    assert!(scene.kept().is_empty(), "nothing is sent to somebody else");
+    scene.relay(&format!("{FILES} --server-name other.example"));
+    until("that name is missed too", || scene.health().contains("other.example"));
+    scene.relay(&format!("{FILES} --server-name collector.example"));
+    assert!(scene.reporter("kept-back").ends_with("/agent/shop"), "{}", scene.said());
+    until("it is well", || scene.health().ends_with("ok\n"));
+}
+
+/// Reports such large segments until one is refused, or so many were accepted.
+fn fill(scene: &Scene, prefix: &str, most: usize) -> (Vec<String>, Option<Status>) {
+    let caller = agent(scene.relay_port);
+    let mut accepted = Vec::new();
+    for number in 0..most {
+        let id = format!("{prefix}{number}");
+        match scene.runtime.block_on(caller.call(SEGMENTS, &[padded(&id, 4096)])) {
+            Ok(_) => accepted.push(id),
+            Err(status) => return (accepted, Some(status)),
+        }
+    }
+    (accepted, None)
+}
+
+#[test]
+fn a_full_spool_refuses_and_takes_again_when_the_collector_is_back() {
+    let mut scene = Scene::new("mtls");
+    scene.relay(&format!("{FILES} --spool-size 256Ki"));
+    until("it takes reports", || scene.reports("first"));
+    scene.collector = None;
+    let (accepted, refused) = fill(&scene, "r", 1000);
+    let refused = refused.expect("a spool of 256 KiB is full");
+    // Agents keep what they have, and come again.
+    assert_eq!(refused.code, Code::Unavailable, "{refused}");
+    assert!(refused.message.contains("full"), "{refused}");
+    assert!(accepted.len() > 20, "{}", accepted.len());
+    assert_eq!(scene.counter("dropped"), 0);
+    scene.collect("mtls");
+    scene.all_there_once(&accepted);
+    until("it takes reports again", || scene.reports("again"));
+    assert_eq!(scene.counter("dropped"), 0);
+}
+
+#[test]
+fn a_full_spool_gives_up_the_oldest_if_that_was_said_and_counts_it() {
+    let mut scene = Scene::new("mtls");
+    let line = format!("{FILES} --spool-size 256Ki --when-full drop-oldest");
+    scene.relay(&line);
+    until("it takes reports", || scene.reports("first"));
+    scene.reporter("first");
+    scene.collector = None;
+    let (accepted, refused) = fill(&scene, "r", 300);
+    assert!(refused.is_none(), "{refused:?}");
+    // The first one is among them: it was sent long ago.
+    let dropped = usize::try_from(scene.counter("dropped")).unwrap();
+    assert!(dropped > 100 && dropped < 300, "{dropped} were given up");
+    // What was read ahead goes with the process; what is on the disk is left.
+    scene.relay(&line);
+    scene.collect("mtls");
+    let left = &accepted[dropped - 1..];
+    until("the newest have arrived", || scene.kept().len() > left.len());
+    let kept: BTreeSet<String> = scene
+        .kept()
+        .iter()
+        .map(|trace| trace["traceId"].as_str().unwrap().trim_start_matches("trace-").to_owned())
+        .collect();
+    let wanted: BTreeSet<String> = left.iter().cloned().chain(["first".to_owned()]).collect();
+    assert_eq!(kept, wanted);
+}
+
+#[test]
+fn tls_that_is_forced_without_a_ca_trusts_what_the_system_does_and_nobody_else() {
+    let mut scene = Scene::new("tls");
+    let forced = ("SW_AGENT_FORCE_TLS", "true");
+    let stranger = TestAuthority::new("other.example", now());
+    scene.place.write("stranger.crt", stranger.anchors().to_pem());
+    scene.relay_in(&[forced, ("SSL_CERT_FILE", "stranger.crt")], "--agent-dir empty");
+    until("it takes reports", || scene.reports("kept-back"));
+    until("the collector is a stranger", || scene.health().contains("unknown-issuer"));
+    assert!(scene.kept().is_empty(), "nothing is sent to a stranger");
+    scene.relay_in(&[forced, ("SSL_CERT_FILE", "certs/ca.crt")], "--agent-dir empty");
+    // It shows no certificate: there is none.
+    assert!(!scene.reporter("kept-back").contains("/agent/shop"), "{}", scene.said());
+    until("it is well", || scene.health().ends_with("ok\n"));
+    // A bundle in which nobody is, is no start.
+    scene.place.write("nobody.crt", "");
+    let line = scene.line("--agent-dir empty -o json");
+    let words: Vec<&str> = line.split_whitespace().collect();
+    let mut command = scene.place.command(&words);
+    command.envs([forced, ("SSL_CERT_FILE", "nobody.crt")]);
+    let ran = handfast_testkit::place::Ran::from_output(&command.output().unwrap(), &line);
+    let error = ran.exits(3).error();
+    assert!(error["why"].as_str().unwrap().contains("nobody.crt"), "{error:#}");
+}
+
+#[test]
+fn a_collector_on_a_new_revocation_list_is_dialled_no_more() {
+    let mut scene = Scene::new("tls");
+    let authority = TestAuthority::new("shop.example", now());
+    let server = authority.server("collector", &["localhost"]);
+    let pem = server.to_pem();
+    scene.place.write("certs/server.crt", &pem.tls_crt);
+    scene.place.write("certs/server.pem", pem.tls_key.as_bytes());
+    let anchors = authority.anchors().with(authority.site_ca().certificate().clone());
+    scene.place.write("certs/ca.crt", anchors.to_pem());
+    scene.collect("tls");
+    let list = |number: u64, revoked: &[Serial]| {
+        let day = Duration::from_secs(86_400);
+        let begin = now() - Duration::from_secs(60);
+        forge(authority.site_ca(), (begin, now() + day), |list| {
+            list.number(number);
+            for serial in revoked {
+                list.entry(serial, begin, 1);
+            }
+        })
+    };
+    scene.place.write("ca.crl", list(1, &[]));
+    scene.relay("--ca certs/ca.crt --crl ca.crl");
+    until("it takes reports", || scene.reports("first"));
+    scene.reporter("first");
+    scene.place.write("ca.crl", list(2, &[server.leaf().serial().clone()]));
+    until("the list is in force", || {
+        scene.said().matches("a revocation list is in force").count() > 1
+    });
+    until("reports are taken", || scene.reports("second"));
+    until("the collector is revoked", || scene.health().contains("revoked"));
+    assert_eq!(scene.kept().len(), 1, "the connection that was open is not used any more");
+    scene.place.write("ca.crl", "nonsense");
+    until("what is broken is said", || scene.health().contains("ca.crl"));
+    // Whoever signs takes it back with a newer list.
+    scene.place.write("ca.crl", list(3, &[]));
+    scene.reporter("second");
+    scene.place.run(&scene.line("--ca certs/ca.crt --crl nowhere.crl")).exits(3);
 }

@@ -38,6 +38,8 @@ pub(crate) struct AgentEnrolment {
     failures: u32,
     failed_at: Option<Timestamp>,
     refused: bool,
+    /// Whether the token that lies there could not be read when it was looked at last.
+    token_broken: bool,
 }
 
 /// What was done in one step.
@@ -84,6 +86,7 @@ impl AgentEnrolment {
             failures: 0,
             failed_at: None,
             refused: false,
+            token_broken: false,
         })
     }
 
@@ -94,10 +97,13 @@ impl AgentEnrolment {
 
     /// Does what is due at `now`, if anything is. An error leaves everything as it was.
     pub(crate) async fn step(&mut self, now: Timestamp) -> Result<Step, EnrolmentFault> {
-        let token = match self.token.as_deref() {
-            Some(file) if file.exists() => Some(read_token(file)?),
-            _ => None,
-        };
+        // One that cannot be read is in nobody's way who needs none.
+        let token = self.token.as_deref().filter(|file| file.exists()).map(read_token);
+        let broken = matches!(token, Some(Err(_)));
+        if std::mem::replace(&mut self.token_broken, broken) && !broken {
+            // Somebody mended it: no need to wait any longer.
+            (self.failures, self.failed_at) = (0, None);
+        }
         let held = self.live.borrow().clone();
         let known = Known {
             held: held.as_deref().map(|credential| Held {
@@ -106,9 +112,11 @@ impl AgentEnrolment {
                 fingerprint: credential.leaf().fingerprint(),
             }),
             token: token.is_some(),
-            token_is_new: token.as_ref().is_some_and(|token| {
-                self.enrolled.as_ref().is_none_or(|enrolled| enrolled.url != token.spec.url)
-            }),
+            token_is_new: token.as_ref().and_then(|token| token.as_ref().ok()).is_some_and(
+                |token| {
+                    self.enrolled.as_ref().is_none_or(|enrolled| enrolled.url != token.spec.url)
+                },
+            ),
             failures: self.failures,
             failed_at: self.failed_at,
             refused: self.refused,
@@ -123,7 +131,8 @@ impl AgentEnrolment {
         let done = match (due, token, held) {
             (Due::NeedsToken | Due::Nothing(_), ..) => return Ok(Step::NeedsToken),
             (Due::Renew, _, Some(held)) => self.renew(&held, now).await.map(|()| Step::Renewed),
-            (_, Some(token), _) => self.redeem(&token, now).await.map(|()| Step::Enrolled),
+            (_, Some(Ok(token)), _) => self.redeem(&token, now).await.map(|()| Step::Enrolled),
+            (_, Some(Err(error)), _) => Err(error.into()),
             (_, None, _) => return Ok(Step::NeedsToken),
         };
         match &done {
@@ -362,3 +371,35 @@ const ENROLLED: &str = "enrolled.json";
 
 /// Of that file, in bytes.
 const LARGEST: u64 = 256 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(1_800_000_000 + second).expect("a moment")
+    }
+
+    #[tokio::test]
+    async fn a_token_that_cannot_be_read_is_tried_less_and_less_often_and_at_once_when_it_is_mended()
+     {
+        let directory = tempfile::tempdir().expect("a directory");
+        let token = directory.path().join("token");
+        std::fs::write(&token, "nonsense").expect("a file");
+        let held = directory.path().join("held");
+        let mut enrolment = AgentEnrolment::open(&held, Some(token.clone())).expect("an enrolment");
+        let (mut now, mut waits) = (at(0), Vec::new());
+        for _ in 0..5 {
+            let fault = enrolment.step(now).await.expect_err("it cannot be read");
+            assert!(matches!(fault, EnrolmentFault::Token(_)), "{fault}");
+            let Ok(Step::Waits(next)) = enrolment.step(now).await else { panic!("it waits") };
+            waits.push(next.duration_since(now).as_secs());
+            now = next;
+        }
+        assert!(waits[0] >= 1 && waits.is_sorted() && waits[4] > 4 * waits[0], "{waits:?}");
+        std::fs::remove_file(&token).expect("removed");
+        assert_eq!(enrolment.step(now).await.expect("no fault"), Step::NeedsToken);
+        std::fs::write(&token, "nonsense again").expect("a file");
+        assert!(enrolment.step(now).await.is_err(), "another one is looked at at once");
+    }
+}

@@ -17,13 +17,29 @@ use crate::failure::Failure;
 #[derive(clap::Subcommand, Debug)]
 pub(crate) enum Verb {
     /// List the records that lie aside, with the reason, the oldest first
-    #[command(visible_alias = "list")]
+    #[command(
+        visible_alias = "list",
+        after_help = "Examples:\n  handfast collector aside ls oap\n  handfast relay aside ls shop --service bank -o json"
+    )]
     Ls(Ls),
     /// See one record: who said it, when, and what the backend answered
+    #[command(
+        after_help = "Examples:\n  handfast collector aside show oap 1048640\n  handfast relay aside show shop 64 -o json"
+    )]
     Show(Show),
     /// Send records again: all that lie aside, or those that are chosen
+    #[command(
+        after_help = "Examples:\n  handfast collector aside retry oap\n  handfast collector aside retry oap --service bank\n  \
+        handfast relay aside retry shop 64 1048640\n\n\
+        They go into the spool first and leave this place then: nothing is lost whatever happens meanwhile, and what is \
+        refused again lies aside again."
+    )]
     Retry(Retry),
     /// Throw records away
+    #[command(
+        after_help = "Examples:\n  handfast collector aside drop oap 1048640\n  handfast collector aside drop oap --kind log\n  \
+        handfast relay aside drop shop --all"
+    )]
     Drop(Drop),
 }
 

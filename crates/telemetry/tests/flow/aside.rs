@@ -53,9 +53,8 @@ fn names(call: &Call, service: &str) -> bool {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_refused_is_listed_with_the_reason_and_sent_again_on_demand() {
     let scene = Scene::new();
-    let refusing = |call: &Call| match names(call, "bank") || names(call, "mint") {
-        true => NOT_YOURS,
-        false => TAKEN,
+    let refusing = |call: &Call| {
+        if names(call, "bank") || names(call, "mint") { NOT_YOURS } else { TAKEN }
     };
     let backend = Backend::start(refusing).await;
     let first = forwarding(&scene, backend.address);

@@ -198,9 +198,17 @@ async fn a_token_is_asked_for_on_every_call_and_compared() {
         assert_eq!(refused.code, Code::PermissionDenied);
         assert!(!refused.message.contains("sesame"), "the token is not told");
     }
-    upstream.authentication = Authentication::token("open sesame");
-    without.set(upstream);
-    report(&without, &[segment("shop", "1")]).await.expect("the right token");
+    for wrong in [Authentication::token("open"), Authentication::bearer("Bearer")] {
+        upstream.authentication = wrong;
+        without.set(upstream.clone());
+        report(&without, &[segment("shop", "1")]).await.expect_err("another token");
+    }
+    // As agents of SkyWalking bring it, and as clients of OpenTelemetry do.
+    for right in [Authentication::token("open sesame"), Authentication::bearer("open sesame")] {
+        upstream.authentication = right;
+        without.set(upstream.clone());
+        report(&without, &[segment("shop", "1")]).await.expect("the right token");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

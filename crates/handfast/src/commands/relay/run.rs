@@ -29,6 +29,7 @@ use super::super::lone::lists::Lists;
 use super::super::lone::token::Token;
 use super::super::lone::{Lone, WhenFull};
 use crate::clock;
+use crate::failure::Failure;
 use crate::node::{self, LogFormat, Stopping};
 
 /// Arguments of `handfast relay run`.
@@ -117,7 +118,7 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<()> {
     let mut lists = Lists::of(settings.crl.clone());
     let mut supply = Supply::open(&settings, lists.view(), &ending)?;
     if !supply.awaits_certificate() {
-        lists.read(&supply.issuers(), clock::now())?;
+        lists.read(&supply.issuers(), clock::now()).map_err(Failure::from)?;
     }
     let mut token = Token::open(settings.authentication.clone())?;
     let lone = start(&settings, plan(&settings, &supply, &token)).await?;
