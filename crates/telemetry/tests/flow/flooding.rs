@@ -65,6 +65,9 @@ async fn a_flood_of_strangers_from_one_address_keeps_nobody_out_from_another() {
     drop(flood);
 }
 
+/// So much each call says that it sends.
+const MESSAGE: usize = 40 << 20;
+
 /// One caller fills no memory, however many calls it makes at the same time and whatever it says will come.
 #[tokio::test(flavor = "multi_thread")]
 async fn half_messages_and_bombs_in_many_streams_are_bounded_for_each_caller() {
@@ -76,7 +79,6 @@ async fn half_messages_and_bombs_in_many_streams_are_bounded_for_each_caller() {
     let shop = Arc::new(scene.caller(grpc(&collector), Some(&scene.agent("shop"))));
     let mut calls = tokio::task::JoinSet::new();
     let mut senders = Vec::new();
-    const MESSAGE: usize = 40 << 20;
     // Each says that it sends a message of 40 MiB, and sends all of it but the end.
     for _ in 0..8 {
         let (sender, body): (_, Body) = stream(4);
