@@ -476,6 +476,30 @@ fn a_flood_from_its_own_address_does_not_keep_a_link_out() {
     assert!(took < Duration::from_secs(8), "{took:?}");
 }
 
+/// Most systems give 1,024 to begin with, and many more to whoever asks.
+#[test]
+fn whoever_serves_takes_all_the_descriptors_that_it_may_have() {
+    let place = Place::new(env!("CARGO_BIN_EXE_handfast"));
+    let (grpc, http) = (free_port(), free_port());
+    let data = place.path("data").display().to_string();
+    let script = format!(
+        "ulimit -Sn 256 && exec {} collector run --data {data} --grpc 127.0.0.1:{grpc} --http 127.0.0.1:{http} --mode plaintext",
+        place.binary().display()
+    );
+    let mut child =
+        std::process::Command::new("sh").args(["-c", &script]).spawn().expect("a shell");
+    until("it listens", || TcpStream::connect(("127.0.0.1", grpc)).is_ok());
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", child.id())).expect("limits");
+    let line = limits.lines().find(|line| line.starts_with("Max open files")).expect("a line");
+    let [soft, hard]: [&str; 2] =
+        line.split_whitespace().skip(3).take(2).collect::<Vec<_>>().try_into().expect("two");
+    let outcome = (soft == hard, soft != "256");
+    // It may have ended by itself.
+    drop(child.kill());
+    drop(child.wait());
+    assert_eq!(outcome, (true, true), "{line}");
+}
+
 #[test]
 fn floods_of_idle_connections_leave_room_for_good_ones() {
     let mut stage = Stage::set();

@@ -132,7 +132,7 @@ impl Desk {
             std::net::TcpStream::connect(("127.0.0.1", port)).is_ok()
         });
         let runtime = tokio::runtime::Runtime::new().unwrap();
-        Self { place: place, west, port, clients, runtime }
+        Self { place, west, port, clients, runtime }
     }
 
     /// Makes a request as the operator of a role; the status and the body of the answer.

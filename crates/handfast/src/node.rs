@@ -12,6 +12,7 @@ mod alerts;
 pub(crate) mod ceremony;
 mod configuration;
 mod core;
+mod descriptors;
 mod disk;
 mod distribution;
 pub(crate) mod export;
@@ -48,6 +49,7 @@ use tokio_util::sync::CancellationToken;
 
 pub(crate) use self::access::local_admins;
 use self::core::Core;
+pub(crate) use self::descriptors::raise as raise_descriptors;
 pub(crate) use self::logging::start as start_log;
 pub(crate) use self::metrics::measured as page_of_measured;
 pub(crate) use self::metrics::of_stations as metrics_of_stations;
@@ -83,6 +85,7 @@ const DRAIN: Duration = Duration::from_secs(20);
 /// Runs the node of `home` until it is told to end.
 pub(crate) async fn run(home: HomePaths, options: RunOptions) -> anyhow::Result<()> {
     logging::start(options.log_format);
+    descriptors::raise();
     // First of all: a signal that comes while the node starts is an orderly end too.
     let mut stopping = Stopping::new().context("cannot listen for signals")?;
     let lock = Home::open(&home.root)?;

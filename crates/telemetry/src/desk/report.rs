@@ -33,11 +33,21 @@ pub(super) async fn report(
         Messages::new(body, coding, MESSAGE_LIMIT, quota::PATIENCE * 15).within(quota.held());
     let mut intake = Intake::new(desk, caller, &parts.headers, quota);
     let mut arrived = Vec::new();
-    while messages.next(&mut arrived).await? {
-        for message in arrived.drain(..) {
-            intake.add(method, message)?;
+    loop {
+        tokio::select! {
+            biased;
+            // What became of a batch is known before the next one comes: a stream may be silent for hours.
+            landed = intake.land(), if !intake.flying.is_empty() => landed?,
+            more = messages.next(&mut arrived) => {
+                if !more? {
+                    break;
+                }
+                for message in arrived.drain(..) {
+                    intake.add(method, message)?;
+                }
+                intake.hand_over().await?;
+            }
         }
-        intake.hand_over().await?;
     }
     intake.finish().await?;
     Ok(Bytes::from_static(method.reply.accepted()))
@@ -55,7 +65,13 @@ pub(super) struct Intake<'a> {
     batch: Vec<Record>,
     bytes: u64,
     /// What was handed over and is not durable yet.
-    flying: VecDeque<Later<Result<(), Untaken>>>,
+    flying: VecDeque<Flying>,
+}
+
+/// A batch on its way to the disk, and what is in it.
+struct Flying {
+    landing: Later<Result<(), Untaken>>,
+    runs: Vec<(RecordKind, u64, u64)>,
 }
 
 impl<'a> Intake<'a> {
@@ -141,10 +157,10 @@ impl<'a> Intake<'a> {
         }
         self.quota.pay(self.batch.len() as u64, self.bytes).await?;
         let records = std::mem::take(&mut self.batch);
-        self.count(&records);
+        let runs = runs(&records);
         self.bytes = 0;
-        let taken = self.desk.health.note(self.desk.sink.take(records).await)?;
-        self.flying.push_back(taken);
+        let landing = self.desk.health.note(self.desk.sink.take(records).await)?;
+        self.flying.push_back(Flying { landing, runs });
         while self.flying.len() > FLYING {
             self.land().await?;
         }
@@ -164,23 +180,30 @@ impl<'a> Intake<'a> {
         Ok(())
     }
 
+    /// The oldest batch is durable, or was not taken. It stays where it is when this is dropped before it is done.
     async fn land(&mut self) -> Result<(), Status> {
-        match self.flying.pop_front() {
-            Some(landing) => Ok(self.desk.health.note(landing.await)?),
-            None => Ok(()),
+        let Some(oldest) = self.flying.front_mut() else { return Ok(()) };
+        let landed = self.desk.health.note(oldest.landing.as_mut().await);
+        let runs = self.flying.pop_front().map(|flying| flying.runs);
+        landed?;
+        for (kind, records, bytes) in runs.unwrap_or_default() {
+            self.desk.counts.accepted(kind, records, bytes);
         }
+        Ok(())
     }
+}
 
-    fn count(&self, records: &[Record]) {
-        let mut rest = records;
-        while let Some(first) = rest.first() {
-            let same = rest.iter().take_while(|record| record.kind == first.kind).count();
-            let (run, after) = rest.split_at(same);
-            let bytes = run.iter().map(|record| record.body.len() as u64).sum();
-            self.desk.counts.accepted(first.kind, run.len() as u64, bytes);
-            rest = after;
-        }
+/// Records of one kind in a row: how many, and how many bytes. A batch is one such run most often.
+fn runs(mut records: &[Record]) -> Vec<(RecordKind, u64, u64)> {
+    let mut runs = Vec::with_capacity(1);
+    while let Some(first) = records.first() {
+        let same = records.iter().take_while(|record| record.kind == first.kind).count();
+        let (run, after) = records.split_at(same);
+        let bytes = run.iter().map(|record| record.body.len() as u64).sum();
+        runs.push((first.kind, run.len() as u64, bytes));
+        records = after;
     }
+    runs
 }
 
 /// What the agent says it is.

@@ -82,6 +82,12 @@ pub(super) fn repair(directory: &Path) -> Result<Found, JournalError> {
         let whole = read_through(opened, &mut repair)
             .map_err(JournalError::file("read", &chunk::path(directory, last.base, CHUNK)))?;
         records += whole.records;
+        // Whoever was killed between writing and flushing left records that are whole and not on the disk yet. From now on
+        // they are read, and what comes again is known by them: they have to be durable.
+        opened
+            .file
+            .sync_all()
+            .map_err(JournalError::file("flush", &chunk::path(directory, last.base, CHUNK)))?;
         if whole.end < last.length {
             cut(directory, opened, whole.end, &mut repair)?;
             last.length = whole.end;

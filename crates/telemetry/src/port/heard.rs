@@ -129,7 +129,7 @@ mod tests {
         let reading = tokio::spawn(async move {
             let mut piece = [0; 64];
             for _ in 0..4 {
-                sleep(STALLED - Duration::from_secs(1)).await;
+                sleep(STALLED.mul_f32(0.9)).await;
                 far.read_exact(&mut piece).await.expect("a piece");
             }
             far

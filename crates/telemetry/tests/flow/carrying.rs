@@ -1,8 +1,11 @@
 //! What an agent says arrives at the far end, once, over mutual TLS, whatever fails on the way.
 
 use handfast_telemetry::caller::Transport;
+use handfast_telemetry::forward::Dialect;
 use handfast_telemetry::grpc::Code;
+use handfast_telemetry::journal::JournalSettings;
 use handfast_telemetry::port::Mode;
+use handfast_telemetry::station::Output;
 
 use crate::support::{Scene, accepted, grpc, plain_caller, report, segment, until};
 
@@ -73,4 +76,28 @@ async fn a_question_is_answered_by_nobodys_commands_and_an_unknown_method_by_a_s
     assert!(unknown.message.contains("/skywalking.v99.New/method"), "the collector said it");
     let health = agent.call("/grpc.health.v1.Health/Check", &[bytes::Bytes::new()]).await;
     assert_eq!(&health.expect("serving")[..], b"\x08\x01");
+}
+
+/// The counter says what was accepted, not what was tried.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_full_spool_refuses_is_not_counted_as_accepted() {
+    let scene = Scene::new();
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").expect("bound");
+    let to = nobody.local_addr().expect("an address");
+    drop(nobody);
+    let output = Output::Forward {
+        dialect: Dialect::SkyWalking,
+        directory: scene.path("small"),
+        spool: JournalSettings { limit_bytes: 16 << 10, ..JournalSettings::default() },
+        upstream: Scene::plain_upstream(&[to]),
+    };
+    let relay = scene.start(scene.plan("relay", Mode::Plaintext, output));
+    let agent = plain_caller(grpc(&relay));
+    let mut taken = 0;
+    for number in 0..1000 {
+        let sent = report(&agent, &[segment("shop", &number.to_string())]).await;
+        taken += u64::from(sent.is_ok());
+    }
+    assert!((1..900).contains(&taken), "{taken}");
+    assert_eq!(accepted(&relay, "segment"), taken);
 }

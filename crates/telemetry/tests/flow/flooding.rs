@@ -65,6 +65,46 @@ async fn a_flood_of_strangers_from_one_address_keeps_nobody_out_from_another() {
     drop(flood);
 }
 
+/// A relay host, a NAT: thousands that mean well have one address.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_storm_of_agents_behind_one_address_comes_in_whole() {
+    let scene = Scene::new();
+    let collector = scene.collector(Mode::Mtls);
+    let to = grpc(&collector);
+    let config = scene.client(Some(&scene.agent("shop")));
+    let mut storm = tokio::task::JoinSet::new();
+    for _ in 0..UNKNOWN + 500 {
+        let config = Arc::clone(&config);
+        storm.spawn(async move {
+            let socket = connect([127, 0, 0, 1], to).await;
+            let attempt = Attempt::client("localhost", handfast_testkit::eventually::now());
+            let limit = Duration::from_secs(60);
+            handfast_tls::connect(socket, config, "localhost", attempt, limit).await
+        });
+    }
+    let begin = Instant::now();
+    // Others come in meanwhile, at another port.
+    let mut others = Vec::new();
+    for _ in 0..3 {
+        others.push(asks(&scene, [127, 0, 0, 2], http(&collector)).await);
+    }
+    let mut inside = Vec::new();
+    while let Some(handshake) = storm.join_next().await {
+        inside.push(handshake.expect("no panic").expect("it comes in"));
+    }
+    println!("{} agents in {:?}, others in {others:?}", inside.len(), begin.elapsed());
+    until("all of them are connected", || {
+        let ports = collector.status().ports;
+        let open = ports.iter().flat_map(|port| &port.connections).map(|(_, count)| count);
+        open.sum::<usize>() >= inside.len()
+    })
+    .await;
+    assert_eq!(collector.status().counted.connections_refused, 0);
+}
+
+/// So much each call says that it sends.
+const MESSAGE: usize = 40 << 20;
+
 /// One caller fills no memory, however many calls it makes at the same time and whatever it says will come.
 #[tokio::test(flavor = "multi_thread")]
 async fn half_messages_and_bombs_in_many_streams_are_bounded_for_each_caller() {
@@ -76,7 +116,6 @@ async fn half_messages_and_bombs_in_many_streams_are_bounded_for_each_caller() {
     let shop = Arc::new(scene.caller(grpc(&collector), Some(&scene.agent("shop"))));
     let mut calls = tokio::task::JoinSet::new();
     let mut senders = Vec::new();
-    const MESSAGE: usize = 40 << 20;
     // Each says that it sends a message of 40 MiB, and sends all of it but the end.
     for _ in 0..8 {
         let (sender, body): (_, Body) = stream(4);

@@ -133,6 +133,7 @@ pub(crate) struct Arguments {
 pub(super) async fn run(arguments: Arguments) -> anyhow::Result<()> {
     let settings = Settings::of(arguments, &|name| std::env::var(name).ok())?;
     node::start_log(settings.log_format);
+    node::raise_descriptors();
     let mut stopping = Stopping::new()?;
     let ending = CancellationToken::new();
     // The content is read first, so that no change after it is missed.

@@ -108,6 +108,7 @@ pub(crate) struct Arguments {
 pub(super) async fn run(arguments: Arguments) -> anyhow::Result<()> {
     let settings = Settings::of(arguments, &settings::variables())?;
     node::start_log(settings.log_format);
+    node::raise_descriptors();
     let mut stopping = Stopping::new()?;
     let ending = CancellationToken::new();
     // The files are read after that, so that no change is missed.
