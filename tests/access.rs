@@ -371,6 +371,50 @@ fn issuers_issue_within_their_bounds_over_the_admin_port() {
     }
 }
 
+/// The collector's certificate is not the agent's: whoever may make `/agent/shop` may not make the server that all agents
+/// trust. What is missing is told, all of it, and is enough.
+#[test]
+fn who_may_make_agents_is_told_what_else_the_files_for_agents_need() {
+    let desk = Desk::new();
+    let bounds = |list: &str| {
+        desk.west.declare("wanda.yaml", &policy("files", "issuer", "wanda", list)[4..]);
+    };
+    bounds("identities: [\"spiffe://demo.example/agent/shop\"]");
+    let wanda = desk.operator("wanda");
+    let out = desk.place.path("files").display().to_string();
+    let make = || {
+        let hosts = "--hosts oap.example,10.0.0.7";
+        desk.remotely(&wanda, &format!("agent-certs {out} --service shop {hosts} -o json"))
+    };
+    let error = eventually("the policy is in force", || {
+        let error = make().exits(5).error();
+        error["remedy"].as_str().unwrap().contains("identities").then_some(error)
+    });
+    let remedy = error["remedy"].as_str().unwrap();
+    let needs: Vec<&str> = remedy.split('"').skip(1).step_by(2).collect();
+    assert_eq!(
+        needs,
+        [
+            "spiffe://demo.example/agent/shop",
+            "spiffe://demo.example/component/collector.shop",
+            "oap.example",
+            "10.0.0.7"
+        ],
+        "{error:#}"
+    );
+    assert!(!desk.place.path("files").exists(), "nothing is written");
+    // A single certificate says what it lacks itself.
+    let line =
+        "cert issue --profile component --identity spiffe://demo.example/component/x --out x";
+    let error = desk.remotely(&wanda, &format!("{line} -o json")).exits(5).error();
+    assert!(
+        error["remedy"].as_str().unwrap().contains("\"spiffe://demo.example/component/x\""),
+        "{error:#}"
+    );
+    bounds(&format!("identities: {needs:?}"));
+    eventually("what was told is enough", || (make().code == 0).then_some(()));
+}
+
 /// One asks, another approves, and both are in the audit log.
 #[test]
 fn two_persons_move_the_root() {

@@ -3,9 +3,10 @@
 
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
-use handfast_pki::{Certificate, Chain};
-use handfast_testkit::eventually::eventually;
+use handfast_pki::{Certificate, Chain, Credential};
+use handfast_testkit::eventually::{eventually, now, until};
 use handfast_testkit::place::Place;
 use handfast_testkit::site::Site;
 use serde_json::Value;
@@ -146,6 +147,128 @@ fn a_revoked_agent_renews_no_more_and_comes_back_by_a_new_token() {
         (leaf.serial() != first.serial()).then_some(leaf)
     });
     assert_ne!(second.spki_der(), first.spki_der());
+}
+
+/// Starts a command and kills it so long after.
+fn killed(place: &Place, line: &str, after: Duration) {
+    let started = Instant::now();
+    let keeper = Keeper::start(place, line);
+    std::thread::sleep(after.saturating_sub(started.elapsed()));
+    drop(keeper);
+}
+
+/// What lies in the directory: nothing, or a credential whose certificate, key and CA belong together.
+fn whole(directory: &Path) -> Option<Credential> {
+    let file = |name: &str| std::fs::read(directory.join(name));
+    let (Ok(chain), Ok(key), Ok(ca)) = (file("tls.crt"), file("tls.key"), file("ca.crt")) else {
+        for name in ["tls.crt", "tls.key", "ca.crt"] {
+            assert!(file(name).is_err(), "{name} is there, and another is not");
+        }
+        return None;
+    };
+    let pem = |bytes: Vec<u8>| String::from_utf8(bytes).expect("PEM");
+    let (chain, key, ca) = (pem(chain), pem(key), pem(ca));
+    let credential = Credential::from_pem(chain.as_bytes(), key.as_bytes(), ca.as_bytes(), None);
+    Some(credential.expect("files that belong together"))
+}
+
+/// How often a command is killed, each time a little later.
+const KILLS: u32 = 8;
+
+#[test]
+fn an_enrolment_that_is_killed_is_finished_by_the_same_command_and_uses_the_token_once() {
+    let place = place();
+    let west = west(&place, "1h");
+    let token = |number: u32| {
+        let file = west.path(&format!("../{number}.token")).display().to_string();
+        west.json(&format!("token issue {file} --agent shop"));
+        file
+    };
+    let first = token(0);
+    let begin = Instant::now();
+    enrol(&place, &format!("0 --token {first}"));
+    let took = begin.elapsed();
+    let mut unfinished = 0;
+    for number in 1..=KILLS {
+        let (directory, file) = (number.to_string(), token(number));
+        let line = format!("enrol {directory} --token {file}");
+        killed(&place, &line, took * number / KILLS);
+        let left = whole(&place.path(&directory));
+        unfinished += u32::from(left.is_none());
+        place.run(&line).ok();
+        let held = whole(&place.path(&directory)).expect("it is enrolled");
+        if let Some(left) = left {
+            assert_eq!(left.leaf().serial(), held.leaf().serial(), "what was there is kept");
+        }
+        // Elsewhere there is another key, and the token is spent.
+        if number % 4 == 0 {
+            let ran = place.run(&format!("enrol other-{number} --token {file}")).exits(5);
+            assert!(ran.stderr.contains("type the same command once more"), "{ran:?}");
+        }
+    }
+    assert!(unfinished > 0, "none of {KILLS} was killed before its end");
+    let log = west.json("audit list --action grant.redeem --limit 1000");
+    let served = log.as_array().expect("rows").iter().filter(|row| row["outcome"] == "ok");
+    assert_eq!(served.count(), usize::try_from(KILLS + 1).expect("small"), "{log:#}");
+}
+
+#[test]
+fn a_renewal_that_is_killed_leaves_the_old_credential_or_the_new_one() {
+    let place = place();
+    let west = west(&place, "40s");
+    let token = west.path("../shop.token").display().to_string();
+    west.json(&format!("token issue {token} --agent shop --redemptions-allowed {KILLS}"));
+    let directories: Vec<String> = (1..=KILLS).map(|number| number.to_string()).collect();
+    for directory in &directories {
+        enrol(&place, &format!("{directory} --token {token}"));
+    }
+    std::fs::remove_file(&token).expect("the token");
+    let before: Vec<Credential> =
+        directories.iter().map(|one| whole(&place.path(one)).expect("enrolled")).collect();
+    // They are renewed at two thirds of their 40 seconds, some a little later.
+    let end = before.last().expect("some").leaf().not_after();
+    until("all of them are due", || now() > end - Duration::from_secs(10));
+    let (mut old, mut new) = (0, 0);
+    let begin = Instant::now();
+    place.run(&format!("enrol {}", directories[0])).ok();
+    let took = begin.elapsed();
+    for (number, (directory, before)) in (1..).zip(directories.iter().zip(&before).skip(1)) {
+        let line = format!("enrol {directory}");
+        killed(&place, &line, took * number / KILLS);
+        let left = whole(&place.path(directory)).expect("one of the two");
+        let same = left.leaf().serial() == before.leaf().serial();
+        (old, new) = (old + u32::from(same), new + u32::from(!same));
+        place.run(&line).ok();
+        let held = whole(&place.path(directory)).expect("renewed");
+        assert_ne!(held.leaf().serial(), before.leaf().serial(), "it is renewed");
+    }
+    assert!(old > 0, "{old} of them were left with the old one, {new} with the new one");
+}
+
+#[test]
+fn an_agent_goes_along_when_the_service_ca_and_the_root_get_new_keys() {
+    let place = place();
+    let west = west(&place, "20s");
+    let token = west.path("../shop.token").display().to_string();
+    west.json(&format!("token issue {token} --agent shop"));
+    enrol(&place, &format!("shop --token {token}"));
+    std::fs::remove_file(&token).expect("the token");
+    let directory = place.path("shop");
+    let _keeper = Keeper::start(&place, "enrol shop --keep");
+    for authority in ["service", "root"] {
+        let before = whole(&directory).expect("a credential");
+        west.run(&format!("ca rotate {authority} --wait --timeout 55s")).ok();
+        // What it showed led over the key that was replaced. A root waits for agents before the old key goes.
+        let after = eventually("it is renewed under the new key", || {
+            let held = whole(&directory)?;
+            (held.chain().rest() != before.chain().rest()).then_some(held)
+        });
+        assert_eq!(after.leaf().uris(), before.leaf().uris());
+        // The next one too, by what it has now.
+        eventually("it is renewed once more", || {
+            (whole(&directory)?.leaf().serial() != after.leaf().serial()).then_some(())
+        });
+    }
 }
 
 /// A command that runs until the value goes away.

@@ -198,6 +198,24 @@ fn bytes_that_come_one_by_one_are_not_waited_for_forever() {
     stage.struck(load);
 }
 
+/// A relay, a NAT: who floods may have the same address as who means well.
+#[test]
+fn a_flood_from_its_own_address_does_not_keep_a_link_out() {
+    let mut stage = Stage::set();
+    stage.east.stop();
+    let port = stage.west.link_port();
+    let idle: Vec<_> =
+        (0..200).filter_map(|_| connect_from(Ipv4Addr::LOCALHOST, port).ok()).collect();
+    let begin = Instant::now();
+    stage.east.start();
+    let link = stage.east.json("link status")[0]["name"].as_str().expect("a link").to_owned();
+    stage.east.link_up(&link);
+    let took = begin.elapsed();
+    assert_eq!(idle.len(), 200);
+    // Before they are given up for their slowness.
+    assert!(took < Duration::from_secs(8), "{took:?}");
+}
+
 #[test]
 fn floods_of_idle_connections_leave_room_for_good_ones() {
     let mut stage = Stage::set();

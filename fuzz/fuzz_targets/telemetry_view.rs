@@ -4,7 +4,7 @@
 use handfast_telemetry::RecordKind;
 use handfast_telemetry::protocol::sw8::Context;
 use handfast_telemetry::protocol::view::{
-    EventView, InstanceView, JvmView, LogView, MAX_ITEMS, MeterView, SegmentFacts, SegmentView,
+    AttachedEventView, ClrView, EventView, InstanceView, JvmView, LogView, MAX_ITEMS, MeterView, SegmentFacts, SegmentView,
 };
 use libfuzzer_sys::fuzz_target;
 
@@ -33,8 +33,10 @@ fuzz_target!(|bytes: &[u8]| {
         let _ = MeterView::of(kind, bytes);
         let _ = InstanceView::of(kind, bytes);
     }
-    let _ = EventView::of(bytes);
+    let _ = (EventView::of(bytes), AttachedEventView::of(bytes));
     let _ =
         JvmView::of(bytes).map(|view| view.samples.iter().map(|s| s.series().len()).sum::<usize>());
+    let _ =
+        ClrView::of(bytes).map(|view| view.samples.iter().map(|s| s.series().len()).sum::<usize>());
     let _ = std::str::from_utf8(bytes).map(str::parse::<Context>);
 });

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Real telemetry agents (Python, Node, Java, Rust, the OpenTelemetry SDK) and a real OAP server against handfast's relay and
+# Real telemetry agents (Python, Node, Java, Rust, Go, the OpenTelemetry SDK) and a real OAP server against handfast's relay and
 # collector. What they are made of comes from the package registries into target/agents-*, once; the steps are in agents/check.py.
 #
 # Exits 0 if all is well or something needed is missing (then it says "skipped: ..." in one line for each), else 1.
@@ -74,6 +74,16 @@ install_oap() {
     done_with oap "$parts/oap/pom.xml"
 }
 
+# The agent that is a module. The one that instruments programs while they are compiled is not to be had: the proxy has its
+# module `github.com/apache/skywalking-go`, and not the one within it that holds the tool and the reporter, `tools/go-agent`.
+install_go() {
+    made go "$parts/go/main.go" "$parts/go/go.sum" && return
+    command -v go >/dev/null || return
+    mkdir -p "$target/agents-go"
+    (cd "$parts/go" && $limit go build -mod=readonly -buildvcs=false -trimpath -o "$target/agents-go/depot" .) || return
+    done_with go "$parts/go/main.go" "$parts/go/go.sum"
+}
+
 install_rust() {
     command -v protoc >/dev/null && command -v cargo >/dev/null || return
     CARGO_TARGET_DIR=$target/agents-rust $limit cargo build --quiet --locked --manifest-path "$parts/rust/Cargo.toml"
@@ -92,6 +102,8 @@ jobs="$jobs $!"
     install_java >"$work/install-java.log" 2>&1
     install_oap >"$work/install-oap.log" 2>&1
 ) &
+jobs="$jobs $!"
+install_go >"$work/install-go.log" 2>&1 &
 jobs="$jobs $!"
 install_rust >"$work/install-rust.log" 2>&1 &
 jobs="$jobs $!"
@@ -122,7 +134,9 @@ fi
 if made oap "$parts/oap/pom.xml"; then have="$have,oap"; else
     missing "no OAP: org.apache.skywalking:server-starter cannot be had here" oap
 fi
-echo "skipped: the Go agent: its tool is not on the Go module proxy"
+if made go "$parts/go/main.go" "$parts/go/go.sum"; then have="$have,depot"; else
+    missing "no Go agent: github.com/SkyAPM/go2sky cannot be had here" go
+fi
 # The stand-in would write a line for each handshake that it refuses.
 export GRPC_VERBOSITY=NONE
 exec timeout --kill-after=10 600 "$target/agents-python/bin/python" -B "$parts/check.py" --binary "$HANDFAST_BINARY" --target "$target" \

@@ -1,6 +1,6 @@
 #!/bin/sh
-# The alert rules under deploy/prometheus are read and unit-tested by Prometheus' own tool. `promtool` is taken from
-# Debian's package `prometheus`, unpacked and not installed, where it is not there already.
+# The alert rules under deploy/prometheus are read and unit-tested by Prometheus' own tool, the example of what to scrape is
+# read by it, and so is the page of what services measured, of a node that runs. `promtool` is taken from Debian's package `prometheus`, unpacked and not installed, where it is not there already.
 #
 # Exits 0 if all is well or something needed is missing (then it says "skipped: ..." in one line), else 1.
 set -eu
@@ -27,6 +27,7 @@ if [ -z "$promtool" ]; then
     fi
 fi
 
+"$promtool" check config --syntax-only "$root/deploy/prometheus/scrape.yaml"
 "$promtool" check rules "$root/deploy/prometheus/handfast.rules.yaml"
 "$promtool" test rules "$root/deploy/prometheus/handfast.rules.test.yaml"
 
@@ -37,4 +38,11 @@ for alert in $(sed -n 's/^ *- alert: //p' "$root/deploy/prometheus/handfast.rule
         exit 1
     }
 done
-echo "prometheus suite: the rules are sound"
+
+if command -v cargo >/dev/null 2>&1; then
+    PATH="$(dirname "$promtool"):$PATH" cargo test --quiet --manifest-path "$root/Cargo.toml" -p handfast --test reading \
+        what_services_measure -- --nocapture
+else
+    skip "the rules are sound; the page of a running node needs cargo"
+fi
+echo "prometheus suite: the rules are sound, and the pages can be read"

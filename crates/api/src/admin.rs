@@ -17,7 +17,9 @@
 //! | `GET /v1/traces` | [`TraceSearch`](crate::telemetry::TraceSearch) -> list of [`TraceLine`](crate::telemetry::TraceLine) |
 //! | `GET /v1/trace` | [`TraceWanted`](crate::telemetry::TraceWanted) -> [`Trace`](crate::telemetry::Trace) |
 //! | `GET /v1/logs` | [`LogSearch`](crate::telemetry::LogSearch) -> list of [`LogLine`](crate::telemetry::LogLine) |
+//! | `GET /v1/events` | [`EventSearch`](crate::telemetry::EventSearch) -> list of [`EventLine`](crate::telemetry::EventLine) |
 //! | `GET /v1/metrics` | [`MetricSearch`](crate::telemetry::MetricSearch) -> list of [`MetricView`](crate::telemetry::MetricView) |
+//! | `GET /v1/metrics/newest` | [`NewestSearch`](crate::telemetry::NewestSearch) -> list of [`NewestMetric`](crate::telemetry::NewestMetric) |
 //! | `GET /v1/approvals` | list of [`PendingApproval`] |
 //! | `GET /v1/policies` | [`PolicyListing`] |
 //! | `GET /v1/policies/test` | [`TestPolicy`] -> [`PolicyVerdict`] |

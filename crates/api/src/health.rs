@@ -1,4 +1,4 @@
-//! `/healthz` and `/metrics` over plain HTTP on loopback, for supervisors and Prometheus. Tells
+//! `/healthz`, `/metrics` and what services measured over plain HTTP on loopback, for supervisors and Prometheus. Tells
 //! nothing secret, and is refused on any other address.
 
 use std::io;
@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::Router;
+use axum::extract::Path;
 use axum::http::{StatusCode, header};
 use axum::routing::get;
 use thiserror::Error;
@@ -13,6 +14,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::serve::{self, Limits};
+use crate::telemetry::TEXT_FORMAT;
 
 /// What the health server asks of the node. Both are called for every request and must be quick.
 pub trait Health: Send + Sync + 'static {
@@ -21,6 +23,30 @@ pub trait Health: Send + Sync + 'static {
 
     /// The metrics, in OpenMetrics text format.
     fn metrics(&self) -> String;
+
+    /// What services have measured and reported to a collector, in Prometheus' text format. It may take as long as its
+    /// disk does.
+    fn measured(
+        &self,
+        collector: &str,
+    ) -> impl Future<Output = Result<String, NothingMeasured>> + Send {
+        let _ = collector;
+        async { Err(NothingMeasured::NoSuchStore) }
+    }
+}
+
+/// Why there is no page of what services measured.
+#[derive(Clone, Debug, Eq, Error, PartialEq)]
+#[non_exhaustive]
+pub enum NothingMeasured {
+    /// Nothing of this name keeps anything.
+    #[error(
+        "no collector of this name runs here and keeps what it takes; see `handfast collector status`"
+    )]
+    NoSuchStore,
+    /// The store cannot be read.
+    #[error("what is kept cannot be read: {0}")]
+    Unreadable(String),
 }
 
 /// A bound health port.
@@ -49,7 +75,7 @@ impl HealthServer {
     /// Serves until `shutdown`.
     pub async fn serve<H: Health>(self, health: Arc<H>, shutdown: CancellationToken) {
         let limits = Limits::HEALTH;
-        let metrics = Arc::clone(&health);
+        let (metrics, measured) = (Arc::clone(&health), Arc::clone(&health));
         let router =
             Router::new()
                 .route(
@@ -65,6 +91,19 @@ impl HealthServer {
                     "/metrics",
                     get(move || async move {
                         ([(header::CONTENT_TYPE, OPEN_METRICS)], metrics.metrics())
+                    }),
+                )
+                .route(
+                    "/metrics/telemetry/{collector}",
+                    get(move |Path(collector): Path<String>| async move {
+                        let kind = [(header::CONTENT_TYPE, TEXT_FORMAT)];
+                        match measured.measured(&collector).await {
+                            Ok(page) => (StatusCode::OK, kind, page),
+                            Err(why @ NothingMeasured::NoSuchStore) => {
+                                (StatusCode::NOT_FOUND, kind, format!("{why}\n"))
+                            }
+                            Err(why) => (StatusCode::SERVICE_UNAVAILABLE, kind, format!("{why}\n")),
+                        }
                     }),
                 );
         serve::accept(self.listener, limits, shutdown.clone(), move |stream, _source| {

@@ -4,8 +4,11 @@
 //! What is asked of a store blocks for as long as its disk takes: not for a thread that serves.
 
 mod aside;
+mod events;
+mod exposition;
 mod logs;
 mod metrics;
+mod newest;
 mod pairs;
 mod rollout;
 mod services;
@@ -16,8 +19,11 @@ mod traces;
 pub use aside::{
     AsideChoice, AsideDealt, AsideLine, AsideRecord, AsideSearch, AsideWanted, aside, aside_record,
 };
+pub use events::{EventLine, EventSearch, EventType, events};
+pub use exposition::{TEXT_FORMAT, exposed_name, exposition};
 pub use logs::{LogLine, LogSearch, logs};
 pub use metrics::{MetricSearch, MetricView, metrics};
+pub use newest::{BucketView, NewestMetric, NewestSearch, newest};
 pub use rollout::{ReporterView, Rollout, RolloutQuestion};
 pub use services::{
     EndpointView, InstanceView, OfService, ServiceView, endpoints, instances, services,

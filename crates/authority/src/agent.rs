@@ -156,6 +156,6 @@ impl<S: CredentialStore, L: Ledger> Authority<S, L> {
     }
 }
 
-fn enrolled_by_token(issued: &Issued) -> bool {
+pub(crate) fn enrolled_by_token(issued: &Issued) -> bool {
     issued.profile == Profile::Agent && issued.lineage.as_str().starts_with("grant/")
 }

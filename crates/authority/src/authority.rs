@@ -8,7 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use handfast_pki::{
-    CertificateId, Credential, Entropy, KeyAlgorithm, Name, SystemEntropy, TrustAnchors,
+    Certificate, CertificateId, Credential, Entropy, KeyAlgorithm, Name, SystemEntropy,
+    TrustAnchors,
 };
 use handfast_store::{AuditRow, CredentialStore, Ledger, StoreError};
 use jiff::Timestamp;
@@ -78,6 +79,8 @@ pub(crate) struct Memory {
     pub(crate) asked: BTreeSet<Key>,
     /// The last good credential of each name.
     pub(crate) live: BTreeMap<Name, Arc<Credential>>,
+    /// The last good certificate of each issuer that is used by its name.
+    pub(crate) issuers: BTreeMap<Name, Certificate>,
     /// The sites that link here, as the network saw them last.
     pub(crate) sites: BTreeMap<Name, SiteSeen>,
     /// Anchors that an authority gave up in order, by authority.

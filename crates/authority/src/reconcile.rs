@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use handfast_pki::{Credential, Name};
+use handfast_pki::{Certificate, Credential, Name};
 use handfast_store::{CredentialStore, IssuedFilter, Kind, Ledger, Source, StoreError, Stored};
 use jiff::Timestamp;
 
@@ -59,6 +59,7 @@ pub enum RenewNowError {
 struct Sighting {
     observed: Vec<Observed>,
     credentials: BTreeMap<Name, Credential>,
+    issuers: BTreeMap<Name, Certificate>,
     /// The names among them that something needs.
     wanted: BTreeSet<Name>,
     /// Where each credential is, for messages.
@@ -299,6 +300,7 @@ impl<S: CredentialStore, L: Ledger> Authority<S, L> {
         let mut sighting = Sighting {
             observed: Vec::new(),
             credentials: BTreeMap::new(),
+            issuers: BTreeMap::new(),
             wanted: BTreeSet::new(),
             directories: BTreeMap::new(),
         };
@@ -334,6 +336,7 @@ impl<S: CredentialStore, L: Ledger> Authority<S, L> {
         let mut sighting = self.observe(wanted, now);
         let skew = self.skew(&sighting.observed, now);
         let live = self.publish(&mut sighting);
+        let issuers = self.publish_issuers(&mut sighting);
         let (waiting, unreadable) = self.waiting(wanted, &sighting.observed, now);
         let (held, trust) = (self.held(wanted), self.trust(wanted));
         let (bundle, agents) = (self.bundle(declared), self.agent_anchors().ok());
@@ -352,6 +355,7 @@ impl<S: CredentialStore, L: Ledger> Authority<S, L> {
         let mut problems = survey::problems(&situation);
         problems.extend(conflicts(declared).iter().map(survey::conflict));
         problems.extend(unreadable);
+        problems.extend(survey::broken_though_used(&declared.used, wanted, &sighting.observed));
         problems.extend(self.unprotected(&sighting.observed));
         self.keys.sweep();
         Report {
@@ -360,6 +364,7 @@ impl<S: CredentialStore, L: Ledger> Authority<S, L> {
             problems,
             credentials: survey::credentials(&situation, &memory.tallies),
             live,
+            issuers,
             bundle,
             agents,
             next_wake: memory
@@ -384,6 +389,17 @@ impl<S: CredentialStore, L: Ledger> Authority<S, L> {
             }
         }
         memory.live.clone()
+    }
+
+    /// The same for issuers that are trusted by their names.
+    fn publish_issuers(&self, sighting: &mut Sighting) -> BTreeMap<Name, Certificate> {
+        let mut memory = self.memory();
+        let used = memory.declared.as_ref().map(|declared| declared.used.clone());
+        let used = used.unwrap_or_default();
+        memory.issuers.retain(|name, _| used.contains(name));
+        let seen = std::mem::take(&mut sighting.issuers);
+        memory.issuers.extend(seen.into_iter().filter(|(name, _)| used.contains(name)));
+        memory.issuers.clone()
     }
 
     fn waiting(
@@ -461,6 +477,12 @@ impl Sighting {
         }
         if let Some(credential) = inspected.credential {
             self.credentials.insert(key.1.clone(), credential);
+        }
+        if key.0 == Kind::Issuer
+            && matches!(inspected.current, Current::Usable { .. } | Current::Locked { .. })
+            && let Ok((chain, _)) = inspect::issuer_chain(stored)
+        {
+            self.issuers.insert(key.1.clone(), chain.leaf().clone());
         }
         inspected.current
     }

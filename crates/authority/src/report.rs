@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
-use handfast_pki::{Credential, Name, TrustAnchors};
+use handfast_pki::{Certificate, Credential, Name, TrustAnchors};
 use handfast_store::{Kind, Source};
 use jiff::Timestamp;
 
@@ -28,6 +28,9 @@ pub struct Report {
     /// The good credential of each name that is wanted: the last good one where what is on disk is
     /// broken now. The same `Arc` as in the report before, if nothing changed.
     pub live: BTreeMap<Name, Arc<Credential>>,
+    /// The certificate of each issuer that is used by its name ([`Declared::used`](crate::Declared::used)): the last
+    /// good one.
+    pub issuers: BTreeMap<Name, Certificate>,
     /// What the sites that link here are to trust; nothing while this site cannot sign.
     pub bundle: Option<Bundle>,
     /// The anchors under which telemetry agents prove who they are; nothing while there are none.

@@ -3,6 +3,7 @@
 //! What to do next is the pure [`crate::rotation::next`]'s to say. Everything here may be interrupted
 //! anywhere; the next call finds record and disk as they are, and goes on.
 
+mod agents;
 mod consumers;
 mod order;
 mod standing;

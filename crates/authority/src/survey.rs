@@ -2,9 +2,9 @@
 //!
 //! Pure, like the decisions, and made from the same situation.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use handfast_pki::Profile;
+use handfast_pki::{Name, Profile};
 use handfast_store::{Kind, Source, StoreError};
 use jiff::Timestamp;
 
@@ -77,6 +77,32 @@ pub(crate) fn conflict(conflict: &NameConflict) -> Problem {
         ),
         remedy: "Give the resource another name in `tlsCredentials`.".to_owned(),
     }
+}
+
+/// What resources use by its name, nobody makes, and cannot be read now: what was good last stays in use, until
+/// the node starts again.
+pub(crate) fn broken_though_used(
+    used: &BTreeSet<Name>,
+    wanted: &[DesiredCredential],
+    observed: &[Observed],
+) -> Vec<Problem> {
+    let known = |seen: &Observed| {
+        wanted.iter().any(|each| each.kind == seen.kind && each.name == seen.name)
+    };
+    let told = observed.iter().filter(|seen| used.contains(&seen.name) && !known(seen));
+    told.filter_map(|seen| {
+        let Current::Broken { what, remedy, .. } = &seen.current else { return None };
+        Some(Problem {
+            code: ProblemCode::CredentialBroken,
+            name: seen.name.clone(),
+            resource: None,
+            what: format!(
+                "{what}; what was good last stays in use, and is gone when the node starts again"
+            ),
+            remedy: remedy.clone(),
+        })
+    })
+    .collect()
 }
 
 /// A staged request that the store would not give back.

@@ -19,7 +19,7 @@ use handfast_pki::{
     Subject, TrustAnchors,
 };
 use handfast_store::{
-    Applicant, FileError, LoneCredential, LoneError, RawPem, read_bounded, write_atomic,
+    Applicant, FileError, LoneCredential, LoneError, RawPem, Revision, read_bounded, write_atomic,
 };
 use handfast_tls::Fault;
 use jiff::Timestamp;
@@ -121,9 +121,16 @@ impl AgentEnrolment {
             failed_at: self.failed_at,
             refused: self.refused,
         };
-        let done = match (due(&known, now), token, held) {
-            (Due::NeedsToken, ..) => return Ok(Step::NeedsToken),
-            (Due::Nothing(until), ..) => return Ok(Step::Waits(until)),
+        let due = due(&known, now);
+        if let Due::Nothing(until) = due {
+            return Ok(Step::Waits(until));
+        }
+        let readable = token.as_ref().and_then(|token| token.as_ref().ok());
+        if let Some(step) = self.finish(readable, held.as_deref(), now)? {
+            return Ok(step);
+        }
+        let done = match (due, token, held) {
+            (Due::NeedsToken | Due::Nothing(_), ..) => return Ok(Step::NeedsToken),
             (Due::Renew, _, Some(held)) => self.renew(&held, now).await.map(|()| Step::Renewed),
             (_, Some(Ok(token)), _) => self.redeem(&token, now).await.map(|()| Step::Enrolled),
             (_, Some(Err(error)), _) => Err(error.into()),
@@ -142,6 +149,33 @@ impl AgentEnrolment {
             }
         }
         done
+    }
+
+    /// Puts to use what an earlier run was given and was killed over: the token may be spent by it.
+    fn finish(
+        &mut self,
+        token: Option<&TokenFile>,
+        held: Option<&Credential>,
+        now: Timestamp,
+    ) -> Result<Option<Step>, EnrolmentFault> {
+        let Some((revision, staged)) = self.files.staged()? else { return Ok(None) };
+        // While no answer has come, what is staged is a request.
+        let Ok(staged) = credential(&staged) else { return Ok(None) };
+        let asked = token.map(|token| &token.spec);
+        let wanted =
+            asked.and_then(|spec| spec.agent().ok().flatten()).or_else(|| service_of(held?));
+        let fits = wanted.is_none() || service_of(&staged) == wanted;
+        let sound = handfast_tls::check(&staged, Purpose::Client, &[], now).is_ok();
+        let known = self
+            .enrolled
+            .clone()
+            .filter(|enrolled| held.is_some() || asked.is_none_or(|spec| spec.url == enrolled.url));
+        let by_token = || asked.map(|spec| Enrolled { url: spec.url.clone(), ca: spec.ca.clone() });
+        let Some(enrolled) = known.or_else(by_token).filter(|_| fits && sound) else {
+            return Ok(None);
+        };
+        self.put_to_use(revision, staged, enrolled)?;
+        Ok(Some(if held.is_some() { Step::Renewed } else { Step::Enrolled }))
     }
 
     async fn redeem(&mut self, token: &TokenFile, now: Timestamp) -> Result<(), EnrolmentFault> {
@@ -224,8 +258,19 @@ impl AgentEnrolment {
         }
         handfast_tls::check(&credential, Purpose::Client, &[], now)?;
         let revision = self.files.stage(&credential.to_pem())?;
+        self.put_to_use(revision, credential, enrolled)
+    }
+
+    /// Makes what is staged and proven the credential in use.
+    fn put_to_use(
+        &mut self,
+        revision: Revision,
+        credential: Credential,
+        enrolled: Enrolled,
+    ) -> Result<(), EnrolmentFault> {
         // Before the certificate: where it is renewed is known from the moment on that it is used.
-        let text = serde_json::to_vec(&enrolled).map_err(|error| odd(error.to_string()))?;
+        let text = serde_json::to_vec(&enrolled)
+            .map_err(|error| EnrolmentFault::Odd { why: error.to_string() })?;
         write_atomic(&self.files.directory().join(ENROLLED), &text, 0o600)?;
         self.files.promote(revision)?;
         self.enrolled = Some(enrolled);

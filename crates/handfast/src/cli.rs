@@ -11,7 +11,8 @@ use handfast_api::admin::NodeUrl;
 
 use crate::commands::{
     agent_certs, approve, audit, backup, ca, cert, check, collector, completion, connector, enrol,
-    link, listener, log, man, policy, relay, rollout, run, service, site, status, token, trace,
+    event, link, listener, log, man, metric, policy, relay, rollout, run, service, site, status,
+    token, trace,
 };
 use crate::demo;
 use crate::exit::Exit;
@@ -117,6 +118,12 @@ pub(crate) enum Command {
     /// List the lines of log that services reported
     #[command(subcommand)]
     Log(log::Verb),
+    /// List what happened to services: starts, shutdowns, deployments
+    #[command(subcommand)]
+    Event(event::Verb),
+    /// List what services measure
+    #[command(subcommand)]
+    Metric(metric::Verb),
     /// See how this home's node is
     Status(status::Arguments),
     /// Check this home and its node, one line for each fact

@@ -13,12 +13,14 @@ pub(crate) mod completion;
 pub(crate) mod connector;
 mod edge;
 pub(crate) mod enrol;
+pub(crate) mod event;
 mod kept;
 pub(crate) mod link;
 pub(crate) mod listener;
 pub(crate) mod log;
 mod lone;
 pub(crate) mod man;
+pub(crate) mod metric;
 pub(crate) mod policy;
 pub(crate) mod relay;
 mod remote;
@@ -117,12 +119,14 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<Exit> {
         Command::Demo(arguments) => return runtime.block_on(demo::run(arguments, output)),
         Command::DemoService(arguments) => runtime.block_on(demo::serve(arguments)),
         Command::Enrol(arguments) => runtime.block_on(enrol::run(arguments, output)),
+        Command::Event(verb) => runtime.block_on(event::run(verb, &context()?)),
         Command::Link(verb) => runtime.block_on(link::run(verb, &context()?)),
         Command::Listener(verb) => runtime.block_on(listener::run(verb, &context()?)),
         Command::Man(arguments) => man::run(&arguments, output),
         Command::Restore(arguments) => backup::put_back(&arguments, &context()?),
         Command::Policy(verb) => runtime.block_on(policy::run(verb, &context()?)),
         Command::Log(verb) => runtime.block_on(log::run(verb, &context()?)),
+        Command::Metric(verb) => runtime.block_on(metric::run(verb, &context()?)),
         Command::Relay(verb) => runtime.block_on(relay::run(verb, context)),
         Command::Rollout(verb) => {
             let done = runtime.block_on(rollout::run(verb, &context()?));

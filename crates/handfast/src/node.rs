@@ -49,6 +49,7 @@ use tokio_util::sync::CancellationToken;
 pub(crate) use self::access::local_admins;
 use self::core::Core;
 pub(crate) use self::logging::start as start_log;
+pub(crate) use self::metrics::measured as page_of_measured;
 pub(crate) use self::metrics::of_stations as metrics_of_stations;
 pub(crate) use self::signals::{Stopping, ready as say_ready};
 use crate::clock;

@@ -8,7 +8,7 @@ mod pending;
 
 use std::collections::HashMap;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, SyncSender, TryRecvError};
 use std::time::{Duration, Instant};
@@ -136,9 +136,9 @@ struct Access {
 
 /// From connect or accept to the peer's hello.
 const HANDSHAKE: Duration = Duration::from_secs(10);
-/// Accepted connections that may be in their handshake at once; the oldest makes room.
+/// Accepted connections that may be in their handshake at once; the oldest from where most are makes room.
 const PENDING: usize = 256;
-/// The same from one address.
+/// The same from one address, or one network of IPv6; the oldest of them makes room.
 const PENDING_FROM_ONE: usize = 64;
 /// Accepted in one turn.
 const ACCEPTS_PER_TURN: usize = 16;
@@ -288,15 +288,15 @@ impl Gate {
 
     fn greet(&mut self, socket: TcpStream, address: SocketAddr, tls: Arc<ServerConfig>) {
         let Some(site) = self.site.clone() else { return };
-        let from_one = self.by_source.entry(address.ip()).or_default();
-        if *from_one >= PENDING_FROM_ONE {
-            // Dropped without an answer: whoever has so many unfinished is not in need of one.
-            return;
+        let from = source_of(address.ip());
+        if self.by_source.get(&from).is_some_and(|count| *count >= PENDING_FROM_ONE) {
+            self.evict(from);
+        } else if self.by_source.values().sum::<usize>() >= PENDING
+            && let Some(fullest) = self.fullest()
+        {
+            self.evict(fullest);
         }
-        *from_one += 1;
-        if self.by_source.values().sum::<usize>() > PENDING {
-            self.evict();
-        }
+        *self.by_source.entry(from).or_default() += 1;
         let records = match Records::server(tls) {
             Ok(records) => records,
             Err(error) => {
@@ -341,6 +341,9 @@ impl Gate {
             self.poll.registry().register(pending.socket_mut(), Token(index), interest)
         {
             tracing::warn!(%error, "cannot watch a link connection");
+            if !pending.is_dialled() {
+                self.forget_source(pending.address().ip());
+            }
             return;
         }
         entry.insert(pending);
@@ -405,12 +408,18 @@ impl Gate {
         }
     }
 
-    /// Makes room by giving up on the accepted connection that has been at it longest.
-    fn evict(&mut self) {
+    /// Where most of the accepted connections come from.
+    fn fullest(&self) -> Option<IpAddr> {
+        self.by_source.iter().max_by_key(|(_, count)| **count).map(|(source, _)| *source)
+    }
+
+    /// Makes room by giving up on the connection accepted from there that has been at it longest: a good one is
+    /// done in a moment, so a flood of bad ones from the same address does not keep it out.
+    fn evict(&mut self, from: IpAddr) {
         let oldest = self
             .pending
             .iter()
-            .filter(|(_, p)| !p.is_dialled())
+            .filter(|(_, p)| !p.is_dialled() && source_of(p.address().ip()) == from)
             .min_by_key(|(_, p)| p.deadline())
             .map(|(index, _)| index);
         if let Some(index) = oldest {
@@ -426,7 +435,8 @@ impl Gate {
         }
     }
 
-    fn forget_source(&mut self, source: IpAddr) {
+    fn forget_source(&mut self, address: IpAddr) {
+        let source = source_of(address);
         if let Some(count) = self.by_source.get_mut(&source) {
             *count -= 1;
             if *count == 0 {
@@ -442,6 +452,14 @@ impl Gate {
 
     fn now(&self) -> Timestamp {
         (self.clock)()
+    }
+}
+
+/// Where a stranger comes from: an address, or the half of one of IPv6 that is not his to choose.
+fn source_of(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        v4 @ IpAddr::V4(_) => v4,
+        IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() & (!0 << 64))),
     }
 }
 

@@ -3,7 +3,9 @@
 //! our own anchors: another CA that is trusted too cannot speak for our agents.
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 
 use bytes::Bytes;
 use handfast_pki::{Chain, Purpose, SpiffeId, TrustAnchors, TrustDomain, verify_chain};
@@ -94,6 +96,19 @@ pub struct ForeignIdentity {
     pub subject: String,
 }
 
+impl ForeignIdentity {
+    /// What it is called in records. A certificate without a subject is somebody all the same.
+    fn label(&self) -> String {
+        let name = match (self.subject.is_empty(), self.dns.first()) {
+            (false, _) => self.subject.clone(),
+            (true, Some(dns)) => format!("dns:{dns}"),
+            (true, None) => "a certificate without a name".to_owned(),
+        };
+        // It stands in each record.
+        name.chars().take(LABEL_CHARS).collect()
+    }
+}
+
 /// Who calls.
 #[derive(Clone, Debug)]
 pub struct Caller {
@@ -104,12 +119,14 @@ pub struct Caller {
     /// How the connection is protected.
     pub transport: Transport,
     label: Bytes,
+    watches: Arc<AtomicUsize>,
 }
 
 impl Caller {
     /// A caller without a certificate.
     pub fn anonymous(address: Option<SocketAddr>, transport: Transport) -> Self {
-        Self { address, identity: Identity::Anonymous, transport, label: Bytes::new() }
+        let (identity, label) = (Identity::Anonymous, Bytes::new());
+        Self { address, identity, transport, label, watches: Arc::default() }
     }
 
     /// The holder of a certificate that a handshake has proven.
@@ -119,9 +136,10 @@ impl Caller {
             Identity::Foreign(ForeignIdentity { spiffe: Some(id), .. }) | Identity::Own(id) => {
                 id.to_string()
             }
-            Identity::Foreign(foreign) => foreign.subject.clone(),
+            Identity::Foreign(foreign) => foreign.label(),
         };
-        Self { address, identity, transport: Transport::Mtls, label: Bytes::from(label) }
+        let (transport, label) = (Transport::Mtls, Bytes::from(label));
+        Self { address, identity, transport, label, watches: Arc::default() }
     }
 
     /// The identity as it stands in records: a SPIFFE ID or a subject, empty for the anonymous.
@@ -129,12 +147,59 @@ impl Caller {
         &self.label
     }
 
-    /// What to call it in a sentence, and the key of its quota: the identity, or where it comes from.
+    /// How many watches of our health its connection has open.
+    pub(crate) fn watches(&self) -> &Arc<AtomicUsize> {
+        &self.watches
+    }
+
+    /// Whose quota it uses: that of the identity, or of where it comes from. Of a network of IPv6 (/64) anybody has as
+    /// many addresses as he likes, so it has one.
+    pub fn account(&self) -> String {
+        match (&self.identity, self.address.map(|address| address.ip().to_canonical())) {
+            (Identity::Anonymous, Some(IpAddr::V6(address))) => {
+                let network = Ipv6Addr::from_bits(address.to_bits() & (!0 << 64));
+                format!("{network}/64")
+            }
+            _ => self.name(),
+        }
+    }
+
+    /// What to call it in a sentence: the identity, or where it comes from.
     pub fn name(&self) -> String {
         match (&self.identity, self.address) {
-            (Identity::Anonymous, Some(address)) => address.ip().to_string(),
+            (Identity::Anonymous, Some(address)) => address.ip().to_canonical().to_string(),
             (Identity::Anonymous, None) => "unix".to_owned(),
             _ => String::from_utf8_lossy(&self.label).into_owned(),
         }
+    }
+}
+
+/// More of a subject is cut off.
+const LABEL_CHARS: usize = 256;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_account_is_an_identity_an_address_or_a_network() {
+        let from = |address: &str| {
+            let address = SocketAddr::new(address.parse().expect("an address"), 1);
+            Caller::anonymous(Some(address), Transport::Plaintext).account()
+        };
+        assert_eq!(from("10.0.0.1"), "10.0.0.1");
+        assert_eq!(from("::ffff:10.0.0.1"), "10.0.0.1");
+        assert_eq!(from("2001:db8::1:2:3:4"), "2001:db8::/64");
+        assert_eq!(from("2001:db8::1:2:3:4"), from("2001:db8::"));
+        assert_ne!(from("2001:db8::"), from("2001:db8:0:1::"));
+        let foreign = |subject: &str, dns: &[&str]| {
+            let dns = dns.iter().map(|name| (*name).to_owned()).collect();
+            let names = ForeignIdentity { subject: subject.to_owned(), dns, ..Default::default() };
+            Caller::identified(None, Identity::Foreign(names)).account()
+        };
+        assert_eq!(foreign("CN=a", &["b"]), "CN=a");
+        assert_eq!(foreign("", &["b"]), "dns:b", "it is not anonymous");
+        assert!(!foreign("", &[]).is_empty());
+        assert_eq!(foreign(&"x".repeat(10_000), &[]).len(), LABEL_CHARS);
     }
 }

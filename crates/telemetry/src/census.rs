@@ -2,7 +2,7 @@
 //! heard; and who was refused. What a rollout is steered by.
 
 use std::collections::{HashMap, VecDeque};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use handfast_tls::Fault;
@@ -15,8 +15,17 @@ use crate::rules::Claimed;
 /// Everybody who was heard since the start.
 #[derive(Debug, Default)]
 pub struct Census {
-    reporters: Mutex<HashMap<(String, String), Reporter>>,
+    reporters: Mutex<Reporters>,
     refusals: Mutex<VecDeque<Refusal>>,
+}
+
+/// Instances by service.
+#[derive(Debug, Default)]
+struct Reporters {
+    services: HashMap<String, HashMap<String, Reporter>>,
+    count: usize,
+    /// Of their names, about.
+    bytes: usize,
 }
 
 /// One instance of a service, as it was heard last.
@@ -77,13 +86,67 @@ pub struct Outlook {
     pub reporter: Reporter,
 }
 
+impl Reporters {
+    /// Forgets many at once, so that it costs little for each that comes: of whoever has most names, those that were silent
+    /// for longest. Who makes up names pushes out his own.
+    fn make_room(&mut self) {
+        let all = || self.services.values().flat_map(HashMap::values);
+        let mut names: HashMap<Whose<'_>, usize> = HashMap::new();
+        for reporter in all() {
+            *names.entry(Whose::of(reporter)).or_default() += 1;
+        }
+        let Some((whose, most)) = names.into_iter().max_by_key(|(_, count)| *count) else { return };
+        let mut heard: Vec<Timestamp> =
+            all().filter(|one| Whose::of(one) == whose).map(|one| one.last_seen).collect();
+        let goes = (most / AT_ONCE).max(1);
+        let (_, until, _) = heard.select_nth_unstable(goes - 1);
+        let (until, mut goes) = (*until, goes);
+        let whose = whose.owned();
+        for service in self.services.values_mut() {
+            service.retain(|_, one| {
+                let stays = goes == 0 || one.last_seen > until || Whose::of(one).owned() != whose;
+                goes -= usize::from(!stays);
+                stays
+            });
+        }
+        self.services.retain(|_, instances| !instances.is_empty());
+        self.count = self.services.values().map(HashMap::len).sum();
+        let left = self.services.values().flat_map(HashMap::values);
+        self.bytes = left.map(|one| one.service.len() + one.instance.len()).sum();
+    }
+}
+
+/// Who made a name up: an identity, else an address.
+#[derive(Clone, Copy, Eq, Hash, PartialEq)]
+enum Whose<'a> {
+    At(Option<IpAddr>),
+    Named(&'a str),
+}
+
+impl<'a> Whose<'a> {
+    fn of(reporter: &'a Reporter) -> Self {
+        if reporter.identity.is_empty() {
+            Self::At(reporter.address.map(|address| address.ip()))
+        } else {
+            Self::Named(&reporter.identity)
+        }
+    }
+
+    fn owned(self) -> (Option<IpAddr>, String) {
+        match self {
+            Self::At(address) => (address, String::new()),
+            Self::Named(name) => (None, name.to_owned()),
+        }
+    }
+}
+
 impl Census {
     /// Somebody was heard.
     pub(crate) fn heard(&self, caller: &Caller, claim: Claimed<'_>, version: &str, now: Timestamp) {
         let mut reporters = lock(&self.reporters);
         // Looked up without making strings: an agent is heard a thousand times for each time that it is new.
-        let key = (claim.service.to_owned(), claim.instance.to_owned());
-        if let Some(known) = reporters.get_mut(&key) {
+        let known = reporters.services.get_mut(claim.service);
+        if let Some(known) = known.and_then(|service| service.get_mut(claim.instance)) {
             known.last_seen = now;
             known.transport = caller.transport;
             known.address = caller.address;
@@ -95,12 +158,8 @@ impl Census {
             }
             return;
         }
-        if reporters.len() >= REPORTERS {
-            // The one that was silent for longest makes room: nothing grows with what strangers claim.
-            let oldest = reporters.iter().min_by_key(|(_, r)| r.last_seen).map(|(k, _)| k.clone());
-            if let Some(oldest) = oldest {
-                reporters.remove(&oldest);
-            }
+        if reporters.count >= REPORTERS || reporters.bytes >= NAME_BYTES {
+            reporters.make_room();
         }
         let reporter = Reporter {
             address: caller.address,
@@ -111,7 +170,10 @@ impl Census {
             transport: caller.transport,
             version: version.to_owned(),
         };
-        reporters.insert(key, reporter);
+        let service = reporters.services.entry(claim.service.to_owned()).or_default();
+        service.insert(claim.instance.to_owned(), reporter);
+        reporters.count += 1;
+        reporters.bytes += claim.service.len() + claim.instance.len();
     }
 
     /// Somebody was refused; the newest refusals are kept, and whoever comes again takes no second place.
@@ -121,14 +183,22 @@ impl Census {
         if let Some(before) = before.and_then(|place| refusals.remove(place)) {
             refusal.times += before.times;
         } else if refusals.len() >= REFUSALS {
-            refusals.pop_front();
+            // The oldest of whoever has most: whoever tries in many ways does not hide the others.
+            let mut tries: HashMap<&str, usize> = HashMap::new();
+            for known in &*refusals {
+                *tries.entry(&known.from).or_default() += 1;
+            }
+            let most = tries.values().copied().max().unwrap_or_default();
+            let oldest = refusals.iter().position(|known| tries.get(&*known.from) == Some(&most));
+            refusals.remove(oldest.unwrap_or_default());
         }
         refusals.push_back(refusal);
     }
 
     /// Everybody, by service and instance.
     pub fn reporters(&self) -> Vec<Reporter> {
-        let mut reporters: Vec<Reporter> = lock(&self.reporters).values().cloned().collect();
+        let mut reporters: Vec<Reporter> =
+            lock(&self.reporters).services.values().flat_map(HashMap::values).cloned().collect();
         reporters.sort_by(|a, b| (&a.service, &a.instance).cmp(&(&b.service, &b.instance)));
         reporters
     }
@@ -172,6 +242,12 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// Instances that are remembered.
 const REPORTERS: usize = 50_000;
+
+/// Bytes of their names.
+const NAME_BYTES: usize = 16 << 20;
+
+/// Of whoever has most names, one in so many is forgotten when there is no room for another.
+const AT_ONCE: usize = 8;
 
 /// Refusals that are remembered.
 const REFUSALS: usize = 256;
@@ -222,14 +298,42 @@ mod tests {
     #[test]
     fn neither_reporters_nor_refusals_grow_without_end() {
         let census = Census::default();
-        let caller = Caller::anonymous(None, Transport::Plaintext);
         for refusal in 0..REFUSALS + 10 {
             census.refused(refused(&refusal.to_string(), "port"));
         }
         assert_eq!(census.refusals().len(), REFUSALS);
         assert_eq!(census.refusals()[0].from, "10");
-        let claim = Claimed { service: "a", instance: "" };
-        census.heard(&caller, claim, "", Timestamp::UNIX_EPOCH);
-        assert_eq!(census.reporters().len(), 1);
+        for port in 0..2 * REFUSALS {
+            census.refused(refused("10.0.0.2", &port.to_string()));
+        }
+        let refusals = census.refusals();
+        let others = refusals.iter().filter(|one| one.from != "10.0.0.2").count();
+        assert!(others >= REFUSALS - 2, "{others}");
+    }
+
+    #[test]
+    fn who_makes_up_names_pushes_out_his_own_and_does_it_quickly() {
+        let census = Census::default();
+        let at = |second| Timestamp::from_second(second).expect("a moment");
+        let from =
+            |last| Caller::anonymous(Some(([10, 0, 0, last], 1).into()), Transport::Plaintext);
+        let quiet = from(1);
+        for instance in 0..100 {
+            let instance = instance.to_string();
+            let claim = Claimed { service: "shop", instance: &instance };
+            census.heard(&quiet, claim, "", at(0));
+        }
+        let begin = std::time::Instant::now();
+        for name in 0..4 * REPORTERS as i64 {
+            let instance = name.to_string();
+            census.heard(&from(2), Claimed { service: "flood", instance: &instance }, "", at(name));
+        }
+        let took = begin.elapsed();
+        assert!(took.as_secs() < 30, "{took:?}: it was looked through for each");
+        let reporters = census.reporters();
+        assert!(reporters.len() <= REPORTERS, "{}", reporters.len());
+        assert_eq!(reporters.iter().filter(|one| one.service == "shop").count(), 100);
+        let newest = (4 * REPORTERS - 1).to_string();
+        assert!(reporters.iter().any(|one| one.instance == newest));
     }
 }

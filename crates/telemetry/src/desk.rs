@@ -2,6 +2,9 @@
 //! ends in records for the sink, a question passed on, or a refusal with its reason.
 
 mod ask;
+mod dialogue;
+mod foreign_report;
+mod health;
 mod http_report;
 mod repeats;
 mod report;
@@ -18,6 +21,7 @@ use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
 use jiff::Timestamp;
 
+use self::health::Health;
 use self::repeats::Repeats;
 use crate::caller::{Caller, Identity};
 use crate::census::{Census, Refusal};
@@ -83,6 +87,7 @@ pub struct Desk {
     sink: Arc<dyn Sink>,
     counts: Counts,
     census: Census,
+    health: Health,
     repeats: Repeats,
     clock: Clock,
     witness: Witness,
@@ -105,6 +110,7 @@ impl Desk {
             sink,
             counts: Counts::default(),
             census: Census::default(),
+            health: Health::default(),
             repeats: Repeats::default(),
             clock,
             witness,
@@ -123,6 +129,11 @@ impl Desk {
         &self.counts
     }
 
+    /// Says to whoever watches that this ends.
+    pub(crate) fn stop(&self) {
+        self.health.stop();
+    }
+
     /// Who was heard.
     pub fn census(&self) -> &Census {
         &self.census
@@ -130,7 +141,7 @@ impl Desk {
 
     /// Answers a call.
     pub(crate) async fn answer(
-        &self,
+        self: &Arc<Self>,
         request: Request<Incoming>,
         caller: &Arc<Caller>,
     ) -> Response<Body> {
@@ -144,15 +155,14 @@ impl Desk {
             return self.pass(request, caller).await;
         };
         let answer = match method.handling {
-            Handling::Health => return ask::health(self, request).await,
+            Handling::Health => return health::answer(self, request, caller).await,
             Handling::Collection(_) | Handling::Report(_) => {
                 report::report(self, method, request, caller).await
             }
             Handling::Ask if method.shape == Shape::Unary => {
                 ask::ask(self, method, request, caller).await
             }
-            // Its answers are part of a dialogue.
-            Handling::Ask => return self.pass(request, caller).await,
+            Handling::Ask => return dialogue::pass(self, method, request, caller).await,
         };
         match answer {
             Ok(message) => crate::grpc::message(&message),
@@ -206,7 +216,7 @@ impl Desk {
         }
         self.counts.passed();
         self.strip(&mut request);
-        self.sink.pass(request).await
+        self.sink.pass(request.map(Body::Passed)).await
     }
 
     /// Calls of methods whose messages cannot be looked into are passed on for whoever is known here: a

@@ -13,6 +13,7 @@ mod said;
 mod shipment;
 mod verdict;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -21,7 +22,6 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Request, Response};
-use hyper::body::Incoming;
 use tokio::sync::watch;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -36,7 +36,7 @@ use crate::journal::{
     AppendError, Cursor, Journal, JournalError, JournalSettings, JournalStatus, Position,
     ReadError, Repair,
 };
-use crate::record::Record;
+use crate::record::{Record, RecordKind};
 use crate::sink::{Later, Now, Question, Sink, Untaken};
 use crate::upstream::{Authentication, Dice, Upstream, UpstreamStatus};
 
@@ -79,7 +79,7 @@ struct Shared {
     gate: Gate,
     progress: watch::Sender<Progress>,
     sent: AtomicU64,
-    not_forwarded: AtomicU64,
+    not_forwarded: Mutex<BTreeMap<RecordKind, u64>>,
     rejected: AtomicU64,
     /// What the backend said last when it took something in part.
     rejection: Mutex<String>,
@@ -102,8 +102,8 @@ struct Progress {
 pub struct ForwarderStatus {
     /// Bytes in the spool that the backend does not have yet.
     pub lag_bytes: u64,
-    /// Records that were not sent because the backend's protocol has no words for them.
-    pub not_forwarded: u64,
+    /// Records that were not sent because the backend's protocol has no words for them, by kind.
+    pub not_forwarded: BTreeMap<&'static str, u64>,
     /// Spans, points and lines that the backend said it has not taken out of what it took
     /// (`partial_success`).
     pub rejected: u64,
@@ -152,7 +152,7 @@ impl Forwarder {
             gate: Gate::default(),
             progress: watch::Sender::new(progress),
             sent: AtomicU64::new(0),
-            not_forwarded: AtomicU64::new(0),
+            not_forwarded: Mutex::default(),
             rejected: AtomicU64::new(0),
             rejection: Mutex::default(),
             understood: AtomicU64::new(0),
@@ -177,7 +177,10 @@ impl Forwarder {
         let AsideStatus { records, dropped, count } = aside.status();
         ForwarderStatus {
             lag_bytes: spool.lag(done),
-            not_forwarded: self.shared.not_forwarded.load(Ordering::Relaxed),
+            not_forwarded: lock(&self.shared.not_forwarded)
+                .iter()
+                .map(|(kind, count)| (kind.as_str(), *count))
+                .collect(),
             rejected: self.shared.rejected.load(Ordering::Relaxed),
             refused: self.shared.said.newest_refusal(),
             sent: self.shared.sent.load(Ordering::Relaxed),
@@ -303,7 +306,7 @@ impl Sink for Forwarder {
         })
     }
 
-    fn pass(&self, request: Request<Incoming>) -> Now<'_, Response<Body>> {
+    fn pass(&self, request: Request<Body>) -> Now<'_, Response<Body>> {
         let path = request.uri().path();
         if self.shared.dialect == Dialect::Otlp && !path.starts_with(OTLP_METHODS) {
             let path = path.escape_debug();
@@ -324,10 +327,10 @@ impl Sink for Forwarder {
 }
 
 /// Passes a call on, byte for byte, with its headers and trailers.
-pub(crate) async fn pass(upstream: &Upstream, request: Request<Incoming>) -> Response<Body> {
+pub(crate) async fn pass(upstream: &Upstream, request: Request<Body>) -> Response<Body> {
     let (parts, body) = request.into_parts();
     let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
-    match upstream.request(path, &parts.headers, Body::Passed(body)).await {
+    match upstream.request(path, &parts.headers, body).await {
         Ok(response) => response.map(Body::Passed),
         Err(status) => failed(&status),
     }

@@ -5,11 +5,13 @@
 //! not know, and because every limit on what a stranger may send is to stand in one place.
 //! (gRPC over HTTP2, the protocol's `PROTOCOL-HTTP2.md`.)
 
+mod framing;
 mod messages;
 mod reply;
 mod status;
 
+pub use self::framing::{Framing, encode};
 pub(crate) use self::messages::gunzip;
-pub use self::messages::{Coding, MESSAGE_LIMIT, Messages, encode};
-pub use self::reply::{Body, BodyError, failed, is_grpc, message, no_body, stream};
+pub use self::messages::{Coding, MESSAGE_LIMIT, Messages, Room, Unbounded};
+pub use self::reply::{Body, BodyError, failed, is_grpc, message, no_body, stream, streamed};
 pub use self::status::{Code, Status};

@@ -46,11 +46,14 @@ mod digest;
 mod error;
 mod events;
 mod facts;
+mod filter;
 mod gathered;
 mod index;
 mod index_file;
 mod logs;
+mod measured;
 mod metrics;
+mod newest;
 mod opening;
 mod part;
 mod reader;
@@ -58,6 +61,7 @@ mod row;
 mod scan;
 mod services;
 mod settle;
+mod sorting;
 mod traces;
 mod window;
 
@@ -72,18 +76,22 @@ pub use self::error::KeepError;
 pub use self::events::EventQuery;
 use self::facts::Facts;
 pub use self::logs::LogQuery;
+pub use self::measured::Measured;
 pub use self::metrics::{MetricName, MetricQuery, MetricSeries};
+use self::newest::Newest;
+pub use self::newest::{MOST_OF_SERVICE, MOST_SERIES, NewestQuery, STALE_AFTER, SeriesCounts};
 use self::part::{Part, gather};
 pub use self::reader::KeepReader;
 use self::reader::Parts;
 pub use self::services::{KeptEndpoint, KeptInstance, KeptService};
 use self::settle::{Settling, Unsettled};
+use self::sorting::Sorted;
 pub use self::traces::{TraceOrder, TraceQuery, TraceSummary};
 use self::window::Window;
 use crate::Record;
 use crate::journal::{
     AppendError, Appended, Journal, JournalSettings, JournalStatus, Placed, Position, Repair,
-    WhenFull, frame,
+    WhenFull,
 };
 
 /// How much is kept, and for how long.
@@ -96,7 +104,8 @@ pub struct KeepSettings {
     pub limit_bytes: u64,
     /// What may wait in memory for the disk; who brings more, waits.
     pub queue_bytes: u32,
-    /// How many of the segments that came last are known again for sure when they come twice.
+    /// How many of the segments that came last are known again at once when they come twice; those before are looked
+    /// for.
     pub recent_segments: usize,
     /// How long records are kept.
     pub retention: Duration,
@@ -128,6 +137,9 @@ struct Inner {
     shared: Arc<Shared>,
     retention: Duration,
     reader: KeepReader,
+    newest: Mutex<Newest>,
+    /// As of when somebody asked last.
+    series: Mutex<SeriesCounts>,
     repair: Repair,
 }
 
@@ -156,6 +168,8 @@ pub struct KeepStatus {
     pub journal: JournalStatus,
     /// Records that were kept, since it was opened.
     pub kept: u64,
+    /// Series of metrics, as of when somebody asked last.
+    pub series: SeriesCounts,
 }
 
 impl Keep {
@@ -189,6 +203,8 @@ impl Keep {
             shared,
             retention: settings.retention,
             reader: KeepReader { parts },
+            newest: Mutex::default(),
+            series: Mutex::default(),
             repair,
         };
         let keep = Self { inner: Arc::new(inner) };
@@ -200,7 +216,17 @@ impl Keep {
     /// already are not kept again; they are acknowledged like the others.
     pub async fn take(&self, records: Vec<Record>) -> Result<Taken, AppendError> {
         let shared = &self.inner.shared;
-        let (records, rows, duplicates) = shared.sort_out(records);
+        let mut sorting = shared.sort(records);
+        if sorting.is_unsure() {
+            let shared = Arc::clone(shared);
+            let looking = tokio::task::spawn_blocking(move || {
+                shared.look_back(&mut sorting);
+                sorting
+            });
+            // It is cut short only where the runtime ends.
+            sorting = looking.await.map_err(|_| AppendError::Closed)?;
+        }
+        let Sorted { records, rows, duplicates } = sorting.done();
         let kept = records.len();
         shared.duplicates.fetch_add(duplicates as u64, Ordering::Relaxed);
         let late = Arc::new(AtomicUsize::new(0));
@@ -250,7 +276,17 @@ impl Keep {
             duplicates: shared.duplicates.load(Ordering::Relaxed),
             journal: journal.status(),
             kept: shared.kept.load(Ordering::Relaxed),
+            series: *self.inner.series.lock().unwrap_or_else(PoisonError::into_inner),
         }
+    }
+
+    /// The newest value of each series that had one in the last [`STALE_AFTER`]: by name, service, instance and labels.
+    /// Blocks for as long as the disk takes.
+    pub fn newest(&self, now: Timestamp) -> Result<Vec<Measured>, KeepError> {
+        let mut newest = self.inner.newest.lock().unwrap_or_else(PoisonError::into_inner);
+        let fresh = newest.fresh(&self.inner.shared.parts, now);
+        *self.inner.series.lock().unwrap_or_else(PoisonError::into_inner) = newest.counts();
+        fresh
     }
 
     /// What was repaired when it was opened.
@@ -296,39 +332,6 @@ impl Taken {
 }
 
 impl Shared {
-    /// Leaves out what is known. Of the rest: the rows, with how far behind the first record theirs begins.
-    fn sort_out(&self, records: Vec<Record>) -> (Vec<Record>, Vec<(u64, Facts)>, usize) {
-        let mut found = Vec::with_capacity(records.len());
-        let counts: Vec<usize> = records
-            .iter()
-            .map(|record| {
-                let before = found.len();
-                Facts::of(record, &mut found);
-                found.len() - before
-            })
-            .collect();
-        let mut kept = Vec::with_capacity(records.len());
-        let mut rows = Vec::with_capacity(found.len());
-        let mut duplicates = 0;
-        let mut offset = 0;
-        let mut found = found.into_iter();
-        let taking = self.taking();
-        for (record, count) in records.into_iter().zip(counts) {
-            let begin = rows.len();
-            rows.extend(found.by_ref().take(count).map(|facts| (offset, facts)));
-            let known =
-                |(_, facts): &(u64, Facts)| facts.id.is_some_and(|id| taking.window.contains(id));
-            if rows[begin..].iter().all(known) {
-                rows.truncate(begin);
-                duplicates += 1;
-            } else {
-                offset += frame::length(&record) as u64;
-                kept.push(record);
-            }
-        }
-        (kept, rows, duplicates)
-    }
-
     /// Adds the rows of records that have just become durable; says how many records were there already.
     fn index(&self, placed: Placed, rows: Vec<(u64, Facts)>) -> usize {
         let mut taking = self.taking();

@@ -5,14 +5,17 @@
 
 mod connection;
 mod handshake;
+mod heard;
 mod known;
 mod paced;
 mod register;
+mod shares;
+mod strangers;
 
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -20,14 +23,16 @@ use handfast_pki::TrustAnchors;
 use handfast_tls::{Attempt, Fault, Revocations, Side, fault_of_io};
 use jiff::Timestamp;
 use rustls::ServerConfig;
-use tokio::net::{TcpListener, TcpSocket, UnixListener};
-use tokio::sync::Semaphore;
+use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixListener};
+use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use self::connection::serve_tcp;
 use self::known::Known;
 pub use self::register::{Connections, Open};
+use self::shares::Share;
+use self::strangers::{Arrival, Source, Strangers};
 use crate::caller::{OwnDomain, Transport};
 use crate::desk::Desk;
 
@@ -163,8 +168,8 @@ struct Shared {
     known: Arc<Known>,
     /// How many handshakes may compute at the same moment.
     pace: Arc<Semaphore>,
-    /// How many callers may be between the first byte and being known.
-    unknown: Arc<Semaphore>,
+    /// Callers of whom it is not known yet who they are.
+    strangers: Arc<Door>,
     closing: CancellationToken,
     tasks: TaskTracker,
 }
@@ -215,7 +220,7 @@ impl Port {
             revocations,
             known: Arc::default(),
             pace: Arc::new(Semaphore::new(PACE)),
-            unknown: Arc::new(Semaphore::new(UNKNOWN)),
+            strangers: Arc::default(),
             closing: CancellationToken::new(),
             tasks: TaskTracker::new(),
         };
@@ -262,23 +267,14 @@ impl Port {
     /// those whose chain is not trusted any more at once, those of another transport by an orderly
     /// end.
     pub fn protect(&self, protection: Protection) {
-        let before = self.protection.load_full();
-        let mode = protection.mode;
-        if let Some(tls) = &protection.tls
-            && before.tls.as_ref().is_some_and(|before| before.anchors != tls.anchors)
-        {
-            self.connections.cut_untrusted(&tls.anchors);
-        }
+        let before = self.protection.swap(Arc::new(protection));
         let own = |protection: &Protection| protection.tls.as_ref().map(|tls| tls.own.clone());
-        let own_changes = own(&before) != own(&protection);
-        self.protection.store(Arc::new(protection));
-        if own_changes {
+        if own(&before) != own(&self.protection.load()) {
             // Whoever counted as ours is asked for anew, also under the same configuration of TLS.
             self.known.forget();
         }
-        if before.mode != mode {
-            self.connections.end_unadmitted(mode);
-        }
+        // After the change, so that whoever is let in by what was before finds it when it looks again.
+        self.connections.judge_again(&before, &self.protection.load());
     }
 
     /// Takes nothing new, lets calls under way finish within `grace`, then cuts.
@@ -303,26 +299,42 @@ impl Drop for Port {
 impl Shared {
     async fn accept_tcp(self, listener: TcpListener) {
         loop {
-            // Whoever comes when there are too many strangers waits in the backlog, where it costs nothing.
-            let accepting = async {
-                let place = Arc::clone(&self.unknown).acquire_owned().await;
-                listener.accept().await.map(|(socket, address)| (socket, address, place))
-            };
             let accepted = tokio::select! {
                 () = self.closing.cancelled() => return,
-                accepted = accepting => accepted,
+                () = self.strangers.freed.notified() => {
+                    self.serve_who_waits();
+                    continue;
+                }
+                accepted = listener.accept() => accepted,
             };
             match accepted {
-                Ok((socket, address, place)) => {
-                    if self.connections.len() >= CONNECTIONS {
-                        self.desk.counts().connection_refused();
-                        continue;
+                Ok((socket, address)) => {
+                    let from = Source::of(address.ip());
+                    let arrival = self.strangers.lock().arrive(from, (socket, address));
+                    match arrival {
+                        Arrival::Served(guest, share) => self.serve(guest, share),
+                        Arrival::Waits(None) => {}
+                        Arrival::Waits(Some(_)) | Arrival::Refused(_) => {
+                            self.desk.counts().connection_refused();
+                        }
                     }
-                    self.tasks.spawn(serve_tcp(self.clone(), socket, address, place.ok()));
                 }
                 Err(error) => self.accept_failed(&error).await,
             }
         }
+    }
+
+    fn serve_who_waits(&self) {
+        loop {
+            let next = self.strangers.lock().next();
+            let Some((guest, share)) = next else { return };
+            self.serve(guest, share);
+        }
+    }
+
+    fn serve(&self, (socket, address): Guest, share: Share<Source>) {
+        let place = Stranger { door: Arc::clone(&self.strangers), share };
+        self.tasks.spawn(serve_tcp(self.clone(), socket, address, place));
     }
 
     async fn accept_unix(self, listener: UnixListener) {
@@ -332,10 +344,9 @@ impl Shared {
                 accepted = listener.accept() => accepted,
             };
             match accepted {
-                Ok((socket, _)) if self.connections.len() < CONNECTIONS => {
+                Ok((socket, _)) => {
                     self.tasks.spawn(connection::serve_unix(self.clone(), socket));
                 }
-                Ok(_) => self.desk.counts().connection_refused(),
                 Err(error) => self.accept_failed(&error).await,
             }
         }
@@ -369,6 +380,48 @@ impl Shared {
     }
 }
 
+/// Where strangers come in.
+struct Door {
+    strangers: Mutex<Strangers<Guest>>,
+    /// Told when one is known, or given up.
+    freed: Notify,
+}
+
+/// Somebody who waits: a socket, and where it comes from.
+type Guest = (TcpStream, SocketAddr);
+
+/// The place of a stranger who is served; it is given back when this is dropped.
+struct Stranger {
+    door: Arc<Door>,
+    share: Share<Source>,
+}
+
+impl Stranger {
+    /// Resolves when the place is somebody else's.
+    async fn lost(&self) {
+        self.share.lost.cancelled().await;
+    }
+}
+
+impl Default for Door {
+    fn default() -> Self {
+        Self { strangers: Mutex::new(Strangers::new(UNKNOWN, WAITING)), freed: Notify::new() }
+    }
+}
+
+impl Door {
+    fn lock(&self) -> MutexGuard<'_, Strangers<Guest>> {
+        self.strangers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Stranger {
+    fn drop(&mut self) {
+        self.door.lock().leave(&self.share);
+        self.door.freed.notify_one();
+    }
+}
+
 /// Binds with room for many to come at once: all agents reconnect in the same second.
 fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
@@ -393,7 +446,7 @@ fn listen_at(path: &std::path::Path) -> io::Result<UnixListener> {
     }
 }
 
-/// Most connections of one port.
+/// Most connections of one port. When they are all taken, whoever has few gets one of whoever has the most.
 pub const CONNECTIONS: usize = 20_000;
 
 /// So often it is looked whether something was revoked.
@@ -402,8 +455,11 @@ pub const LOOK: Duration = Duration::from_millis(100);
 /// Handshakes that compute at the same moment.
 const PACE: usize = 2;
 
-/// Callers of which it is not known yet who they are.
-const UNKNOWN: usize = 2048;
+/// Callers who are served although it is not known yet who they are.
+pub const UNKNOWN: usize = 2048;
+
+/// Callers who wait for that, as sockets that nothing is read from.
+pub const WAITING: usize = 4096;
 
 /// Connections that wait to be accepted.
 const BACKLOG: u32 = 4096;

@@ -21,6 +21,8 @@ pub struct Quota {
 pub enum Over {
     /// The rate is far exceeded: after this time it may go on.
     Rate(Duration),
+    /// Too many bytes of messages that are not whole, or not taken yet.
+    Room,
     /// Too many streams at the same time.
     Streams(u32),
 }
@@ -30,11 +32,16 @@ pub enum Over {
 pub struct Usage {
     quota: Quota,
     callers: HashMap<String, Used>,
+    /// What all callers together have in memory.
+    held: u64,
+    /// Until then nobody is looked for who could be forgotten.
+    look: Duration,
 }
 
 #[derive(Debug)]
 struct Used {
     bytes: Bucket,
+    held: u64,
     messages: Bucket,
     streams: u32,
     /// When it was last heard of, since the start.
@@ -51,7 +58,7 @@ struct Bucket {
 impl Usage {
     /// Nothing used yet.
     pub fn new(quota: Quota) -> Self {
-        Self { quota, callers: HashMap::new() }
+        Self { quota, callers: HashMap::new(), held: 0, look: Duration::ZERO }
     }
 
     /// The quota from now on.
@@ -111,6 +118,22 @@ impl Usage {
         }
     }
 
+    /// One of a caller's calls that is [open](Self::open) holds so many bytes now where it held `before`.
+    ///
+    /// # Errors
+    /// [`Over::Room`] if that is more than one caller may hold ([`HELD_BY_ONE`]) or all of them ([`HELD`]); it holds
+    /// what it held before.
+    pub fn hold(&mut self, caller: &str, before: u64, bytes: u64) -> Result<(), Over> {
+        let Some(used) = self.callers.get_mut(caller) else { return Err(Over::Room) };
+        let own = used.held.saturating_sub(before).saturating_add(bytes);
+        let all = self.held.saturating_sub(before).saturating_add(bytes);
+        if bytes > before && (own > HELD_BY_ONE || all > HELD) {
+            return Err(Over::Room);
+        }
+        (used.held, self.held) = (own, all);
+        Ok(())
+    }
+
     /// Callers that are remembered.
     pub fn len(&self) -> usize {
         self.callers.len()
@@ -123,13 +146,15 @@ impl Usage {
 
     fn used(&mut self, caller: &str, now: Duration) -> &mut Used {
         if !self.callers.contains_key(caller) {
-            if self.callers.len() >= CALLERS {
+            if self.callers.len() >= CALLERS && now >= self.look {
+                self.look = now + LOOK;
                 // Whoever was silent for so long has full buckets again: forgetting changes nothing.
                 self.callers.retain(|_, used| used.streams > 0 || now < used.last + FORGET);
             }
             let quota = self.quota;
             let used = Used {
                 bytes: Bucket::full(quota.bytes_per_second, now),
+                held: 0,
                 messages: Bucket::full(quota.messages_per_second, now),
                 streams: 0,
                 last: now,
@@ -139,6 +164,7 @@ impl Usage {
         // Inserted above where it was missing.
         self.callers.entry(caller.to_owned()).or_insert_with(|| Used {
             bytes: Bucket::full(0, now),
+            held: 0,
             messages: Bucket::full(0, now),
             streams: 0,
             last: now,
@@ -174,11 +200,21 @@ impl Bucket {
 /// Longer than this nobody is made to wait: it is refused instead.
 pub const PATIENCE: Duration = Duration::from_secs(2);
 
+/// Bytes of messages that are not whole, or not taken yet, of one caller in all its calls: a message of the largest
+/// size, packed and unpacked.
+pub const HELD_BY_ONE: u64 = 128 << 20;
+
+/// The same of all callers.
+pub const HELD: u64 = 512 << 20;
+
 /// Callers that are remembered before the silent ones are forgotten.
 const CALLERS: usize = 16_384;
 
 /// After so long a silence a caller is as good as new.
 const FORGET: Duration = Duration::from_secs(10);
+
+/// So often it is looked for them: it takes a while when there are many.
+const LOOK: Duration = Duration::from_millis(500);
 
 const SCALE: i128 = 1000;
 const MICROS_PER_SECOND: i128 = 1_000_000;
@@ -215,13 +251,41 @@ mod tests {
     }
 
     #[test]
+    fn what_is_held_is_bounded_for_each_and_for_all_and_given_back() {
+        let mut usage = Usage::new(Quota::default());
+        let callers: Vec<String> = (0..5).map(|n| format!("caller {n}")).collect();
+        for caller in &callers {
+            usage.open(caller, Duration::ZERO).expect("without limit");
+        }
+        let (half, whole) = (HELD_BY_ONE / 2, HELD_BY_ONE);
+        assert_eq!(usage.hold(&callers[0], 0, half), Ok(()));
+        assert_eq!(
+            usage.hold(&callers[0], 0, half + 1),
+            Err(Over::Room),
+            "a second call of the same"
+        );
+        assert_eq!(usage.hold(&callers[0], half, whole), Ok(()), "the first goes on");
+        for caller in &callers[1..4] {
+            assert_eq!(usage.hold(caller, 0, whole), Ok(()));
+        }
+        assert_eq!(usage.hold(&callers[4], 0, 1), Err(Over::Room), "all of it is held");
+        assert_eq!(usage.hold(&callers[3], whole, 0), Ok(()));
+        assert_eq!(usage.hold(&callers[4], 0, whole), Ok(()));
+        assert_eq!(
+            usage.hold("nobody", 0, 1),
+            Err(Over::Room),
+            "who has no call open holds nothing"
+        );
+    }
+
+    #[test]
     fn strangers_do_not_fill_the_memory() {
         let mut usage = Usage::new(Quota { messages_per_second: 1, ..Quota::default() });
         for caller in 0..3 * CALLERS {
             let at = Duration::from_millis(caller as u64);
             let _ = usage.take(&format!("caller {caller}"), 1, 0, at);
         }
-        assert!(usage.len() <= CALLERS + 10_000, "{}", usage.len());
+        assert!(usage.len() <= CALLERS + 10_500, "{}", usage.len());
     }
 
     proptest! {

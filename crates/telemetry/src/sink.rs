@@ -6,7 +6,6 @@ use std::pin::Pin;
 
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response};
-use hyper::body::Incoming;
 
 use crate::grpc::{Body, Code, Status};
 use crate::record::Record;
@@ -28,7 +27,7 @@ pub trait Sink: Send + Sync + 'static {
     fn ask(&self, question: Question) -> Now<'_, Result<Bytes, Status>>;
 
     /// Passes on a call of a method that nobody here knows, byte for byte.
-    fn pass(&self, request: Request<Incoming>) -> Now<'_, Response<Body>>;
+    fn pass(&self, request: Request<Body>) -> Now<'_, Response<Body>>;
 
     /// What whoever is behind this sink said of a service that it will not take anything from; the
     /// agent is told at once, instead of after its reports were spooled in vain.

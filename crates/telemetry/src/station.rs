@@ -10,7 +10,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use handfast_tls::{Fault, Revocations};
 use http::{Request, Response};
-use hyper::body::Incoming;
 use tokio_util::sync::CancellationToken;
 
 use crate::caller::Transport;
@@ -292,6 +291,7 @@ impl Station {
     pub async fn stop(mut self, grace: Duration) {
         let ports = std::mem::take(&mut self.ports);
         self.ending.cancel();
+        self.desk.stop();
         // All at the same time: the grace is for the whole of it.
         let mut closing = tokio::task::JoinSet::new();
         for (.., port) in ports.into_values() {
@@ -346,7 +346,7 @@ impl Sink for Kept {
         Box::pin(async { Ok(Bytes::new()) })
     }
 
-    fn pass(&self, request: Request<Incoming>) -> Now<'_, Response<Body>> {
+    fn pass(&self, request: Request<Body>) -> Now<'_, Response<Body>> {
         let status = Status::new(
             Code::Unimplemented,
             format!(

@@ -34,7 +34,7 @@ use self::connection::{Connection, Dialling, Line, Standing};
 pub use self::dice::Dice;
 pub use self::pause::pause;
 pub use self::plan::{Security, UpstreamPlan};
-use crate::grpc::{Body, Code, Coding, MESSAGE_LIMIT, Messages, Status, encode};
+use crate::grpc::{Body, Code, Coding, Framing, MESSAGE_LIMIT, Messages, Status, encode};
 use crate::remedy;
 
 /// A clock: the moment that certificates are judged at.
@@ -120,11 +120,8 @@ impl Upstream {
     /// # Errors
     /// The status of the call, or `UNAVAILABLE` with the fault if nobody could be asked.
     pub async fn call(&self, path: &str, messages: &[Bytes]) -> Result<Bytes, Status> {
-        let mut body = BytesMut::with_capacity(messages.iter().map(|m| m.len() + 5).sum());
-        for message in messages {
-            encode(message, &mut body);
-        }
-        self.unary(path, &HeaderMap::new(), body.freeze()).await
+        let body = Body::Framed(Framing::of(messages.to_vec()));
+        self.unary(path, &HeaderMap::new(), body).await
     }
 
     /// Passes a unary call through with its headers.
@@ -139,10 +136,10 @@ impl Upstream {
     ) -> Result<Bytes, Status> {
         let mut body = BytesMut::new();
         encode(message, &mut body);
-        self.unary(path, headers, body.freeze()).await
+        self.unary(path, headers, Body::from(body.freeze())).await
     }
 
-    async fn unary(&self, path: &str, headers: &HeaderMap, body: Bytes) -> Result<Bytes, Status> {
+    async fn unary(&self, path: &str, headers: &HeaderMap, body: Body) -> Result<Bytes, Status> {
         let late = || {
             Status::new(
                 Code::DeadlineExceeded,
@@ -151,7 +148,7 @@ impl Upstream {
         };
         let mut standing = None;
         let exchange = async {
-            let (response, connection) = self.send(path, headers, Body::from(body)).await?;
+            let (response, connection) = self.send(path, headers, body).await?;
             standing = Some(connection.standing);
             read_answer(response).await
         };

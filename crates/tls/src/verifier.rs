@@ -7,6 +7,7 @@
 
 mod client;
 mod pinned;
+mod remembered;
 mod server;
 
 use std::cell::RefCell;
@@ -20,6 +21,7 @@ use rustls::{CertificateError, ExtendedKeyPurpose, OtherError, RootCertStore};
 
 pub(crate) use self::client::ClientVerifier;
 pub(crate) use self::pinned::PinnedVerifier;
+use self::remembered::Remembering;
 pub(crate) use self::server::ServerVerifier;
 use crate::diagnosis::{describe, diagnose};
 use crate::fault::{Fault, FaultCode, Side};
@@ -59,6 +61,8 @@ pub(crate) struct Judge {
     usage: Usage,
     revocation: RevocationCheck,
     algorithms: WebPkiSupportedAlgorithms,
+    /// The same, for signatures on certificates.
+    remembering: Remembering,
 }
 
 /// Why a path that is sound otherwise is not taken.
@@ -92,13 +96,15 @@ impl Judge {
                     .caused_by(error)
             })?;
         }
+        let algorithms = crate::provider().signature_verification_algorithms;
         Ok(Self {
             anchors: anchors.clone(),
             roots: store.roots,
             rule,
             usage,
             revocation,
-            algorithms: crate::provider().signature_verification_algorithms,
+            algorithms,
+            remembering: Remembering::new(algorithms.all),
         })
     }
 
@@ -168,9 +174,9 @@ impl Judge {
                 error
             })
         };
-        let algorithms = self.algorithms.all;
+        let algorithms = self.remembering.all();
         parsed
-            .verify_for_usage(algorithms, &self.roots, rest, now, usage, None, Some(&acceptable))
+            .verify_for_usage(&algorithms, &self.roots, rest, now, usage, None, Some(&acceptable))
             .map_err(|error| match (error, rejected.take()) {
                 (
                     webpki::Error::CertRevoked | webpki::Error::UnknownRevocationStatus,

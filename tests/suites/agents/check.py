@@ -47,7 +47,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--target", type=Path, required=True, help="where target/agents-* are")
     parser.add_argument("--binary", type=Path, required=True, help="handfast")
-    parser.add_argument("--have", default="", help="what was installed: basket,stock,ledger,oap")
+    parser.add_argument("--have", default="", help="what was installed: basket,depot,stock,ledger,oap")
     parser.add_argument("--against", choices=("sink", "handfast"), help="only these steps")
     parser.add_argument("--only", help="only steps with this in their name")
     settings = parser.parse_args()

@@ -13,6 +13,7 @@ from sink import Sink
 BESIDES = {
     "front": {"segment", "log", "meter", "properties", "heartbeat", "profile-query"},
     "basket": {"segment"},
+    "depot": {"segment", "properties", "heartbeat"},
     "stock": {"segment", "jvm", "properties", "heartbeat", "event", "profile-query"},
     "ledger": {"segment", "log", "meter", "properties", "heartbeat"},
 }

@@ -81,7 +81,7 @@ class Site:
         for folder in self.folder.glob("agent-*"):
             shutil.rmtree(folder)
 
-    def collector(self, how="mtls", name="telemetry", forward=None, identities=()):
+    def collector(self, how="mtls", name="telemetry", forward=None, identities=(), token=None):
         """Declares a collector on loopback, and nothing else; its ports by protocol."""
         for kind in ("Collector", "Relay"):
             for old in (self.home / "input/resources").glob(f"{kind}-*.yaml"):
@@ -91,6 +91,8 @@ class Site:
         spec.update({protocol: {"port": port, "mode": how} for protocol, port in ports.items()})
         if forward:
             spec["forward"] = forward
+        if token:
+            spec["authentication"] = token
         self.declare("Collector", name, spec)
         return ports
 
@@ -124,6 +126,16 @@ class Site:
         ]
         return Running("collector", command, out)
 
+    def lone_relay(self, out, ports, backend_port, spool):
+        """A relay that runs by itself beside agents, over mutual TLS, with files of `agent-certs`."""
+        files = self.agent("edge")
+        command = [
+            *(self.binary, "relay", "run", "--backend", f"localhost:{backend_port}", "--data", spool),
+            *("--listen", f"127.0.0.1:{ports['relay']}", "--http", f"127.0.0.1:{ports['relay-http']}"),
+            *("--ca", files / "ca.crt", "--cert", files / "client.crt", "--key", files / "client.pem"),
+        ]
+        return Running("relay", command, out)
+
     def rotate(self, authority):
         """Gives an authority a new key and waits until the old one is gone."""
         self.handfast("ca", "rotate", authority, "--wait", "--timeout", "50s")
@@ -143,6 +155,10 @@ class Site:
         shutil.rmtree(folder)
 
     # What arrived.
+
+    def traces(self, data):
+        """The ids of all traces in the store of a collector that runs by itself."""
+        return {trace["traceId"] for trace in json.loads(self.handfast("trace", "ls", "--data", data, "--limit", 100000, "-o", "json"))}
 
     def trace(self, trace_id, data=None):
         """The segments of a trace that are in the store of the node, or of a collector that runs by itself."""

@@ -5,6 +5,7 @@ import shutil
 import signal
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 from arrived import Failed, expect_chain
 from certificates import Authority
@@ -12,8 +13,9 @@ from expect import ARRIVES, Skipped, arrives_whole, otel
 from handfast import NO
 from oap import Oap
 from programs import Agents, eventually, free_port
+from zipkin import traced
 
-EVERYBODY = ["front", "basket", "stock", "ledger", "shelf"]
+EVERYBODY = ["front", "basket", "depot", "stock", "ledger", "shelf", "window"]
 # A relay speaks for all agents beside it, and so does its certificate; any other speaks for its own service only.
 RELAY_MAY = {"identity": "/agent/edge", "services": EVERYBODY}
 # What the collector counts of agents.
@@ -21,6 +23,8 @@ KINDS_OF_ALL = {"segment", "log", "meter", "instance_properties", "instance_ping
 KINDS_OF_JAVA = {"jvm", "event"}
 # So many lines about one caller who is refused are enough for the time of a step: one at once, and one a minute.
 LINES = 4
+# How often the relay is killed under load.
+KILLS = 4
 
 
 def up(ports):
@@ -53,6 +57,7 @@ def direct(settings, how):
             wanted = KINDS_OF_ALL | (KINDS_OF_JAVA if "stock" in agents.programs else set())
             eventually("all kinds of reports arrive", ARRIVES, lambda: wanted <= accepted())
             otlp(site, ports, how)
+            traced(site, ports["http"], how)
             return f"took {', '.join(sorted(accepted()))}"
 
 
@@ -186,18 +191,19 @@ def rolled_out(settings):
 
 
 class Talk:
-    """Goes on making traces while it is entered."""
+    """Goes on making traces while it is entered. The Rust agent has one pipe, so one of several talks to it."""
 
-    def __init__(self, agents):
+    def __init__(self, agents, pause=0.2, alone=False):
         self.agents, self.traces, self.trouble = agents, [], None
+        self.pause, self.rust = pause, "ledger" in agents.programs and not alone
         self.ended = threading.Event()
         self.thread = threading.Thread(target=self.go, daemon=True)
 
     def go(self):
         try:
-            while not self.ended.wait(0.2):
+            while not self.ended.wait(self.pause):
                 self.traces.append((self.agents.hello(), self.agents.chain()))
-                if "ledger" in self.agents.programs:
+                if self.rust:
                     self.traces.append((self.agents.ledger_hello(), []))
         except Exception as problem:
             self.trouble = problem
@@ -243,6 +249,8 @@ def survives_rotation(settings):
             for protocol, port in (("grpc", "relay"), ("http", "relay-http")):
                 trace = otel(protocol, f"localhost:{relay[port]}", "plaintext", None)
                 eventually(f"the trace by OTLP over {protocol} comes through the relay", ARRIVES, lambda: site.trace(trace))
+            if {"basket", "stock"} <= settings.have:
+                window(agents, site, relay["relay-http"])
             if site.reporters()["front"] != ("mtls", site.identity("edge")):
                 raise Failed(f"behind the relay front is heard as {site.reporters()['front']}")
             began = time.monotonic()
@@ -260,6 +268,17 @@ def survives_rotation(settings):
     # Their issuer is gone.
     site.forget_agents()
     return f"{count} traces in two rotations of {took:.0f} s"
+
+
+def window(agents, site, port):
+    """A page with the browser's client: its trace goes on in the Java program, and comes by HTTP through the relay."""
+    traces = agents.window(port)
+    if not traces:
+        raise Failed("the page made no trace")
+    eventually("the page's trace is whole", ARRIVES, lambda: expect_chain(site.trace(traces[0]), [("window", "stock", "/stock/leaf")]) is None)
+    kinds = site.asked("relay", "status")[0]["accepted"]
+    if not kinds.get("browser_perf"):
+        raise Failed(f"the page's performance was not reported: {kinds}")
 
 
 def collector_comes_back(settings):
@@ -289,6 +308,89 @@ def collector_comes_back(settings):
                     talk.__exit__()
                     count = talk.all_arrived(kept)
     return f"{count} traces, {len(talk.traces) - before} of them after the kill"
+
+
+def relay_is_killed(settings):
+    """A relay that is killed again and again under load: the agents come back by themselves, and each segment that an agent was
+    answered for is there once."""
+    site, out = settings.site, settings.out / "killed"
+    ports = {"grpc": free_port(), "http": free_port()}
+    relay = {"relay": free_port(), "relay-http": free_port()}
+    data, answered = out / "data", out / "answered"
+    noted = lambda: [tuple(line.split()) for line in answered.read_text().splitlines()] if answered.exists() else []
+    kept = lambda trace: site.trace(trace, data)
+    alone = lambda: site.lone_relay(out, relay, ports["grpc"], out / "spool")
+    with site.lone_collector(out, ports, data, RELAY_MAY):
+        up(ports)
+        running = alone().__enter__()
+        try:
+            up(relay)
+            backend = f"localhost:{relay['relay']}"
+            with Agents(settings.target, out, backend, "plaintext", only=settings.have, answered=answered) as agents:
+                talks = [Talk(agents, pause=0.05, alone=number > 0).__enter__() for number in range(3)]
+                for _ in range(KILLS):
+                    before = len(noted())
+                    eventually("agents are answered", ARRIVES, lambda: len(noted()) >= before + 40)
+                    running.program.stop(signal.SIGKILL)
+                    running = alone().__enter__()
+                    up(relay)
+                for talk in talks:
+                    talk.__exit__()
+                eventually("every agent comes back by itself", 2 * ARRIVES, lambda: arrives_whole(agents, Kept(kept)))
+                for program in agents.programs.values():
+                    program.running()
+        finally:
+            running.program.stop()
+        wanted = {}
+        for trace, segment in noted():
+            wanted.setdefault(trace, []).append(segment)
+        missing = lambda: set(wanted) - site.traces(data)
+        eventually("every trace that was answered for is there", ARRIVES, lambda: not missing())
+        everything = sorted(wanted.keys() | site.traces(data))
+        with ThreadPoolExecutor(4) as readers:
+            found = dict(zip(everything, readers.map(kept, everything)))
+        for trace, segments in found.items():
+            there = [segment.id for segment in segments]
+            if lacks := set(wanted.get(trace, ())) - set(there):
+                raise Failed(f"{trace} lacks {lacks}, which were answered for")
+            if len(there) != len(set(there)):
+                raise Failed(f"{trace} has a segment twice: {there}")
+    if not wanted:
+        raise Failed("no agent was answered")
+    made = sum(len(talk.traces) for talk in talks)
+    return f"{sum(map(len, wanted.values()))} segments in {len(wanted)} traces were answered for, of {made} traces; killed {KILLS} times"
+
+
+def with_a_token(settings):
+    """A collector that asks for a token: agents that have it report, agents that have another do not, and are told."""
+    site, out = settings.site, settings.out / "token"
+    ports = site.collector(token="a word for everybody")
+    backend = f"localhost:{ports['grpc']}"
+    with site.node(out):
+        up(ports)
+        common = (settings.target, out, backend, "mtls", site.agent, settings.have)
+        with Agents(*common, token="a word for everybody") as agents:
+            arrives_whole(agents, site)
+        before = site.collector_status()["accepted"]
+        with Agents(*common, token="another word", patient=False) as agents:
+            # Nobody waited for the Java agent, which answers nothing before it has started.
+            traces = [eventually("the programs serve", ARRIVES, agents.hello), agents.hello()]
+            if "ledger" in agents.programs:
+                traces.append(agents.ledger_hello())
+            for name, program in agents.programs.items():
+                # Each agent writes the answer into its own log.
+                said = lambda: "the token is missing or wrong" in program.output.read_text(errors="replace")
+                eventually(f"{name} says why", 2 * ARRIVES, said)
+            arrived = [trace for trace in traces if site.trace(trace)]
+            if arrived or site.collector_status()["accepted"] != before:
+                raise Failed(f"without the token was accepted: {arrived}, {site.collector_status()['accepted']} after {before}")
+
+
+class Kept:
+    """What a store that is read from its files has, where a collector is asked."""
+
+    def __init__(self, trace):
+        self.trace = trace
 
 
 def forwarded_to_oap(settings):
@@ -328,6 +430,8 @@ def steps(run, settings):
     run.step("strangers at the collector", strangers, settings)
     run.step("an agent is revoked", revoked, settings)
     run.step("a rollout to mutual TLS and back", rolled_out, settings)
+    run.step("agents with a token", with_a_token, settings)
     run.step("the collector is killed and comes back", collector_comes_back, settings)
+    run.step("the relay is killed again and again", relay_is_killed, settings)
     run.step("agents through a relay and the collector to OAP", forwarded_to_oap, settings)
     run.step("a rotation behind a relay", survives_rotation, settings)

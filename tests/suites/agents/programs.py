@@ -7,6 +7,8 @@ The instrumented ones take the same three things: where to report, how (`plainte
 import http.client
 import json
 import os
+import random
+import re
 import shutil
 import signal
 import socket
@@ -20,15 +22,26 @@ from arrived import Failed
 HERE = Path(__file__).resolve().parent
 # Nothing that is started outlives this, whatever happens to the driver.
 LONGEST = "240"
+# Ports that were given out.
+GIVEN = set()
 # What agents do every 20 or 30 s they do here every 2 s.
 OFTEN = {"SW_AGENT_COLLECTOR_HEARTBEAT_PERIOD": "2", "SW_AGENT_COLLECTOR_GET_PROFILE_TASK_INTERVAL": "2"}
 
 
 def free_port():
-    """A port of loopback that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    """A port of loopback that nobody listens on now, below those that the kernel gives to clients: no outgoing connection takes it
+    before its program does."""
+    while True:
+        port = random.randrange(12000, 32000)
+        if port in GIVEN:
+            continue
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+        GIVEN.add(port)
+        return port
 
 
 def eventually(what, seconds, probe):
@@ -104,13 +117,15 @@ class Program:
 class Agents:
     """The instrumented programs, all reporting to one place in one way."""
 
-    def __init__(self, work, out, backend, how, credentials=None, only=("basket", "stock", "ledger"), patient=True, printed=None):
+    def __init__(self, work, out, backend, how, credentials=None, only=("basket", "depot", "stock", "ledger"), patient=True, printed=None, token=None, answered=None):
         """`credentials` gives for a service's name the folder with its files; `only` names what may be had here; `patient` is whether
         the agents are waited for until they are connected; `printed` gives settings for a service and an agent that take the place of
-        those that are written here."""
+        those that are written here; `token` is what every agent says with every call; into the
+        file `answered` Python and Node write the segments that they were answered for, as `TRACE SEGMENT`."""
         self.work, self.out, self.backend, self.how, self.credentials = Path(work), Path(out), backend, how, credentials
         self.only, self.patient, self.printed = only, patient, printed
-        self.ports = {name: free_port() for name in ("front", "basket", "stock")}
+        self.token, self.answered = token, answered
+        self.ports = {name: free_port() for name in ("front", "basket", "depot", "stock")}
         self.programs = {}
         self.out.mkdir(parents=True, exist_ok=True)
 
@@ -128,7 +143,7 @@ class Agents:
 
     def start(self):
         """Starts all of them, and waits until each answers."""
-        for name in ("stock", "basket", "ledger", "front"):
+        for name in ("stock", "depot", "basket", "ledger", "front"):
             if name == "front" or name in self.only:
                 self.programs[name] = getattr(self, name)()
         for name in self.ports:
@@ -145,7 +160,7 @@ class Agents:
             return True
 
     def identity(self, service, instance_key):
-        return {
+        return ({"SW_AGENT_AUTHENTICATION": self.token} if self.token else {}) | {
             "SW_AGENT_NAME": service,
             instance_key: f"{service}-1",
             "SW_AGENT_COLLECTOR_BACKEND_SERVICES": self.backend,
@@ -173,10 +188,12 @@ class Agents:
         """Python."""
         settings = self.identity("front", "SW_AGENT_INSTANCE_NAME") | self.tls("front", "SW_AGENT_FORCE_TLS", "python")
         settings.update(SW_AGENT_METER_REPORTER_PERIOD="2", **OFTEN)
+        if self.answered:
+            settings["ANSWERED"] = str(self.answered)
         if "basket" in self.only:
             settings["NEXT"] = f"http://127.0.0.1:{self.ports['basket']}/basket/hello"
-        if "stock" in self.only:
-            settings["AFTER_LEAF"] = f"http://127.0.0.1:{self.ports['stock']}/stock/leaf"
+        if after := [name for name in ("depot", "stock") if name in self.only]:
+            settings["AFTER_LEAF"] = self.leaf(after[0])
         return Program("front", [sys.executable, HERE / "apps/front.py"], self.out, settings)
 
     def basket(self):
@@ -184,10 +201,31 @@ class Agents:
         settings = self.identity("basket", "SW_AGENT_INSTANCE") | self.tls("basket", "SW_AGENT_SECURE", "node")
         settings["NEXT"] = f"http://127.0.0.1:{self.ports['front']}/front/leaf"
         home = self.work / "agents-node"
-        for script in ("basket.js", "client_certificate.js"):
+        for script in ("basket.js", "client_certificate.js", "answered.js"):
             shutil.copyfile(HERE / "apps" / script, home / script)
         shim = ["-r", home / "client_certificate.js"] if self.how == "mtls" else []
+        if self.answered:
+            settings["ANSWERED"] = str(self.answered)
+            shim += ["-r", home / "answered.js"]
         return Program("basket", ["node", *shim, home / "basket.js"], self.out, settings)
+
+    def leaf(self, name):
+        """Where a program ends a trace, or passes it on."""
+        return f"http://127.0.0.1:{self.ports[name]}/{name}/leaf"
+
+    def depot(self):
+        """Go: its agent is handed a TLS configuration by whoever writes the program; the rest it reads itself."""
+        settings = self.identity("depot", "SW_AGENT_INSTANCE_NAME") | self.handed("depot") | OFTEN
+        if "stock" in self.only:
+            settings["NEXT"] = self.leaf("stock")
+        return Program("depot", [self.work / "agents-go/depot"], self.out, settings)
+
+    def handed(self, service):
+        """The files of TLS for programs that hand them to their agent themselves."""
+        if self.how == "plaintext":
+            return {}
+        ca, chain, key = map(str, self.files(service))
+        return {"SW_TLS_CA": ca} | ({"SW_TLS_CERT": chain, "SW_TLS_KEY": key} if self.how == "mtls" else {})
 
     def stock(self):
         """Java. TLS turns itself on when the CA lies in the agent's own folder, so each run has a folder."""
@@ -214,25 +252,33 @@ class Agents:
 
     def ledger(self):
         """Rust."""
-        settings = self.identity("ledger", "SW_AGENT_INSTANCE_NAME")
-        if self.how != "plaintext":
-            ca, chain, key = self.files("ledger")
-            settings["SW_TLS_CA"] = str(ca)
-            if self.how == "mtls":
-                settings.update(SW_TLS_CERT=str(chain), SW_TLS_KEY=str(key))
+        settings = self.identity("ledger", "SW_AGENT_INSTANCE_NAME") | self.handed("ledger")
         return Program("ledger", [self.work / "agents-rust/debug/handfast-agents-rust"], self.out, settings, talk=True)
 
     def hello(self):
         """Makes a trace through all that speak HTTP; its id."""
         return fetch(self.ports["front"], "/front/hello")["trace"]
 
+    def window(self, collector):
+        """A page with the browser's client, which reports over HTTP to this port; the ids of its traces."""
+        home = self.work / "agents-node"
+        shutil.copyfile(HERE / "apps/window.js", home / "window.js")
+        settings = {"COLLECTOR": f"http://127.0.0.1:{collector}", "NEXT": f"http://127.0.0.1:{self.ports['stock']}", "PATH": os.environ["PATH"]}
+        ran = subprocess.run(["node", home / "window.js"], capture_output=True, timeout=60, env=settings, text=True)
+        if ran.returncode:
+            raise Failed(f"the page ended with {ran.returncode}: {ran.stderr[-600:]}")
+        return [line for line in ran.stdout.splitlines() if re.fullmatch(r"[0-9a-f-]{36}", line)]
+
     def chain(self):
         """The hops of such a trace."""
         hops = []
         if "basket" in self.only:
             hops += [("front", "basket", "GET:/basket/hello"), ("basket", "front", "/front/leaf")]
-            if "stock" in self.only:
-                hops.append(("front", "stock", "/stock/leaf"))
+            last = "front"
+            for name, operation in (("depot", "/GET/depot/leaf"), ("stock", "/stock/leaf")):
+                if name in self.only:
+                    hops.append((last, name, operation))
+                    last = name
         return hops
 
     def ledger_hello(self):

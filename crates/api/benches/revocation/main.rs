@@ -11,6 +11,7 @@
 mod place;
 mod web;
 
+use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use handfast_pki::Crl;
@@ -18,7 +19,7 @@ use handfast_pki::ocsp::{CertId, IdHash, OcspRequest};
 
 use place::Place;
 
-fn main() {
+fn main() -> ExitCode {
     let mut words = std::env::args().skip(1).filter(|word| word != "--bench");
     let mut number = |usual| words.next().map_or(usual, |word| word.parse().expect("a number"));
     let (count, seconds): (u64, u64) = (number(100_000), number(5));
@@ -26,7 +27,7 @@ fn main() {
     place.revoke(count);
     let mut good = lists(&place, count);
     good &= answers(&place, Duration::from_secs(seconds));
-    std::process::exit(i32::from(!good));
+    ExitCode::from(u8::from(!good))
 }
 
 /// Prints one figure and whether it holds.

@@ -69,7 +69,7 @@ pub enum Action {
     StatusRead,
     /// Throw away what a backend refused for good.
     TelemetryDrop,
-    /// Read what services report: traces, logs, metrics.
+    /// Read what services report: traces, logs, events, metrics.
     TelemetryRead,
     /// Send again what a backend refused for good.
     TelemetryRetry,

@@ -96,7 +96,7 @@ pub struct RotationStatus {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct LaggardStatus {
-    /// `site` or `credential`.
+    /// `agents` (of a service, enrolled by a token), `credential` or `site`.
     pub kind: String,
     /// Its name.
     pub name: String,

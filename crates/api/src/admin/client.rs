@@ -36,8 +36,9 @@ use crate::status::{
 };
 use crate::telemetry::{
     AsideChoice, AsideDealt, AsideLine, AsideRecord, AsideSearch, AsideWanted, EndpointView,
-    InstanceView, LogLine, LogSearch, MetricSearch, MetricView, OfService, Rollout,
-    RolloutQuestion, ServiceView, StationView, Trace, TraceLine, TraceSearch, TraceWanted,
+    EventLine, EventSearch, InstanceView, LogLine, LogSearch, MetricSearch, MetricView,
+    NewestMetric, NewestSearch, OfService, Rollout, RolloutQuestion, ServiceView, StationView,
+    Trace, TraceLine, TraceSearch, TraceWanted,
 };
 
 /// Calls one node. Every call is a connection of its own.
@@ -164,9 +165,19 @@ impl Client {
         self.find("/v1/logs", &search.pairs()).await
     }
 
+    /// Events that are wanted.
+    pub async fn events(&self, search: &EventSearch) -> Result<Vec<EventLine>, ClientError> {
+        self.find("/v1/events", search).await
+    }
+
     /// Values of metrics that are wanted.
     pub async fn metrics(&self, search: &MetricSearch) -> Result<Vec<MetricView>, ClientError> {
         self.find("/v1/metrics", search).await
+    }
+
+    /// The newest values of metrics that are wanted.
+    pub async fn newest(&self, search: &NewestSearch) -> Result<Vec<NewestMetric>, ClientError> {
+        self.find("/v1/metrics/newest", search).await
     }
 
     /// What a backend refused for good.

@@ -196,7 +196,9 @@ impl ProblemCode {
             }
             Self::Spent => (
                 "the token has been redeemed as often as it may be",
-                "ask for a new one; `token issue --redemptions-allowed` allows more sites",
+                "if it was redeemed here and that run was interrupted, type the same command once more, with the same home \
+                 or directory: the key lies there, and gets the same answer. Otherwise ask for a new one; \
+                 `token issue --redemptions-allowed` allows more",
             ),
             Self::TimedOut => ("the request did not come in time", "try again"),
             Self::TooLarge => ("the request is too large", "send one certificate request only"),

@@ -1,6 +1,7 @@
 //! Lines of log: which are wanted, and what was found.
 
 use handfast_telemetry::keep::{KeepError, KeepReader, LogQuery};
+use handfast_telemetry::protocol::view;
 use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize};
 
@@ -95,6 +96,15 @@ pub struct LogLine {
     pub endpoint: String,
     /// In which trace, if in one.
     pub trace_id: String,
+    /// In which segment of it; empty for OpenTelemetry.
+    #[serde(default)]
+    pub segment_id: String,
+    /// In which span.
+    #[serde(default)]
+    pub span_id: String,
+    /// How grave it is, in the words of whoever wrote it.
+    #[serde(default)]
+    pub level: String,
     /// What it says.
     pub text: String,
     /// Its tags, such as `level`.
@@ -117,25 +127,33 @@ pub fn logs(readers: &[KeepReader], search: &LogSearch) -> Result<Vec<LogLine>, 
     };
     let mut lines = Vec::new();
     for reader in readers {
-        lines.extend(
-            reader.logs(&query)?.into_iter().map(|log| LogLine {
-                time: Timestamp::from_millisecond(log.time_ms).unwrap_or_default(),
-                service: log.service,
-                instance: log.instance,
-                endpoint: log.endpoint,
-                trace_id: log.trace_id,
-                text: log.content,
-                tags: log
-                    .tags
-                    .into_iter()
-                    .map(|tag| TagView { key: tag.key, value: tag.value })
-                    .collect(),
-            }),
-        );
+        lines.extend(reader.logs(&query)?.into_iter().map(line));
     }
     lines.sort_by_key(|line| std::cmp::Reverse(line.time));
     lines.truncate(limit);
     Ok(lines)
+}
+
+fn line(log: view::LogView) -> LogLine {
+    let mut level = log.level;
+    if level.is_empty() {
+        // Written otherwise by some.
+        let tag = log.tags.iter().find(|tag| tag.key.eq_ignore_ascii_case("level"));
+        level = tag.map(|tag| tag.value.clone()).unwrap_or_default();
+    }
+    let tag = |tag: view::Tag| TagView { key: tag.key, value: tag.value };
+    LogLine {
+        time: Timestamp::from_millisecond(log.time_ms).unwrap_or_default(),
+        service: log.service,
+        instance: log.instance,
+        endpoint: log.endpoint,
+        trace_id: log.trace_id,
+        segment_id: log.segment_id,
+        span_id: log.span_id,
+        level,
+        text: log.content,
+        tags: log.tags.into_iter().map(tag).collect(),
+    }
 }
 
 /// Lines if nobody says how many.

@@ -75,7 +75,8 @@ pub fn metrics(
             service: series.service,
             instance: series.instance,
             labels: series.labels.into_iter().map(|label| (label.key, label.value)).collect(),
-            points: series.points,
+            // JSON has no words for what is no number.
+            points: series.points.into_iter().filter(|(_, value)| value.is_finite()).collect(),
         }));
     }
     Ok(found)

@@ -112,6 +112,12 @@ pub struct StoreView {
     pub dropped: u64,
     /// Batches that were refused because of the disk.
     pub refused_batches: u64,
+    /// Fresh series of metrics, as of when they were read last.
+    #[serde(default)]
+    pub series: usize,
+    /// Values of which there were too many series, or a too long one, so that they are not offered.
+    #[serde(default)]
+    pub series_left_out: u64,
 }
 
 /// The way to the backends.
@@ -139,6 +145,9 @@ pub struct ForwardView {
     pub aside_dropped: u64,
     /// Records that were not sent because OpenTelemetry's protocol has no words for them.
     pub not_forwarded: u64,
+    /// The same, by kind.
+    #[serde(default)]
+    pub not_forwarded_kinds: BTreeMap<String, u64>,
     /// Spans, points and lines that the backend left out of what it took.
     pub rejected: u64,
     /// Records that went unsent because the spool was full.
@@ -209,6 +218,8 @@ impl StationView {
                 duplicates: keep.duplicates,
                 dropped: keep.journal.dropped_records,
                 refused_batches: keep.journal.refused_batches,
+                series: keep.series.series,
+                series_left_out: keep.series.left_out,
             }),
             forward: forward.map(|forward| ForwardView {
                 connected: forward.upstream.connected.as_ref().map(ToString::to_string),
@@ -219,7 +230,8 @@ impl StationView {
                 set_aside: forward.set_aside,
                 aside: forward.aside,
                 aside_dropped: forward.aside_dropped,
-                not_forwarded: forward.not_forwarded,
+                not_forwarded: forward.not_forwarded.values().sum(),
+                not_forwarded_kinds: named(forward.not_forwarded),
                 rejected: forward.rejected,
                 dropped: forward.spool.dropped_records,
                 refused_batches: forward.spool.refused_batches,

@@ -7,6 +7,7 @@ use handfast_telemetry::protocol::view;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::logs::{LogLine, LogSearch};
 use crate::access::{About, Target};
 
 /// `GET /v1/trace`.
@@ -16,6 +17,13 @@ use crate::access::{About, Target};
 pub struct TraceWanted {
     /// Its id.
     pub id: String,
+    /// Without what was logged in it: `false`.
+    #[serde(default = "yes")]
+    pub logs: bool,
+}
+
+fn yes() -> bool {
+    true
 }
 
 impl About for TraceWanted {
@@ -33,6 +41,12 @@ pub struct Trace {
     pub trace_id: String,
     /// Each segment once, by when it began.
     pub segments: Vec<SegmentView>,
+    /// What was logged in it, the earliest first; the newest of it if there is much.
+    #[serde(default)]
+    pub logs: Vec<LogLine>,
+    /// There are more lines than these.
+    #[serde(default)]
+    pub more_logs: bool,
 }
 
 /// What one instance did in a trace.
@@ -151,7 +165,19 @@ pub fn trace(readers: &[KeepReader], wanted: &TraceWanted) -> Result<Option<Trac
     }
     segments.sort_by_key(|(start, _)| *start);
     let segments: Vec<SegmentView> = segments.into_iter().map(|(_, segment)| segment).collect();
-    Ok((!segments.is_empty()).then(|| Trace { trace_id: wanted.id.clone(), segments }))
+    if segments.is_empty() {
+        return Ok(None);
+    }
+    let mut logs = Vec::new();
+    if wanted.logs {
+        let trace = Some(wanted.id.clone());
+        let search = LogSearch { trace, limit: Some(MOST_LOGS + 1), ..LogSearch::default() };
+        logs = super::logs::logs(readers, &search)?;
+    }
+    let more_logs = logs.len() > MOST_LOGS;
+    logs.truncate(MOST_LOGS);
+    logs.reverse();
+    Ok(Some(Trace { trace_id: wanted.id.clone(), segments, logs, more_logs }))
 }
 
 fn segment(view: view::SegmentView, reporter: &str) -> SegmentView {
@@ -213,3 +239,6 @@ fn at(milliseconds: i64) -> Timestamp {
     let outside = if milliseconds < 0 { Timestamp::MIN } else { Timestamp::MAX };
     Timestamp::from_millisecond(milliseconds).unwrap_or(outside)
 }
+
+/// Lines of log with a trace; `GET /v1/logs` has all.
+const MOST_LOGS: usize = 200;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use handfast_api::health::{Health, HealthError, HealthServer};
+use handfast_api::health::{Health, HealthError, HealthServer, NothingMeasured};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
@@ -25,6 +25,14 @@ impl Health for Node {
 
     fn metrics(&self) -> String {
         "# TYPE up gauge\nup 1\n# EOF\n".to_owned()
+    }
+
+    async fn measured(&self, collector: &str) -> Result<String, NothingMeasured> {
+        match collector {
+            "shop" => Ok("# TYPE queue gauge\nqueue 3\n".to_owned()),
+            "broken" => Err(NothingMeasured::Unreadable("no disk".to_owned())),
+            _ => Err(NothingMeasured::NoSuchStore),
+        }
     }
 }
 
@@ -57,6 +65,16 @@ async fn health_and_metrics_are_served_on_loopback_only() {
     let (status, text) = get(address, "/metrics").await;
     assert_eq!(status, Some(200));
     assert!(text.contains("application/openmetrics-text") && text.ends_with("# EOF\n"), "{text}");
-    assert_eq!(get(address, "/").await.0, Some(404));
+    let (status, text) = get(address, "/metrics/telemetry/shop").await;
+    assert_eq!(status, Some(200));
+    assert!(text.contains("text/plain; version=0.0.4") && text.ends_with("queue 3\n"), "{text}");
+    let (status, text) = get(address, "/metrics/telemetry/bank").await;
+    assert_eq!(status, Some(404));
+    assert!(text.contains("no collector of this name"), "{text}");
+    assert_eq!(get(address, "/metrics/telemetry/broken").await.0, Some(503));
+    assert_eq!(get(address, "/metrics/telemetry/%73hop").await.0, Some(200));
+    for path in ["/", "/metrics/telemetry", "/metrics/telemetry/", "/metrics/telemetry/a/b"] {
+        assert_eq!(get(address, path).await.0, Some(404), "{path}");
+    }
     running.stop().await;
 }

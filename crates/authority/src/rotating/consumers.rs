@@ -69,6 +69,7 @@ impl<S: CredentialStore, L: Ledger> Authority<S, L> {
                 .find(|found| Some(found.fingerprint()) == record.new);
             consumers.extend(self.site_consumers(declared, issuer, record, new.as_ref(), now)?);
         }
+        consumers.extend(self.agent_consumers(declared, wanted, issuer, record, now)?);
         Ok(Seen {
             staged_has_new_key: match (&staged, &current) {
                 (Some(staged), Some(current)) => staged.spki_der() != current.spki_der(),

@@ -30,6 +30,8 @@ pub struct Consumer {
 /// Who a consumer is.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub enum Who {
+    /// The agents of a service that were enrolled by a token.
+    Agent(Name),
     /// A credential of this site.
     Credential(Name),
     /// A site that holds a link credential of this one.
@@ -39,6 +41,7 @@ pub enum Who {
 impl fmt::Display for Who {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Agent(name) => write!(f, "agents of {name}"),
             Self::Credential(name) => write!(f, "credential {name}"),
             Self::Site(name) => write!(f, "site {name}"),
         }

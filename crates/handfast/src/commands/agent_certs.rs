@@ -18,7 +18,7 @@ use super::cert::issue::{signed, trust_domain};
 use super::{Context, words};
 use crate::clock;
 use crate::exit::Exit;
-use crate::failure::Failure;
+use crate::failure::{Failure, Report};
 
 /// Arguments of `handfast agent-certs`.
 #[derive(clap::Args, Debug)]
@@ -86,13 +86,20 @@ pub(crate) async fn run(arguments: Arguments, context: &Context) -> anyhow::Resu
             .into());
     };
 
+    let server_identity = server_identity(&domain, &arguments.service);
+    let identity = SpiffeId::new(domain, IdentityKind::Agent, &arguments.service);
+    let needs = bounds(&identity, &server_identity, &arguments.hosts);
     let server = Subject::new(server_name(&arguments.service, &arguments.hosts))
         .with_hosts(arguments.hosts.iter().cloned())
-        .with_identity(server_identity(&domain, &arguments.service));
-    let identity = SpiffeId::new(domain, IdentityKind::Agent, &arguments.service);
+        .with_identity(server_identity);
     let client = Subject::new(arguments.service.as_str()).with_identity(identity);
-    let (client, client_key) = made(Profile::Agent, &client, &arguments, context).await?;
-    let (server, server_key) = made(Profile::ServiceServer, &server, &arguments, context).await?;
+    // The server's first: that is what an issuer is most often not allowed, and then nothing is made in vain.
+    let (server, server_key) = made(Profile::ServiceServer, &server, &arguments, context)
+        .await
+        .map_err(|error| explained(error, &needs))?;
+    let (client, client_key) = made(Profile::Agent, &client, &arguments, context)
+        .await
+        .map_err(|error| explained(error, &needs))?;
 
     let (client_pem, server_pem) = (client_key.to_pkcs8_pem(), server_key.to_pkcs8_pem());
     let file = |name, content, secret| NewFile { path: place(name), content, secret };
@@ -185,6 +192,31 @@ async fn made(
         why: arguments.why.clone(),
     };
     Ok((signed(request, context).await?, key))
+}
+
+/// What an issuer has to be bounded to so that he may make both certificates.
+fn bounds(client: &SpiffeId, server: &SpiffeId, hosts: &[Host]) -> Vec<String> {
+    let mut bounds = vec![client.to_string(), server.to_string()];
+    bounds.extend(hosts.iter().map(ToString::to_string));
+    bounds
+}
+
+/// A refusal for want of bounds says all of them: who asks for the two certificates one after the other would be sent to
+/// his security admin twice.
+fn explained(error: anyhow::Error, needs: &[String]) -> anyhow::Error {
+    let report = Report::of(&error);
+    let of_bounds = report.remedy.is_some_and(|remedy| remedy.contains("`identities`"));
+    if report.exit != Exit::Refused.code() || !of_bounds {
+        return error;
+    }
+    let needs: Vec<String> = needs.iter().map(|name| format!("\"{name}\"")).collect();
+    Failure::new(Exit::Refused, "the certificates may not be made by this operator")
+        .because(report.what)
+        .remedy(format!(
+            "ask a security admin for a Policy with `role: issuer` and all of these among its `identities`: {}",
+            needs.join(", ")
+        ))
+        .into()
 }
 
 /// What both lead up to; a rotation may have begun between the two.

@@ -21,7 +21,9 @@ use crate::output::Output;
     handfast enrol /etc/shop-agent --token shop.token\n  \
     handfast enrol /etc/shop-agent --token shop.token --keep\n\n\
     Needs no home and no node. The key is made in the directory and never leaves it; tls.crt, tls.key and ca.crt there\n\
-    are switched together. Running it again renews what is due, and does nothing else.")]
+    are switched together. Running it again renews what is due, and does nothing else. Killed at any moment, it leaves the\n\
+    old files or the new ones, whole: type it again with the same DIR and token, and what was redeemed is finished, not\n\
+    redeemed twice.")]
 pub(crate) struct Arguments {
     /// The directory for tls.crt, tls.key and ca.crt
     #[arg(value_name = "DIR")]

@@ -57,7 +57,7 @@ pub(crate) struct Period {
     #[arg(long, value_name = "TIME")]
     from: Option<Timestamp>,
     /// Not after this moment
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, value_name = "TIME", visible_alias = "until")]
     to: Option<Timestamp>,
 }
 

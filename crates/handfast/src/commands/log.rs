@@ -74,12 +74,11 @@ pub(crate) async fn run(verb: Verb, context: &Context) -> anyhow::Result<()> {
     lines.reverse();
     context.output.show(&lines, |page| {
         let row = |one: &telemetry::LogLine| {
-            let level = one.tags.iter().find(|tag| tag.key.eq_ignore_ascii_case("level"));
             vec![
                 words::whole_seconds(one.time),
                 shown(&one.service),
                 shown(&one.instance),
-                level.map(|level| shown(&level.value)).unwrap_or_default(),
+                shown(&one.level),
                 shown(&one.trace_id),
                 shown(&one.text),
             ]

@@ -15,6 +15,7 @@ use handfast_api::telemetry::StationKind;
 use handfast_pki::SystemEntropy;
 use handfast_telemetry::desk::Witness;
 use handfast_telemetry::journal;
+use handfast_telemetry::keep::Keep;
 use handfast_telemetry::station::{Station, StationPlan, StationStatus};
 use handfast_telemetry::upstream::{Clock, Dice};
 use handfast_tls::Revocations;
@@ -102,6 +103,11 @@ impl Lone {
     /// What it is up to, until it is told to stop.
     pub(super) fn status(&self) -> Option<StationStatus> {
         self.lock().as_ref().map(Station::status)
+    }
+
+    /// Its store, where it keeps what it takes.
+    pub(super) fn keep(&self) -> Option<Keep> {
+        self.lock().as_ref().and_then(Station::keep).cloned()
     }
 
     /// Serves `/healthz` and `/metrics`, if an address is named, until `ending`.

@@ -128,7 +128,10 @@ fn details(page: &mut Page, stations: &[StationView]) {
             ("records go", whereto(one)),
             ("duplicates", some(one.store.as_ref().map_or(0, |store| store.duplicates))),
             ("set aside", forward.map(aside).unwrap_or_default()),
-            ("not forwarded", some(forward.map_or(0, |forward| forward.not_forwarded))),
+            (
+                "not forwarded",
+                total(&forward.map(|it| it.not_forwarded_kinds.clone()).unwrap_or_default()),
+            ),
             ("left out there", some(forward.map_or(0, |forward| forward.rejected))),
             (
                 "dropped",

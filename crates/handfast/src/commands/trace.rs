@@ -1,5 +1,6 @@
 //! `handfast trace ls|show`: traces that services reported, in a list and as a waterfall.
 
+mod lines;
 mod tree;
 mod waterfall;
 
@@ -26,6 +27,7 @@ pub(crate) enum Verb {
     #[command(after_help = "Examples:\n  handfast trace show 7f3a01d2c45e4c0f9a17be0a3f1c2d3e\n  \
             handfast trace show 7f3a01d2c45e4c0f9a17be0a3f1c2d3e --details\n  \
             handfast trace show 7f3a01d2c45e4c0f9a17be0a3f1c2d3e -o json | jq .segments\n\n\
+        What was logged in the trace stands below the drawing: the newest 200 lines; `handfast log ls --trace ID` has all. \
         Exits with 11 if nothing of that trace is kept. Where the clock of one service is behind that of another, the \
         drawing moves its spans, and says by how much; JSON has the times as they came.")]
     Show(Show),
@@ -75,6 +77,9 @@ pub(crate) struct Show {
     /// Also show tags, and what happened during the spans
     #[arg(long)]
     details: bool,
+    /// Leave out what was logged in the trace
+    #[arg(long)]
+    no_logs: bool,
     /// Draw this many columns wide [default: the terminal's, else 100]
     #[arg(long, value_name = "COLUMNS", value_parser = clap::value_parser!(u16).range(40..=1000))]
     width: Option<u16>,
@@ -135,7 +140,7 @@ async fn ls(ls: Ls, context: &Context) -> anyhow::Result<()> {
 }
 
 async fn show(show: Show, context: &Context) -> anyhow::Result<()> {
-    let wanted = TraceWanted { id: show.id };
+    let wanted = TraceWanted { id: show.id, logs: !show.no_logs };
     let node = async |client: &handfast_api::admin::Client| match client.trace(&wanted).await {
         Ok(trace) => Ok(Some(trace)),
         Err(ClientError::Refused(refusal)) if refusal.code == RefusalCode::NotFound => {
@@ -157,6 +162,7 @@ fn draw(page: &mut crate::output::Page, trace: &Trace, width: Option<u16>, detai
     let tree = tree::Tree::of(trace);
     let width = usize::from(width.or_else(|| page.width()).unwrap_or(PIPE_WIDTH));
     waterfall::draw(page, trace, &tree, waterfall::Manner { width, details });
+    lines::draw(page, trace, &tree, width);
 }
 
 fn absent(id: &str, context: &Context) -> Failure {

@@ -47,6 +47,27 @@ pub(super) struct Prepared {
     pub(super) policies: PreparedPolicies,
 }
 
+/// What an issuer's Policy lacks for an action, all of it at once; nothing where no bounds of identities would help.
+fn widened(
+    action: Action,
+    targets: &[Target],
+    allowed: impl Fn(&Target) -> bool,
+    forbidden: bool,
+) -> Option<String> {
+    if forbidden || !matches!(action, Action::CertificateIssue | Action::CertificateRevoke) {
+        return None;
+    }
+    let lacking = targets.iter().filter(|target| !allowed(target)).map(|target| match target {
+        Target::Identity(name) if !name.is_empty() => Some(format!("\"{name}\"")),
+        _ => None,
+    });
+    let lacking: Vec<String> = lacking.collect::<Option<_>>()?;
+    Some(format!(
+        "ask a security admin to add {} to `identities` of a Policy that makes you an issuer (`role: issuer`)",
+        lacking.join(" and ")
+    ))
+}
+
 /// What would come of policies.
 #[derive(Default)]
 pub(super) enum PreparedPolicies {
@@ -211,9 +232,8 @@ impl Core {
         targets: &[Target],
     ) -> Result<Permit, Refusal> {
         let targets = self.resolved(targets)?;
-        let denied = |reason: String| self.deny(caller, action, &targets, reason);
         if let Some(reason) = self.no_longer_valid(caller)? {
-            return Err(denied(reason));
+            return Err(self.deny(caller, action, &targets, reason));
         }
         let (policies, second) = {
             let access = self.access();
@@ -224,7 +244,17 @@ impl Core {
         for target in &targets {
             let decision = policies.decide(&Question::of(caller, action, target));
             if !decision.allowed {
-                return Err(denied(format!("{target}: {}", decision.reason)));
+                let mut refusal =
+                    self.deny(caller, action, &targets, format!("{target}: {}", decision.reason));
+                let allowed = |target: &Target| {
+                    policies.decide(&Question::of(caller, action, target)).allowed
+                };
+                if let Some(remedy) =
+                    widened(action, &targets, allowed, !decision.policies.is_empty())
+                {
+                    refusal.remedy = remedy;
+                }
+                return Err(refusal);
             }
             by.extend(decision.policies);
         }

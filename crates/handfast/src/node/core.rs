@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use handfast_api::health::Health;
-use handfast_api::resources::Resources;
+use handfast_api::health::{Health, NothingMeasured};
+use handfast_api::resources::{Kind, Resources};
 use handfast_api::status::{ProblemSeverity, ProblemView, RefusalView};
 use handfast_authority::{
     Authority, AuthorityStanding, CredentialFacts, Declared, Publisher, Report,
@@ -316,6 +316,18 @@ impl Health for Core {
 
     fn metrics(&self) -> String {
         super::metrics::text(self)
+    }
+
+    async fn measured(&self, collector: &str) -> Result<String, NothingMeasured> {
+        let subject = format!("{}/{collector}", Kind::Collector);
+        let mut keep = None;
+        self.each_station(|other, station| {
+            if other == subject {
+                keep = station.keep().cloned();
+            }
+        })
+        .await;
+        super::page_of_measured(keep.ok_or(NothingMeasured::NoSuchStore)?).await
     }
 }
 

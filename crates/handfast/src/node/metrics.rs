@@ -11,7 +11,9 @@ mod telemetry;
 mod traffic;
 mod vitals;
 
+use handfast_api::health::NothingMeasured;
 use handfast_api::telemetry::StationView;
+use handfast_telemetry::keep::Keep;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
@@ -21,6 +23,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::{Registry, Unit};
 
 use super::core::Core;
+use crate::clock;
 
 /// In OpenMetrics text format. Names follow Prometheus' conventions: base units, `_total` on counters.
 pub(super) fn text(core: &Core) -> String {
@@ -32,6 +35,18 @@ pub(crate) fn of_stations(stations: &[StationView]) -> String {
     let mut snapshot = Snapshot::default();
     telemetry::add(&mut snapshot, stations);
     written(snapshot)
+}
+
+/// The page of what services have measured and a store has kept.
+pub(crate) async fn measured(keep: Keep) -> Result<String, NothingMeasured> {
+    let now = clock::now();
+    let page = tokio::task::spawn_blocking(move || {
+        keep.newest(now).map(|newest| handfast_api::telemetry::exposition(&newest))
+    });
+    let unreadable = |why: String| NothingMeasured::Unreadable(why);
+    page.await
+        .map_err(|error| unreadable(error.to_string()))?
+        .map_err(|error| unreadable(error.to_string()))
 }
 
 fn written(snapshot: Snapshot) -> String {

@@ -286,6 +286,7 @@ fn key(key: &KeyStanding) -> AuthorityKey {
 
 fn laggard(laggard: &Laggard) -> LaggardStatus {
     let (kind, name) = match &laggard.who {
+        Who::Agent(name) => ("agents", name),
         Who::Credential(name) => ("credential", name),
         Who::Site(name) => ("site", name),
     };

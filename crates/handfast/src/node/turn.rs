@@ -330,6 +330,7 @@ pub(super) fn empty_report() -> Report {
         problems: Vec::new(),
         credentials: Vec::new(),
         live: std::collections::BTreeMap::new(),
+        issuers: std::collections::BTreeMap::new(),
         bundle: None,
         agents: None,
         next_wake: Timestamp::MAX,

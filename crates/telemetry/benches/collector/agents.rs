@@ -13,28 +13,55 @@ use crate::judge;
 use crate::load::{SEGMENTS, agent, segment};
 use crate::server::{Kind, Server};
 
+/// How the agents of a storm come.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Wave {
+    /// All of them begin to connect in the same instant: nothing spreads them.
+    AtOnce,
+    /// Evenly over [`SPREAD`].
+    Spread,
+}
+
+impl Wave {
+    fn spread(self) -> Duration {
+        match self {
+            Self::AtOnce => Duration::ZERO,
+            Self::Spread => SPREAD,
+        }
+    }
+}
+
 /// Every agent dials, proves itself, reports once; one stream of somebody else goes on meanwhile, in a
-/// thread of its own, so that it does not wait for the agents of this process.
-pub(crate) async fn storm(place: &Path, agents: usize) -> bool {
-    let server = Server::start(place, Kind::KeepMutual, "storm");
+/// thread of its own, so that it does not wait for the agents of this process. What an agent takes is
+/// counted from the moment at which it was to come, also where this process was late to let it.
+pub(crate) async fn storm(place: &Path, agents: usize, wave: Wave) -> bool {
+    let server = Server::start(place, Kind::KeepMutual, &format!("storm-{wave:?}"));
     let ended = Arc::new(AtomicBool::new(false));
     let watch = bystander(agent(place, &server), Arc::clone(&ended));
     let callers: Vec<_> = (0..agents).map(|_| agent(place, &server)).collect();
-    let before = server.cpu();
-    let start = Instant::now();
+    let (before, before_here) = (server.cpu(), crate::server::cpu_of("self"));
+    // So that the first does not begin before the last is ready to.
+    let start = Instant::now() + Duration::from_millis(200);
     let mut storm = tokio::task::JoinSet::new();
     for (number, caller) in callers.into_iter().enumerate() {
-        let at = SPREAD * u32::try_from(number).unwrap() / u32::try_from(agents).unwrap();
+        let at =
+            start + wave.spread() * u32::try_from(number).unwrap() / u32::try_from(agents).unwrap();
         storm.spawn(async move {
-            tokio::time::sleep_until((start + at).into()).await;
-            let begin = Instant::now();
-            caller.call(SEGMENTS, &[segment((1 << 51) + number as u64).into()]).await.unwrap();
-            begin.elapsed()
+            tokio::time::sleep_until(at.into()).await;
+            let report = [segment((1 << 51) + number as u64).into()];
+            let mut again = 0_u64;
+            // Whoever is not let in in time comes again, as agents do, and is as late as that makes it.
+            while caller.call(SEGMENTS, &report).await.is_err() {
+                again += 1;
+            }
+            (at.elapsed(), again)
         });
     }
-    let mut took = Vec::new();
+    let (mut took, mut again) = (Vec::new(), 0);
     while let Some(done) = storm.join_next().await {
-        took.push(done.unwrap());
+        let (each, more) = done.unwrap();
+        took.push(each);
+        again += more;
     }
     let whole = start.elapsed();
     ended.store(true, Ordering::Relaxed);
@@ -42,18 +69,36 @@ pub(crate) async fn storm(place: &Path, agents: usize) -> bool {
     others.sort();
     took.sort();
     let p99 = took[took.len() * 99 / 100];
+    let (collector, here) = (server.cpu() - before, crate::server::cpu_of("self") - before_here);
     println!(
-        "     {agents} agents within {:.1} s: {} full handshakes/s, both ends on these cores; {:.2} ms of CPU of the collector each; nothing resumes",
+        "     {agents} agents within {:.1} s: {} full handshakes/s, both ends on these cores; CPU for each {:.2} ms of the collector, {:.2} ms of the agents; {again} tries more; nothing resumes",
         whole.as_secs_f64(),
         (agents as f64 / whole.as_secs_f64()) as u64,
-        (server.cpu() - before) * 1e3 / agents as f64,
+        collector * 1e3 / agents as f64,
+        here * 1e3 / agents as f64,
     );
-    let figure = format!("p50 {:.0?}, p99 {p99:.0?}", took[took.len() / 2]);
-    let quick = judge(
-        "a storm of reconnecting agents, until each is heard",
-        &figure,
-        p99 < Duration::from_secs(2),
-    );
+    let p50 = took[took.len() / 2];
+    let quick = match wave {
+        Wave::Spread => judge(
+            "a storm of reconnecting agents, spread over five seconds, until each is heard",
+            &format!("p50 {p50:.0?}, p99 {p99:.0?}"),
+            p99 < STORM,
+        ),
+        // Nobody waits for anything but the cores then, and the agents take more than half of them: on machines of
+        // their own they would not.
+        Wave::AtOnce => {
+            let share = collector / (collector + here);
+            let theirs = p99.mul_f64(share);
+            judge(
+                "a storm of reconnecting agents, all of them in the same instant, until each is heard",
+                &format!(
+                    "p50 {p50:.1?}, p99 {p99:.1?}; {:.0} % of the CPU is the collector's, which makes p99 {theirs:.1?} with the cores to itself",
+                    share * 100.0
+                ),
+                theirs < STORM,
+            )
+        }
+    };
     let (p50, worst) = (others[others.len() / 2], others[others.len() - 1]);
     let figure = format!("p50 {p50:.1?}, its slowest call of {} took {worst:.0?}", others.len());
     judge("somebody else's calls meanwhile", &figure, worst < Duration::from_secs(1)) && quick
@@ -76,6 +121,9 @@ fn bystander(agent: Upstream, ended: Arc<AtomicBool>) -> std::thread::JoinHandle
         })
     })
 }
+
+/// So soon almost every agent is heard again.
+const STORM: Duration = Duration::from_secs(2);
 
 /// Agents look after their connection every 30 s, so that is what a collector that comes back sees them
 /// spread over; here they come six times as fast.

@@ -22,7 +22,6 @@ use handfast_telemetry::station::{Output, PortPlan, Station, StationPlan};
 use handfast_telemetry::upstream::{Backend, Clock, Dice, Security, UpstreamPlan};
 use handfast_tls::{ClientAuth, Revocations};
 use http::{Request, Response};
-use hyper::body::Incoming;
 
 use crate::material;
 
@@ -53,10 +52,10 @@ pub(crate) struct Server {
 impl Server {
     pub(crate) fn start(place: &Path, kind: Kind, name: &str) -> Self {
         let (word, to) = match kind {
+            Kind::Relay { to } => return Self::relay(place, to, name),
             Kind::KeepMutual => ("keep-mutual", 0),
             Kind::KeepPlain => ("keep-plain", 0),
             Kind::Pass { to } => ("pass", to),
-            Kind::Relay { to } => ("relay", to),
             Kind::Sink => ("sink", 0),
         };
         let mut child = Command::new(std::env::current_exe().unwrap())
@@ -75,23 +74,58 @@ impl Server {
         Self { child, input, output, port, mutual }
     }
 
+    /// What users run, for its memory is that of the whole program.
+    fn relay(place: &Path, to: u16, name: &str) -> Self {
+        let binary = std::env::var_os("HANDFAST_BINARY").expect("HANDFAST_BINARY: the program");
+        let file = |name: &str| place.join(name);
+        let mut child = Command::new(binary)
+            .args(["relay", "run", "--log-format", "json", "--backend"])
+            .arg(format!("127.0.0.1:{to}"))
+            .args(["--listen", "127.0.0.1:0", "--http", "127.0.0.1:0", "--ca"])
+            .arg(file("ca.crt"))
+            .arg("--cert")
+            .arg(file("agent.crt"))
+            .arg("--key")
+            .arg(file("agent.key"))
+            .arg("--data")
+            .arg(file(name))
+            .env_clear()
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut said = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
+        let bound = |line: String| {
+            let address = line.split(r#""port":"grpc","address":"127.0.0.1:"#).nth(1)?;
+            address.split('"').next()?.parse().ok()
+        };
+        let port = said.by_ref().find_map(bound).expect("it says where it listens");
+        std::thread::spawn(move || said.for_each(|line| println!("     relay: {line}")));
+        let input = child.stdin.take().unwrap();
+        let output = BufReader::new(child.stdout.take().unwrap());
+        Self { child, input, output, port, mutual: false }
+    }
+
     pub(crate) fn port(&self) -> u16 {
         self.port
     }
 
     /// Seconds of CPU so far.
     pub(crate) fn cpu(&self) -> f64 {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap();
-        let fields: Vec<&str> = stat.rsplit(") ").next().unwrap().split(' ').collect();
-        let ticks: f64 = fields[11].parse::<f64>().unwrap() + fields[12].parse::<f64>().unwrap();
-        ticks / 100.0
+        cpu_of(&self.child.id().to_string())
     }
 
     /// Resident memory at the moment.
     pub(crate) fn memory_kib(&self) -> u64 {
+        self.memory("VmRSS")
+    }
+
+    /// What the kernel calls `what` in the status of the process, in KiB.
+    pub(crate) fn memory(&self, what: &str) -> u64 {
         let path = format!("/proc/{}/status", self.child.id());
         let status = std::fs::read_to_string(path).unwrap();
-        let line = status.lines().find(|line| line.starts_with("VmRSS")).unwrap();
+        let line = status.lines().find(|line| line.starts_with(what)).unwrap();
         line.split_whitespace().nth(1).unwrap().parse().unwrap()
     }
 
@@ -116,6 +150,14 @@ impl Drop for Server {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Seconds of CPU of a process so far, by what it is called in `/proc`.
+pub(crate) fn cpu_of(process: &str) -> f64 {
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap();
+    let fields: Vec<&str> = stat.rsplit(") ").next().unwrap().split(' ').collect();
+    let ticks: f64 = fields[11].parse::<f64>().unwrap() + fields[12].parse::<f64>().unwrap();
+    ticks / 100.0
 }
 
 /// The process itself.
@@ -172,14 +214,6 @@ fn plan(word: &str, to: u16, name: &str, place: &Path) -> StationPlan {
             Mode::Mtls,
             Output::Forward { dialect, directory, spool, upstream: upstream(Security::Plaintext) },
         ),
-        "relay" => {
-            let config = material::client(place);
-            let security = Security::Tls { config, server_name: None };
-            (
-                Mode::Plaintext,
-                Output::Forward { dialect, directory, spool, upstream: upstream(security) },
-            )
-        }
         other => panic!("{other}"),
     };
     let tls = PortTls {
@@ -217,7 +251,7 @@ impl Sink for Counting {
         Box::pin(async { Ok(Bytes::new()) })
     }
 
-    fn pass(&self, _: Request<Incoming>) -> Now<'_, Response<Body>> {
+    fn pass(&self, _: Request<Body>) -> Now<'_, Response<Body>> {
         Box::pin(async { failed(&Status::new(Code::Unimplemented, "a sink")) })
     }
 }

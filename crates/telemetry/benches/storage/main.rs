@@ -3,6 +3,7 @@
 //! ```text
 //! benches/storage journal [MiB]        sequential writing with flushes shared, beside the bare disk
 //! benches/storage keep [segments]      segments of five spans, durable and indexed, by eight who wait for each batch
+//! benches/storage late [segments]      segments that are older than those that came last, new ones and repeats
 //! benches/storage query [segments]     questions to a store of a million segments
 //! ```
 
@@ -12,6 +13,7 @@
 
 mod journal;
 mod keep;
+mod late;
 mod query;
 mod segment;
 
@@ -27,8 +29,9 @@ fn main() {
     match what.as_str() {
         "journal" => journal::run(number.unwrap_or(1024) << 20),
         "keep" => keep::run(number.unwrap_or(300_000)),
+        "late" => late::run(number.unwrap_or(1_000_000)),
         "query" => query::run(number.unwrap_or(1_000_000)),
-        other => panic!("`{other}` is none of journal, keep, query"),
+        other => panic!("`{other}` is none of journal, keep, late, query"),
     }
 }
 

@@ -1,15 +1,15 @@
 //! Calls that ask: for profile tasks, for settings. They are never queued: an answer that comes late is
-//! somebody else's. And the health of this process.
+//! somebody else's.
 
 use bytes::Bytes;
-use http::{HeaderMap, Request, Response};
+use http::{HeaderMap, Request};
 use hyper::body::Incoming;
 
 use super::Desk;
 use super::report::malformed;
 use super::stream_quota::StreamQuota;
 use crate::caller::Caller;
-use crate::grpc::{Body, Code, Coding, Messages, Status, failed};
+use crate::grpc::{Coding, Messages, Status};
 use crate::protocol::method::Method;
 use crate::quota;
 use crate::rules::Claimed;
@@ -25,7 +25,7 @@ pub(super) async fn ask(
     desk.strip(&mut request);
     let (parts, body) = request.into_parts();
     let coding = Coding::of(&parts.headers)?;
-    let quota = StreamQuota::open(desk, caller.name())?;
+    let quota = StreamQuota::open(desk, caller.account())?;
     let message = Messages::new(body, coding, QUESTION_BYTES, quota::PATIENCE).only().await?;
     quota.pay(1, message.len() as u64).await?;
     let claims = method.claimed.claims(&message).map_err(|error| malformed(&error))?;
@@ -41,26 +41,6 @@ pub(super) async fn ask(
     let question = Question { path: parts.uri.path().to_owned(), headers, message };
     desk.sink.ask(question).await
 }
-
-/// `grpc.health.v1.Health`: this process serves as long as it answers.
-pub(super) async fn health(desk: &Desk, request: Request<Incoming>) -> Response<Body> {
-    let (parts, body) = request.into_parts();
-    let message = match Coding::of(&parts.headers) {
-        Ok(coding) => Messages::new(body, coding, QUESTION_BYTES, quota::PATIENCE).only().await,
-        Err(status) => Err(status),
-    };
-    match message {
-        Err(status) => failed(&status),
-        Ok(_) if parts.uri.path().ends_with("/Watch") => failed(&Status::new(
-            Code::Unimplemented,
-            format!("collector {} does not watch its health; use Check", desk.name),
-        )),
-        Ok(_) => crate::grpc::message(SERVING),
-    }
-}
-
-/// `HealthCheckResponse{ status: SERVING }`.
-const SERVING: &[u8] = &[0x08, 0x01];
 
 /// Questions are small.
 const QUESTION_BYTES: usize = 256 * 1024;

@@ -10,11 +10,12 @@ use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use tokio::time::timeout;
 
+use super::foreign_report::{self, Foreign};
 use super::report::{Intake, malformed};
-use super::stream_quota::StreamQuota;
+use super::stream_quota::{Held, StreamQuota};
 use super::{Desk, plain};
 use crate::caller::Caller;
-use crate::grpc::{Body, Code, MESSAGE_LIMIT, Status};
+use crate::grpc::{Body, Code, MESSAGE_LIMIT, Room as _, Status};
 use crate::protocol::json::{Endpoint, Expects};
 
 pub(super) async fn answer(
@@ -26,17 +27,21 @@ pub(super) async fn answer(
     if request.method() == Method::GET && matches!(path, "/healthcheck" | "/internal/l7check") {
         return plain(StatusCode::OK, "{\"status\":\"ok\"}".to_owned());
     }
-    let Some(endpoint) = Endpoint::at(path) else {
+    let (endpoint, foreign) = (Endpoint::at(path), Foreign::at(path));
+    if request.method() != Method::POST && (endpoint.is_some() || foreign.is_some()) {
+        let mut response = plain(StatusCode::METHOD_NOT_ALLOWED, String::new());
+        response.headers_mut().insert(header::ALLOW, http::HeaderValue::from_static("POST"));
+        return response;
+    }
+    if let Some(foreign) = foreign {
+        return foreign_report::answer(desk, foreign, request, caller).await;
+    }
+    let Some(endpoint) = endpoint else {
         return refuse(&Status::new(
             Code::NotFound,
             format!("nothing is reported at {}", path.escape_debug()),
         ));
     };
-    if request.method() != Method::POST {
-        let mut response = plain(StatusCode::METHOD_NOT_ALLOWED, String::new());
-        response.headers_mut().insert(header::ALLOW, http::HeaderValue::from_static("POST"));
-        return response;
-    }
     match report(desk, endpoint, request, caller).await {
         Ok(format) => {
             // An empty message says the same in protobuf.
@@ -86,8 +91,9 @@ async fn report(
     desk.admit(&request)?;
     let (parts, body) = request.into_parts();
     let format = Format::of(endpoint, &parts.headers);
-    let quota = StreamQuota::open(desk, caller.name())?;
-    let body = whole(body, &parts.headers).await?;
+    let quota = StreamQuota::open(desk, caller.account())?;
+    let mut held = quota.held();
+    let body = whole(body, &parts.headers, &mut held).await?;
     let mut intake = Intake::new(desk, caller, &parts.headers, quota);
     match format {
         Format::Json => {
@@ -106,7 +112,11 @@ async fn report(
 }
 
 /// The body, unpacked, within its limits of size and time.
-async fn whole(mut body: Incoming, headers: &HeaderMap) -> Result<Bytes, Status> {
+pub(super) async fn whole(
+    mut body: Incoming,
+    headers: &HeaderMap,
+    held: &mut Held<'_>,
+) -> Result<Bytes, Status> {
     let reading = async {
         let mut bytes = BytesMut::new();
         while let Some(frame) = body.frame().await {
@@ -121,6 +131,7 @@ async fn whole(mut body: Incoming, headers: &HeaderMap) -> Result<Bytes, Status>
                     ));
                 }
                 bytes.extend_from_slice(&data);
+                held.hold(bytes.len())?;
             }
         }
         Ok(bytes.freeze())
@@ -133,7 +144,9 @@ async fn whole(mut body: Incoming, headers: &HeaderMap) -> Result<Bytes, Status>
     })??;
     match headers.get(header::CONTENT_ENCODING).map(http::HeaderValue::as_bytes) {
         None | Some(b"identity") => Ok(bytes),
-        Some(b"gzip") => crate::grpc::gunzip(&bytes, MESSAGE_LIMIT),
+        Some(b"gzip") => {
+            crate::grpc::gunzip(&bytes, MESSAGE_LIMIT, |plain| held.hold(bytes.len() + plain))
+        }
         Some(other) => Err(Status::new(
             Code::InvalidArgument,
             format!("a body in {} cannot be read; use gzip or none", other.escape_ascii()),
@@ -141,16 +154,21 @@ async fn whole(mut body: Incoming, headers: &HeaderMap) -> Result<Bytes, Status>
     }
 }
 
-fn refuse(status: &Status) -> Response<Body> {
+pub(super) fn refuse(status: &Status) -> Response<Body> {
     let message = serde_json::Value::from(status.message.as_str());
-    let http = match status.code {
+    let text = format!("{{\"code\":\"{}\",\"message\":{message}}}", status.code);
+    plain(status_of(status), text)
+}
+
+/// The status of HTTP that says the same.
+pub(super) fn status_of(status: &Status) -> StatusCode {
+    match status.code {
         Code::DeadlineExceeded => StatusCode::REQUEST_TIMEOUT,
         Code::ResourceExhausted if status.message.contains("bytes") => {
             StatusCode::PAYLOAD_TOO_LARGE
         }
         code => code.http(),
-    };
-    plain(http, format!("{{\"code\":\"{}\",\"message\":{message}}}", status.code))
+    }
 }
 
 /// A body has to be there within this time.

@@ -28,8 +28,9 @@ pub(super) async fn report(
 ) -> Result<Bytes, Status> {
     let (parts, body) = request.into_parts();
     let coding = Coding::of(&parts.headers)?;
-    let quota = StreamQuota::open(desk, caller.name())?;
-    let mut messages = Messages::new(body, coding, MESSAGE_LIMIT, quota::PATIENCE * 15);
+    let quota = StreamQuota::open(desk, caller.account())?;
+    let mut messages =
+        Messages::new(body, coding, MESSAGE_LIMIT, quota::PATIENCE * 15).within(quota.held());
     let mut intake = Intake::new(desk, caller, &parts.headers, quota);
     let mut arrived = Vec::new();
     while messages.next(&mut arrived).await? {
@@ -142,7 +143,8 @@ impl<'a> Intake<'a> {
         let records = std::mem::take(&mut self.batch);
         self.count(&records);
         self.bytes = 0;
-        self.flying.push_back(self.desk.sink.take(records).await?);
+        let taken = self.desk.health.note(self.desk.sink.take(records).await)?;
+        self.flying.push_back(taken);
         while self.flying.len() > FLYING {
             self.land().await?;
         }
@@ -164,7 +166,7 @@ impl<'a> Intake<'a> {
 
     async fn land(&mut self) -> Result<(), Status> {
         match self.flying.pop_front() {
-            Some(landing) => Ok(landing.await?),
+            Some(landing) => Ok(self.desk.health.note(landing.await)?),
             None => Ok(()),
         }
     }

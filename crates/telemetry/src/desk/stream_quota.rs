@@ -4,8 +4,8 @@
 use std::sync::PoisonError;
 
 use super::Desk;
-use crate::grpc::{Code, Status};
-use crate::quota::Over;
+use crate::grpc::{Code, Room, Status};
+use crate::quota::{HELD_BY_ONE, Over};
 
 /// A stream that is counted; it is given back when this is dropped.
 pub(super) struct StreamQuota<'a> {
@@ -44,6 +44,46 @@ impl<'a> StreamQuota<'a> {
     }
 }
 
+/// What a call holds in memory: messages that are not whole, or not taken yet. Given back when this is dropped.
+pub(super) struct Held<'a> {
+    desk: &'a Desk,
+    caller: String,
+    bytes: u64,
+}
+
+impl<'a> StreamQuota<'a> {
+    /// What this call holds; it may not outlive the call.
+    pub(super) fn held(&self) -> Held<'a> {
+        Held { desk: self.desk, caller: self.caller.clone(), bytes: 0 }
+    }
+}
+
+impl Room for Held<'_> {
+    fn hold(&mut self, bytes: usize) -> Result<(), Status> {
+        // What is small is bounded by how many calls there are.
+        let bytes = if bytes < SMALL { 0 } else { bytes as u64 };
+        if bytes == self.bytes {
+            return Ok(());
+        }
+        let mut usage = self.desk.usage.lock().unwrap_or_else(PoisonError::into_inner);
+        usage
+            .hold(&self.caller, self.bytes, bytes)
+            .map_err(|over| refusal(self.desk, &self.caller, over))?;
+        self.bytes = bytes;
+        Ok(())
+    }
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        // Less is never refused.
+        let _ = self.hold(0);
+    }
+}
+
+/// What a call may hold without being counted.
+const SMALL: usize = 64 * 1024;
+
 impl Drop for StreamQuota<'_> {
     fn drop(&mut self) {
         let usage = &self.desk.usage;
@@ -57,6 +97,10 @@ fn refusal(desk: &Desk, caller: &str, over: Over) -> Status {
         Over::Rate(wait) => format!(
             "{caller} reports more than its quota allows; it may go on in {:.1} s (`quotas` of the Collector)",
             wait.as_secs_f64()
+        ),
+        Over::Room => format!(
+            "{caller} sends too much at the same time ({} MiB at most, or all callers do); send one after the other, or smaller messages",
+            HELD_BY_ONE >> 20
         ),
         Over::Streams(limit) => format!(
             "{caller} has {limit} streams open, which is all that its quota allows (`quotas.streams` of the Collector)"

@@ -140,7 +140,12 @@ async fn read(shared: Arc<Shared>, mut reader: Reader) -> Option<(Reader, Sorted
 /// Deals with what is not to be sent.
 async fn settle(shared: &Shared, sorted: Sorted) -> Vec<Shipment> {
     let Sorted { shipments, without_words, untold } = sorted;
-    shared.not_forwarded.fetch_add(without_words, Ordering::Relaxed);
+    if !without_words.is_empty() {
+        let mut counts = lock(&shared.not_forwarded);
+        for (kind, count) in without_words {
+            *counts.entry(kind).or_default() += count;
+        }
+    }
     if let Some((record, why)) = untold.first() {
         let (kind, records) = (record.kind, untold.len());
         tracing::warn!(%kind, records, %why, "set aside: it cannot be told to the backend");
@@ -318,8 +323,9 @@ fn look_at(shared: &Shared, method: &Method, answer: &[u8]) {
     }
 }
 
-/// What is read and sent before the next step.
-const BATCH_BYTES: usize = 4 << 20;
+/// What is read and sent before the next step. In memory it is three times as much, for each of [`AHEAD`]: a relay that has
+/// caught up with an outage has not grown over it.
+const BATCH_BYTES: usize = 1 << 20;
 
 /// Batches that are on their way at the same time.
 const AHEAD: usize = 4;

@@ -1,5 +1,7 @@
 //! From a batch of records to calls: what goes over one method in one stream. Pure.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 
 use super::Dialect;
@@ -7,7 +9,7 @@ use crate::protocol::claim::claims;
 use crate::protocol::collection::collect;
 use crate::protocol::method::{Handling, Method, Shape};
 use crate::protocol::otlp_export::{Unexportable, export};
-use crate::record::Record;
+use crate::record::{Record, RecordKind};
 
 /// Records that are sent in one call: of one kind, and of one service, so that a refusal concerns nobody
 /// else.
@@ -30,8 +32,8 @@ struct Parcel {
 #[derive(Debug, Default)]
 pub(super) struct Sorted {
     pub(super) shipments: Vec<Shipment>,
-    /// Records that the dialect has no words for.
-    pub(super) without_words: u64,
+    /// Records that the dialect has no words for, by kind.
+    pub(super) without_words: BTreeMap<RecordKind, u64>,
     /// Records that could not be told in it.
     pub(super) untold: Vec<(Record, Unexportable)>,
 }
@@ -100,7 +102,7 @@ pub(super) fn sort(records: impl IntoIterator<Item = Record>, dialect: Dialect) 
             Dialect::Otlp => match export(&record) {
                 Ok(Some(exported)) => (exported.kind, exported.body),
                 Ok(None) => {
-                    *without_words += 1;
+                    *without_words.entry(record.kind).or_default() += 1;
                     continue;
                 }
                 Err(why) => {
@@ -151,7 +153,6 @@ mod tests {
     use prost::Message as _;
 
     use super::*;
-    use crate::RecordKind;
     use crate::protocol::collection::Parts;
 
     fn record(kind: RecordKind, body: Vec<u8>) -> Record {
@@ -187,7 +188,7 @@ mod tests {
                 services.iter().enumerate().map(|(n, s)| segment(s, &n.to_string(), 1)).collect();
             let dialect = if otlp { Dialect::Otlp } else { Dialect::SkyWalking };
             let sorted = sort(records.clone(), dialect);
-            prop_assert!(sorted.untold.is_empty() && sorted.without_words == 0);
+            prop_assert!(sorted.untold.is_empty() && sorted.without_words.is_empty());
             let mut sent = Vec::new();
             for shipment in sorted.shipments {
                 let service = shipment.service.clone();
@@ -230,7 +231,8 @@ mod tests {
     fn what_has_no_words_is_counted_and_what_cannot_be_told_is_named() {
         let broken = record(RecordKind::Segment, b"\x1a\x02\x0f\x0f".to_vec());
         let sorted = sort([ping("a"), broken.clone(), segment("a", "1", 1)], Dialect::Otlp);
-        assert_eq!((sorted.shipments.len(), sorted.without_words), (1, 1));
+        assert_eq!(sorted.shipments.len(), 1);
+        assert_eq!(sorted.without_words, BTreeMap::from([(RecordKind::InstancePing, 1)]));
         assert_eq!(sorted.untold.len(), 1);
         assert_eq!(sorted.untold[0].0, broken);
     }

@@ -4,10 +4,10 @@
 use std::io::Read as _;
 use std::time::Duration;
 
-use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
+use bytes::{Buf as _, Bytes, BytesMut};
 use http_body_util::BodyExt as _;
-use hyper::body::Body;
-use tokio::time::timeout;
+use hyper::body::{Body, Frame};
+use tokio::time::{Instant, timeout};
 
 use super::status::{Code, Status};
 
@@ -44,49 +44,79 @@ impl Coding {
     }
 }
 
+/// Whoever has to know how much is held in memory of messages that are not whole, or that were not yet taken.
+pub trait Room {
+    /// So many bytes are held now.
+    ///
+    /// # Errors
+    /// That is too much: what the sender is told.
+    fn hold(&mut self, bytes: usize) -> Result<(), Status>;
+}
+
+/// Room for whatever comes, one after the other.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Unbounded;
+
+impl Room for Unbounded {
+    fn hold(&mut self, _: usize) -> Result<(), Status> {
+        Ok(())
+    }
+}
+
 /// Takes the messages out of a body.
 #[derive(Debug)]
-pub struct Messages<B> {
+pub struct Messages<B, R = Unbounded> {
     body: B,
     coding: Coding,
     limit: usize,
     patience: Duration,
     /// The beginning of a message that has not all come.
     part: BytesMut,
+    /// What was given out by the last [`next`](Self::next), and is done with when the next one comes.
+    given: usize,
+    room: R,
+    /// How long the rest of it has been waited for.
+    waited: Duration,
     /// What came with it after the end of the body.
     trailers: Option<http::HeaderMap>,
 }
 
-impl<B> Messages<B>
+impl<B> Messages<B> {
+    /// Messages of at most `limit` bytes. A message that has begun to come must be there after `patience`, and a
+    /// second more for each 64 KiB of it that have come; between messages a stream may be silent for as long as it likes.
+    pub fn new(body: B, coding: Coding, limit: usize, patience: Duration) -> Self {
+        let (part, waited) = (BytesMut::new(), Duration::ZERO);
+        let (given, room, trailers) = (0, Unbounded, None);
+        Self { body, coding, limit, patience, part, given, room, waited, trailers }
+    }
+
+    /// The same, held in a room.
+    pub fn within<R: Room>(self, room: R) -> Messages<B, R> {
+        let Self { body, coding, limit, patience, part, given, waited, trailers, .. } = self;
+        Messages { body, coding, limit, patience, part, given, room, waited, trailers }
+    }
+}
+
+impl<B, R> Messages<B, R>
 where
     B: Body<Data = Bytes> + Unpin,
     B::Error: std::fmt::Display,
+    R: Room,
 {
-    /// Messages of at most `limit` bytes. A message that has begun to come must be there after
-    /// `patience`; between messages a stream may be silent for as long as it likes.
-    pub fn new(body: B, coding: Coding, limit: usize, patience: Duration) -> Self {
-        Self { body, coding, limit, patience, part: BytesMut::new(), trailers: None }
-    }
-
     /// Adds the messages that the next chunk completes to `into`; false at the end of the body.
     ///
     /// # Errors
     /// What the sender is told: too large, cut off, too slow, not to be unpacked.
     pub async fn next(&mut self, into: &mut Vec<Bytes>) -> Result<bool, Status> {
+        self.given = 0;
+        self.room.hold(self.part.len())?;
         loop {
             let before = into.len();
             let frame = if self.part.is_empty() {
+                self.waited = Duration::ZERO;
                 self.body.frame().await
             } else {
-                timeout(self.patience, self.body.frame()).await.map_err(|_| {
-                    Status::new(
-                        Code::DeadlineExceeded,
-                        format!(
-                            "the rest of a message did not come within {} s",
-                            self.patience.as_secs()
-                        ),
-                    )
-                })?
+                self.rest().await?
             };
             match frame {
                 None if self.part.is_empty() => return Ok(false),
@@ -108,6 +138,22 @@ where
                 return Ok(true);
             }
         }
+    }
+
+    /// More of the message that has begun to come. Only what it is waited for counts, not what we were busy with: whoever
+    /// sends a byte now and then has no more time than whoever sends none.
+    async fn rest(&mut self) -> Result<Option<Result<Frame<Bytes>, B::Error>>, Status> {
+        let earned = Duration::from_secs(self.part.len() as u64 / SLOWEST);
+        let left = (self.patience + earned).saturating_sub(self.waited);
+        let begin = Instant::now();
+        let frame = timeout(left, self.body.frame()).await;
+        self.waited += begin.elapsed();
+        frame.map_err(|_| {
+            Status::new(
+                Code::DeadlineExceeded,
+                format!("the rest of a message did not come within {} s", self.waited.as_secs()),
+            )
+        })
     }
 
     /// The one message of a unary call.
@@ -142,8 +188,9 @@ where
             let whole = HEAD + self.length(&self.part[..HEAD])?;
             self.fill(&mut chunk, whole);
             if self.part.len() < whole {
-                return Ok(());
+                return self.room.hold(self.part.len());
             }
+            self.waited = Duration::ZERO;
             let mut message = self.part.split().freeze();
             self.part = BytesMut::new();
             let packed = message.first() == Some(&1);
@@ -161,7 +208,7 @@ where
             into.push(self.unpack(message, packed)?);
         }
         self.part.extend_from_slice(&chunk);
-        Ok(())
+        self.room.hold(self.given + self.part.len())
     }
 
     /// Moves bytes of the chunk to the part until it has `wanted`. Room grows with what has come, not
@@ -182,42 +229,53 @@ where
         Ok(length)
     }
 
-    fn unpack(&self, message: Bytes, packed: bool) -> Result<Bytes, Status> {
-        match (packed, self.coding) {
-            (false, _) => Ok(message),
-            (true, Coding::Gzip) => gunzip(&message, self.limit),
-            (true, Coding::Identity) => Err(Status::new(
-                Code::Internal,
-                "a message is compressed, and the call does not say how (`grpc-encoding`)",
-            )),
-        }
+    fn unpack(&mut self, message: Bytes, packed: bool) -> Result<Bytes, Status> {
+        let plain = match (packed, self.coding) {
+            (false, _) => message,
+            (true, Coding::Gzip) => {
+                let (given, room) = (self.given + message.len(), &mut self.room);
+                gunzip(&message, self.limit, |bytes| room.hold(given + bytes))?
+            }
+            (true, Coding::Identity) => {
+                return Err(Status::new(
+                    Code::Internal,
+                    "a message is compressed, and the call does not say how (`grpc-encoding`)",
+                ));
+            }
+        };
+        self.given += plain.len();
+        Ok(plain)
     }
 }
 
-/// Appends a message to a body.
-pub fn encode(message: &[u8], into: &mut BytesMut) {
-    into.reserve(HEAD + message.len());
-    into.put_u8(0);
-    // Nothing is made here that a message cannot be.
-    into.put_u32(u32::try_from(message.len()).unwrap_or(u32::MAX));
-    into.put_slice(message);
-}
-
-/// Unpacks at most `limit` bytes: a bomb goes off in its box.
+/// Unpacks at most `limit` bytes: a bomb goes off in its box. `hold` is told how large it has become.
 ///
 /// # Errors
-/// `INVALID_ARGUMENT` if it is no gzip, `RESOURCE_EXHAUSTED` if more would come out.
-pub(crate) fn gunzip(packed: &[u8], limit: usize) -> Result<Bytes, Status> {
+/// `INVALID_ARGUMENT` if it is no gzip, `RESOURCE_EXHAUSTED` if more would come out; what `hold` says.
+pub(crate) fn gunzip(
+    packed: &[u8],
+    limit: usize,
+    mut hold: impl FnMut(usize) -> Result<(), Status>,
+) -> Result<Bytes, Status> {
     let mut plain = Vec::new();
-    let mut reader = flate2::read::MultiGzDecoder::new(packed).take(limit as u64 + 1);
-    reader.read_to_end(&mut plain).map_err(|error| {
-        Status::new(Code::InvalidArgument, format!("what came is no gzip: {error}"))
-    })?;
-    if plain.len() > limit {
-        return Err(too_large(plain.len(), limit));
+    let mut reader = flate2::read::MultiGzDecoder::new(packed);
+    loop {
+        let more = limit.saturating_sub(plain.len()).saturating_add(1).min(PIECE);
+        let came = reader.by_ref().take(more as u64).read_to_end(&mut plain).map_err(|error| {
+            Status::new(Code::InvalidArgument, format!("what came is no gzip: {error}"))
+        })?;
+        if came == 0 {
+            return Ok(plain.into());
+        }
+        if plain.len() > limit {
+            return Err(too_large(plain.len(), limit));
+        }
+        hold(plain.len())?;
     }
-    Ok(plain.into())
 }
+
+/// Unpacked in pieces of this size.
+const PIECE: usize = 1 << 20;
 
 fn too_large(length: usize, limit: usize) -> Status {
     Status::new(
@@ -226,18 +284,22 @@ fn too_large(length: usize, limit: usize) -> Status {
     )
 }
 
+/// Bytes of a message that come in a second at least, once its time is over.
+const SLOWEST: u64 = 64 * 1024;
+
 /// Flag and length before each message.
-const HEAD: usize = 5;
+pub(super) const HEAD: usize = 5;
 
 #[cfg(test)]
 mod tests {
     use std::convert::Infallible;
     use std::io::Write as _;
 
-    use hyper::body::Frame;
+    use bytes::BufMut as _;
     use proptest::prelude::*;
 
     use super::*;
+    use crate::grpc::encode;
 
     const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -305,9 +367,12 @@ mod tests {
         packed.write_all(&vec![0; 10_000_000]).expect("memory");
         let packed = packed.finish().expect("memory");
         assert!(packed.len() < 20_000);
-        let status = gunzip(&packed, 1_000_000).expect_err("too large");
+        let status = gunzip(&packed, 1_000_000, |_| Ok(())).expect_err("too large");
         assert_eq!(status.code, Code::ResourceExhausted);
-        assert_eq!(gunzip(&packed, 10_000_000).map(|plain| plain.len()), Ok(10_000_000));
+        assert_eq!(
+            gunzip(&packed, 10_000_000, |_| Ok(())).map(|plain| plain.len()),
+            Ok(10_000_000)
+        );
     }
 
     #[test]
@@ -332,6 +397,59 @@ mod tests {
             sender.send(Frame::data(Bytes::from_static(&[0, 0, 0]))).await.expect("room");
             let status = messages.next(&mut Vec::new()).await.expect_err("too slow");
             assert_eq!(status.code, Code::DeadlineExceeded);
+        });
+    }
+
+    #[test]
+    fn a_byte_now_and_then_buys_no_time() {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .start_paused(true)
+            .build()
+            .expect("a runtime");
+        runtime.block_on(async {
+            let (sender, body) = crate::grpc::stream(2);
+            let mut messages = Messages::new(body, Coding::Identity, 1 << 20, PATIENCE);
+            let sending = tokio::spawn(async move {
+                let head = Bytes::from_static(&[0, 0, 1, 0, 0]);
+                sender.send(Frame::data(head)).await.expect("room");
+                while sender.send(Frame::data(Bytes::from_static(&[7]))).await.is_ok() {
+                    tokio::time::sleep(Duration::from_secs(9)).await;
+                }
+            });
+            let begin = Instant::now();
+            let status = messages.next(&mut Vec::new()).await.expect_err("too slow");
+            assert_eq!(status.code, Code::DeadlineExceeded);
+            assert_eq!(begin.elapsed().as_secs(), PATIENCE.as_secs());
+            drop(messages);
+            sending.await.expect("no panic");
+        });
+    }
+
+    #[test]
+    fn a_large_message_over_a_slow_line_has_the_time_that_it_needs() {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .start_paused(true)
+            .build()
+            .expect("a runtime");
+        runtime.block_on(async {
+            let (sender, body) = crate::grpc::stream(2);
+            let mut messages = Messages::new(body, Coding::Identity, 16 << 20, PATIENCE);
+            let piece = Bytes::from(vec![7; 1 << 20]);
+            let sending = tokio::spawn(async move {
+                let head = Bytes::from_static(&[0, 0, 0xa0, 0, 0]);
+                sender.send(Frame::data(head)).await.expect("room");
+                // Ten times 1 MiB, each in eight seconds.
+                for _ in 0..10 {
+                    tokio::time::sleep(Duration::from_secs(8)).await;
+                    sender.send(Frame::data(piece.clone())).await.expect("room");
+                }
+            });
+            let mut whole = Vec::new();
+            assert_eq!(messages.next(&mut whole).await, Ok(true));
+            assert_eq!(whole[0].len(), 10 << 20);
+            sending.await.expect("no panic");
         });
     }
 }

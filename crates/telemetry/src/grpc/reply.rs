@@ -10,7 +10,7 @@ use http::{HeaderMap, HeaderValue, Request, Response, header};
 use hyper::body::{Frame, Incoming, SizeHint};
 use tokio::sync::mpsc;
 
-use super::messages::encode;
+use super::framing::{Framing, encode};
 use super::status::{Code, Status};
 
 /// Why a body that is passed on broke off.
@@ -24,6 +24,8 @@ pub enum Body {
     Empty,
     /// Bytes, then trailers if there are any.
     Whole(Option<Bytes>, Option<HeaderMap>),
+    /// Messages, framed as they are sent.
+    Framed(Framing),
     /// Another's body, as it comes.
     Passed(Incoming),
     /// What is sent to the other end of the channel; it ends when that is dropped.
@@ -44,6 +46,7 @@ impl hyper::body::Body for Body {
                 let data = bytes.take().map(Frame::data);
                 Poll::Ready(data.or_else(|| trailers.take().map(Frame::trailers)).map(Ok))
             }
+            Self::Framed(framing) => Poll::Ready(framing.next().map(Frame::data).map(Ok)),
             Self::Passed(body) => Pin::new(body).poll_frame(context),
             Self::Stream(frames) => frames.poll_recv(context).map(|frame| frame.map(Ok)),
         }
@@ -52,6 +55,7 @@ impl hyper::body::Body for Body {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Empty | Self::Whole(None, None) => true,
+            Self::Framed(framing) => framing.left == 0,
             Self::Whole(..) | Self::Stream(_) => false,
             Self::Passed(body) => body.is_end_stream(),
         }
@@ -63,6 +67,7 @@ impl hyper::body::Body for Body {
             Self::Whole(bytes, _) => {
                 SizeHint::with_exact(bytes.as_ref().map_or(0, Bytes::len) as u64)
             }
+            Self::Framed(framing) => SizeHint::with_exact(framing.left),
             Self::Passed(body) => body.size_hint(),
             Self::Stream(_) => SizeHint::default(),
         }
@@ -92,13 +97,17 @@ pub fn no_body() -> Body {
     Body::Empty
 }
 
-/// True if the request is a call of gRPC (`application/grpc`, with or without a suffix).
+/// True if the request is a call of gRPC: `application/grpc`, alone or with what its messages are (`+proto`).
+/// `application/grpc-web` is something else.
 pub fn is_grpc<B>(request: &Request<B>) -> bool {
-    request
-        .headers()
-        .get(header::CONTENT_TYPE)
-        .is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
+    let kind = request.headers().get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
+    let Some((name, more)) = kind.and_then(|kind| kind.split_at_checked(GRPC.len())) else {
+        return false;
+    };
+    name.eq_ignore_ascii_case(GRPC) && matches!(more.first(), None | Some(b'+' | b';' | b' '))
 }
+
+const GRPC: &[u8] = b"application/grpc";
 
 /// The answer of a call that went well, with its one message.
 pub fn message(message: &[u8]) -> Response<Body> {
@@ -107,6 +116,11 @@ pub fn message(message: &[u8]) -> Response<Body> {
     let mut trailers = HeaderMap::with_capacity(1);
     Status::new(Code::Ok, "").write(&mut trailers);
     answer(Body::Whole(Some(body.freeze()), Some(trailers)))
+}
+
+/// The answer of a call with many messages, which come as `body` does, and its status in the trailers.
+pub fn streamed(body: Body) -> Response<Body> {
+    answer(body)
 }
 
 /// The answer of a call that did not: headers only.
@@ -122,4 +136,27 @@ fn answer(body: Body) -> Response<Body> {
         .headers_mut()
         .insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_begins_like_grpc_is_not_all_of_it() {
+        for (kind, expected) in [
+            ("application/grpc", true),
+            ("application/grpc+proto", true),
+            ("application/grpc; charset=x", true),
+            ("Application/gRPC", true),
+            ("application/grpc-web", false),
+            ("application/grpcs", false),
+            ("application/grp", false),
+            ("text/plain", false),
+        ] {
+            let request = Request::post("/").header(header::CONTENT_TYPE, kind).body(());
+            assert_eq!(is_grpc(&request.expect("a request")), expected, "{kind}");
+        }
+        assert!(!is_grpc(&Request::new(())));
+    }
 }

@@ -14,6 +14,8 @@ use crate::protocol::view::EventView;
 /// Which events are wanted.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct EventQuery {
+    /// Only faults, or only what is none.
+    pub errors: Option<bool>,
     /// Not over before.
     pub from: Option<Timestamp>,
     /// Of this instance.
@@ -62,10 +64,45 @@ impl KeepReader {
                 break;
             }
         }
+        if query.from.is_some() {
+            let earlier = Wanted { from: None, to: query.from, ..wanted };
+            self.begin(&earlier, &mut events, &mut records)?;
+        }
         let mut events: Vec<EventView> = events.into_values().chain(unnamed).collect();
         events.sort_by_key(|event| std::cmp::Reverse(event.start_ms.max(event.end_ms)));
+        events.retain(|event| query.errors.is_none_or(|errors| errors == event.is_error));
         events.truncate(limit);
         Ok(events)
+    }
+}
+
+impl KeepReader {
+    /// Looks for the beginnings of events that ended in the time that is wanted, and began before it.
+    fn begin(
+        &self,
+        earlier: &Wanted<'_>,
+        events: &mut HashMap<String, EventView>,
+        records: &mut Records,
+    ) -> Result<(), KeepError> {
+        let mut missing = events.values().filter(|event| event.start_ms == 0).count();
+        for part in self.parts.newest_first() {
+            if missing == 0 {
+                break;
+            }
+            let mut rows = Vec::new();
+            earlier.each(&self.parts, &part, |_, row| rows.push(row.at))?;
+            for at in rows.into_iter().rev() {
+                let Some(record) = records.record(&part, at)? else { continue };
+                let Ok(event) = EventView::of(&record.body) else { continue };
+                if let Some(newer) = events.get_mut(&event.uuid)
+                    && newer.start_ms == 0
+                {
+                    missing -= usize::from(event.start_ms != 0);
+                    complete(newer, event);
+                }
+            }
+        }
+        Ok(())
     }
 }
 

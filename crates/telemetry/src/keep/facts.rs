@@ -11,7 +11,9 @@ use super::digest::{digest, wide_digest};
 use super::row::{ERROR, ROOT, SKEWED};
 use crate::protocol::Malformed;
 use crate::protocol::claim;
-use crate::protocol::view::{EventView, InstanceView, JvmView, LogView, MeterView, SegmentFacts};
+use crate::protocol::view::{
+    ClrView, EventView, InstanceView, JvmView, LogView, MeterView, SegmentFacts,
+};
 use crate::{Record, RecordKind};
 
 /// One row to be. A message of OpenTelemetry has several: one for each trace or metric in it.
@@ -68,10 +70,14 @@ impl Facts {
             RecordKind::Meter | RecordKind::OtlpMetrics => meters(record, into)?,
             RecordKind::JvmMetrics => {
                 let view = JvmView::of(body)?;
-                let mut facts = Self::nothing(record);
-                let times = view.samples.iter().map(|sample| sample.time_ms).filter(|at| *at > 0);
-                let (first, last) = (times.clone().min(), times.max());
-                facts.at(first.unwrap_or_default(), last.unwrap_or_default());
+                let times = view.samples.iter().map(|sample| sample.time_ms);
+                let facts = Self::of_samples(record, times);
+                into.push(Self { service: view.service, instance: view.instance, ..facts });
+            }
+            RecordKind::ClrMetrics => {
+                let view = ClrView::of(body)?;
+                let times = view.samples.iter().map(|sample| sample.time_ms);
+                let facts = Self::of_samples(record, times);
                 into.push(Self { service: view.service, instance: view.instance, ..facts });
             }
             RecordKind::Event => {
@@ -132,6 +138,15 @@ impl Facts {
         facts
     }
 
+    /// Of what a runtime measured at these times.
+    fn of_samples(record: &Record, times: impl Iterator<Item = i64> + Clone) -> Self {
+        let mut facts = Self::nothing(record);
+        let times = times.filter(|at| *at > 0);
+        let (first, last) = (times.clone().min(), times.max());
+        facts.at(first.unwrap_or_default(), last.unwrap_or_default());
+        facts
+    }
+
     fn nothing(record: &Record) -> Self {
         let received = record.received.as_millisecond();
         Self {
@@ -149,6 +164,11 @@ impl Facts {
             entry: false,
             tags: Vec::new(),
         }
+    }
+
+    /// When it was over, in milliseconds since 1970.
+    pub(super) fn end(&self) -> i64 {
+        self.start.saturating_add(i64::from(self.duration))
     }
 
     /// From when to when it was, in milliseconds since 1970. A time that cannot be is the one at which it was

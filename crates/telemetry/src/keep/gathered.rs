@@ -5,7 +5,7 @@ use std::collections::hash_map::Entry;
 
 use super::facts::Facts;
 use super::index::{Group, Index, Names, Summary, bounded, or_none};
-use super::row::{DUPLICATE, ERROR, ROW, Row};
+use super::row::{DUPLICATE, ENTRY, ROW, Row};
 
 /// From when to when something was.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -68,7 +68,9 @@ impl Gathered {
             tag_count: u16::try_from(facts.tags.len()).unwrap_or(u16::MAX),
             spans: facts.spans,
             kind: facts.kind as u8,
-            flags: facts.flags | if duplicate { DUPLICATE } else { 0 },
+            flags: facts.flags
+                | if duplicate { DUPLICATE } else { 0 }
+                | if facts.entry { ENTRY } else { 0 },
         };
         for tag in &facts.tags {
             self.tags.extend_from_slice(&tag.to_le_bytes());
@@ -77,7 +79,8 @@ impl Gathered {
         if !duplicate {
             self.times.first_start = self.times.first_start.min(row.start);
             self.times.last_end = self.times.last_end.max(row.end());
-            self.summarise(&row, facts.entry);
+            let new = Summary::of(&row);
+            self.summaries.entry(new.group).or_insert(new).add(&row);
         }
         let number = u32::try_from(self.before.len()).unwrap_or(u32::MAX);
         let before = (row.trace != 0).then(|| self.traces.insert(row.trace, number)).flatten();
@@ -121,18 +124,6 @@ impl Gathered {
             .collect();
         traces.sort_unstable();
         traces
-    }
-
-    fn summarise(&mut self, row: &Row, entry: bool) {
-        let new = Summary::of(row, entry);
-        let summary = self.summaries.entry(new.group).or_insert(new);
-        summary.count += 1;
-        summary.errors += u64::from(row.has(ERROR));
-        summary.first = summary.first.min(row.start);
-        if row.start >= summary.last {
-            summary.last = row.start;
-            summary.last_at = row.at;
-        }
     }
 
     fn number(&mut self, name: &str) -> u32 {

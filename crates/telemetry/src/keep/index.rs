@@ -1,7 +1,7 @@
 //! The index of one chunk as bytes: names, rows, digests of tags. In memory and in a file it is the
 //! same, so that whoever asks does not care which.
 
-use super::row::{NO_NAME, ROW, Row};
+use super::row::{ENTRY, ERROR, NO_NAME, ROW, Row};
 
 /// What can be asked of the index of a chunk.
 #[derive(Clone, Copy, Debug)]
@@ -106,8 +106,10 @@ pub(super) struct Group {
 }
 
 impl Summary {
-    pub(super) fn of(row: &Row, entry: bool) -> Self {
+    /// Of no record yet, but of those that agree with this one.
+    pub(super) fn of(row: &Row) -> Self {
         let Row { kind, service, instance, subject, .. } = *row;
+        let entry = row.has(ENTRY);
         Self {
             group: Group { kind, entry, service, instance, subject },
             count: 0,
@@ -115,6 +117,17 @@ impl Summary {
             first: row.start,
             last: i64::MIN,
             last_at: row.at,
+        }
+    }
+
+    /// Counts one.
+    pub(super) fn add(&mut self, row: &Row) {
+        self.count += 1;
+        self.errors += u64::from(row.has(ERROR));
+        self.first = self.first.min(row.start);
+        if row.start >= self.last {
+            self.last = row.start;
+            self.last_at = row.at;
         }
     }
 

@@ -8,6 +8,7 @@
 //! rows         one for each record
 //! tags         digests, found from the rows
 //! traces       digest and row, sorted
+//! filter       which ids are not there
 //! ```
 
 use std::fs::File;
@@ -15,6 +16,7 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
+use super::filter::Filter;
 use super::gathered::{Gathered, Times};
 use super::index::{Index, Names, SUMMARY, Summary};
 use super::row::{ROW, Row};
@@ -42,7 +44,11 @@ impl IndexFile {
             traces.extend_from_slice(&trace.to_le_bytes());
             traces.extend_from_slice(&row.to_le_bytes());
         }
-        let sections: [&[u8]; SECTIONS] = [&summaries, names.ends, names.text, rows, tags, &traces];
+        let mut filter = Vec::new();
+        let ids: Vec<u128> = of.index().rows().map(|row| row.id).filter(|id| *id != 0).collect();
+        Filter::of(&ids).write(&mut filter);
+        let sections: [&[u8]; SECTIONS] =
+            [&summaries, names.ends, names.text, rows, tags, &traces, &filter];
         let mut check = crc32fast::Hasher::new();
         for section in sections {
             check.update(section);
@@ -171,6 +177,12 @@ impl IndexFile {
         Ok(found)
     }
 
+    /// Which ids are not there; it has a checksum of its own, so nothing else is read for it. `None` if it cannot be
+    /// read, and it has to be looked for in the rows.
+    pub(super) fn filter(&self) -> Option<Filter> {
+        Filter::read(&self.read(FILTER..SECTIONS).ok()?)
+    }
+
     fn header(&self, chunk: &Chunk) -> [u8; HEADER] {
         let Times { first_start, last_end, last_received } = self.times;
         let numbers = [
@@ -220,11 +232,12 @@ const ENDS: usize = 1;
 const TEXT: usize = 2;
 const ROWS: usize = 3;
 const TRACES: usize = 5;
-const SECTIONS: usize = 6;
+const FILTER: usize = 6;
+const SECTIONS: usize = 7;
 
 /// Magic, six numbers, a size for each section, two checksums.
 const HEADER: usize = 8 + 8 * (6 + SECTIONS) + 8;
-const MAGIC: &[u8; 8] = b"hfindex\x01";
+const MAGIC: &[u8; 8] = b"hfindex\x02";
 
 /// A digest and the number of a row.
 const TRACE: usize = 12;

@@ -6,9 +6,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::Timestamp;
 
 use super::KeepError;
+use super::measured::{Measured, measured, runtime_names};
 use super::reader::{KeepReader, Records};
 use super::scan::{Wanted, time};
-use crate::protocol::view::{JvmView, MeterValue, MeterView, Tag};
+use crate::protocol::view::{MeterValue, Tag};
 use crate::{Record, RecordKind};
 
 /// Which values are wanted.
@@ -73,8 +74,8 @@ impl KeepReader {
             let kind = RecordKind::try_from(summary.group.kind);
             let told: &[&str] = match kind {
                 Ok(RecordKind::Meter | RecordKind::OtlpMetrics) => &own,
-                Ok(RecordKind::JvmMetrics) => &JVM_NAMES,
-                _ => return,
+                Ok(kind) => runtime_names(kind),
+                Err(_) => return,
             };
             for name in told {
                 let (last, instances) = names.entry((*name).to_owned()).or_default();
@@ -146,10 +147,15 @@ impl MetricQuery {
             to: self.to,
             ..Wanted::default()
         };
-        let runtime = |name: &String| JVM_NAMES.contains(&name.as_str());
-        let runtimes: &[RecordKind] = match &self.name {
-            Some(name) if !runtime(name) => &[],
-            _ => &[RecordKind::JvmMetrics],
+        let of_runtime = |kind: &RecordKind| {
+            self.name.as_deref().is_none_or(|name| runtime_names(*kind).contains(&name))
+        };
+        // The names of two runtimes differ, so it is all of them, one or none.
+        let runtimes = match (of_runtime(&RUNTIMES[0]), of_runtime(&RUNTIMES[1])) {
+            (true, true) => &RUNTIMES[..],
+            (true, false) => &RUNTIMES[..1],
+            (false, true) => &RUNTIMES[1..],
+            (false, false) => &[],
         };
         [
             of(&[RecordKind::Meter, RecordKind::OtlpMetrics], self.name.as_deref()),
@@ -180,29 +186,11 @@ struct Point {
     value: f64,
 }
 
-/// Calls `found` with each value in a record; what cannot be read has none.
+/// Calls `found` with each number in a record; a histogram is several.
 fn read(record: &Record, found: &mut dyn FnMut(Point)) {
-    let at = |time_ms| if time_ms > 0 { time(time_ms) } else { record.received };
-    if record.kind == RecordKind::JvmMetrics {
-        let Ok(jvm) = JvmView::of(&record.body) else { return };
-        for sample in &jvm.samples {
-            for (name, label, value) in sample.series() {
-                let label = (!label.is_empty()).then(|| tag("of", label));
-                found(Point {
-                    service: jvm.service.clone(),
-                    instance: jvm.instance.clone(),
-                    name: name.to_owned(),
-                    labels: label.into_iter().collect(),
-                    time: at(sample.time_ms),
-                    value,
-                });
-            }
-        }
-        return;
-    }
-    for meter in MeterView::of(record.kind, &record.body).unwrap_or_default() {
-        let MeterView { service, instance, name, labels, time_ms, value } = meter;
-        let point = Point { service, instance, name, labels, time: at(time_ms), value: 0.0 };
+    measured(record, &mut |it| {
+        let Measured { at: time, instance, labels, name, service, value, .. } = it;
+        let point = Point { service, instance, name, labels, time, value: 0.0 };
         match value {
             MeterValue::Single(value) => found(Point { value, ..point }),
             MeterValue::Histogram { buckets, sum } => {
@@ -218,7 +206,7 @@ fn read(record: &Record, found: &mut dyn FnMut(Point)) {
                 }
             }
         }
-    }
+    });
 }
 
 fn tag(key: &str, value: &str) -> Tag {
@@ -240,17 +228,5 @@ fn newest(points: &mut Vec<Point>, limit: usize) {
 const USUAL: usize = 1000;
 const MOST: usize = 1_000_000;
 
-/// What a Java virtual machine's report is listed as.
-const JVM_NAMES: [&str; 11] = [
-    "jvm_classes_loaded",
-    "jvm_cpu_percent",
-    "jvm_gc_count",
-    "jvm_gc_time_ms",
-    "jvm_memory_max_bytes",
-    "jvm_memory_pool_used_bytes",
-    "jvm_memory_used_bytes",
-    "jvm_threads_daemon",
-    "jvm_threads_live",
-    "jvm_threads_peak",
-    "jvm_threads_state",
-];
+/// The kinds of records in which a runtime tells its state.
+const RUNTIMES: [RecordKind; 2] = [RecordKind::JvmMetrics, RecordKind::ClrMetrics];

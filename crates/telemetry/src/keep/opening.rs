@@ -43,19 +43,23 @@ pub(super) fn open(
 
 /// Fills the window with the ids that came last, in the order in which they came.
 fn remember(window: &mut Window, parts: &[Arc<Part>]) -> Result<(), KeepError> {
-    let mut ids: Vec<Vec<u128>> = Vec::new();
+    let mut ids: Vec<(i64, Vec<u128>)> = Vec::new();
     let mut wanted = window.half();
     for part in parts.iter().rev() {
+        let received = part.times().last_received;
+        if wanted == 0 {
+            window.forget_until(received);
+            continue;
+        }
         let of_part: Vec<u128> =
             part.with(|index| index.rows().map(|row| row.id).filter(|id| *id != 0).collect())?;
         wanted = wanted.saturating_sub(of_part.len());
-        ids.push(of_part);
-        if wanted == 0 {
-            break;
-        }
+        ids.push((received, of_part));
     }
-    for id in ids.into_iter().rev().flatten() {
-        window.insert(id);
+    for (received, ids) in ids.into_iter().rev() {
+        for id in ids {
+            window.insert(id, received);
+        }
     }
     Ok(())
 }

@@ -1,20 +1,22 @@
 //! One chunk with its index: growing in memory, or in a file beside it. Whoever asks sees no difference,
 //! and an index that turns out to be damaged is made again from the chunk.
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use super::facts::Facts;
+use super::filter::Filter;
 use super::gathered::{Gathered, Times};
-use super::index::{Index, Names, Summary};
+use super::index::{Group, Index, Names, Summary};
 use super::index_file::{ENDING, IndexFile};
-use super::row::Row;
+use super::row::{DUPLICATE, Row};
 use super::window::Window;
-use crate::Record;
 use crate::journal::chunk::{self, CHUNK, Chunk, Step, Steps};
+use crate::{Record, RecordKind};
 
 /// A chunk and what is known of the records in it.
 #[derive(Debug)]
@@ -24,6 +26,8 @@ pub(super) struct Part {
     chunk: Chunk,
     sealed: AtomicBool,
     content: RwLock<Content>,
+    /// Which ids the file does not have; read when somebody asks first. Nothing where it cannot be read.
+    filter: OnceLock<Option<Filter>>,
     /// Whether a file that turns out to be damaged may be written again.
     writable: bool,
 }
@@ -66,6 +70,7 @@ impl Part {
             chunk,
             sealed: AtomicBool::new(false),
             content: RwLock::new(content),
+            filter: OnceLock::new(),
             writable,
         }
     }
@@ -116,6 +121,19 @@ impl Part {
         }
     }
 
+    /// Whether there may be a record of one of these kinds that is not older, in milliseconds since 1970.
+    pub(super) fn holds(&self, kinds: &[RecordKind], since: i64) -> io::Result<bool> {
+        let is = |it: &Summary| {
+            it.last >= since && kinds.iter().any(|kind| it.group.kind == *kind as u8)
+        };
+        match &*self.good()? {
+            Content::File { index, .. } => index
+                .with_summaries(|_, summaries| summaries.iter().any(is))
+                .map_err(|error| self.named(error)),
+            Content::Memory(gathered) => Ok(gathered.summaries().any(is)),
+        }
+    }
+
     /// Goes through names and summaries.
     pub(super) fn with_summaries<T>(
         &self,
@@ -132,12 +150,44 @@ impl Part {
         }
     }
 
+    /// The same of what is not over before a time, in milliseconds since 1970: in a part that is partly older, what is
+    /// not shown is not counted.
+    pub(super) fn with_summaries_since<T>(
+        &self,
+        floor: i64,
+        ask: impl FnOnce(&Names<'_>, &[Summary]) -> T,
+    ) -> io::Result<T> {
+        if self.times().first_start >= floor {
+            return self.with_summaries(ask);
+        }
+        self.with(|index| {
+            let mut summaries: HashMap<Group, Summary> = HashMap::new();
+            for row in index.rows().filter(|row| !row.has(DUPLICATE) && row.end() >= floor) {
+                let new = Summary::of(&row);
+                summaries.entry(new.group).or_insert(new).add(&row);
+            }
+            let summaries: Vec<Summary> = summaries.into_values().collect();
+            ask(&index.names, &summaries)
+        })
+    }
+
     /// The rows of a trace.
     pub(super) fn of_trace(&self, trace: u64) -> io::Result<Vec<Row>> {
         match &*self.good()? {
             Content::File { index, .. } => index.of_trace(trace).map_err(|error| self.named(error)),
             Content::Memory(gathered) => Ok(gathered.of_trace(trace)),
         }
+    }
+
+    /// Whether a row with this id is in it, of a trace.
+    pub(super) fn knows(&self, id: u128, trace: u64) -> io::Result<bool> {
+        if let Content::File { index, .. } = &*self.content()
+            && let Some(filter) = self.filter.get_or_init(|| index.filter())
+            && !filter.may_hold(id)
+        {
+            return Ok(false);
+        }
+        Ok(self.of_trace(trace)?.iter().any(|row| row.id == id))
     }
 
     /// A record, by where in the chunk it begins. `None` if it cannot be read any more.
@@ -218,7 +268,7 @@ fn read_through(directory: &Path, chunk: Chunk, window: &mut Window) -> io::Resu
 
 /// Adds one row; whether it was new.
 pub(super) fn gather(gathered: &mut Gathered, window: &mut Window, at: u64, facts: &Facts) -> bool {
-    let new = facts.id.is_none_or(|id| window.insert(id));
+    let new = facts.id.is_none_or(|id| window.insert(id, facts.received));
     gathered.push(at, facts, !new);
     new
 }

@@ -90,6 +90,9 @@ pub(super) const ROOT: u8 = 4;
 /// It was not of the time that it said; the time is when it was received.
 pub(super) const SKEWED: u8 = 8;
 
+/// Its subject is where requests enter.
+pub(super) const ENTRY: u8 = 16;
+
 /// The number of the name that is not there.
 pub(super) const NO_NAME: u32 = u32::MAX;
 

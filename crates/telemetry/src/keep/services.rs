@@ -200,8 +200,8 @@ impl KeepReader {
     ) -> Result<(), KeepError> {
         let floor = self.parts.floor();
         for part in self.parts.newest_first() {
-            present(part.with_summaries(|names, summaries| {
-                for summary in summaries.iter().filter(|summary| summary.last >= floor) {
+            present(part.with_summaries_since(floor, |names, summaries| {
+                for summary in summaries {
                     found(&part, names, summary);
                 }
             }))?;

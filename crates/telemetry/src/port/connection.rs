@@ -15,14 +15,14 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
-use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::task::TaskTracker;
 
 use handfast_tls::FirstBytes;
 
 use super::handshake::{Admitted, HANDSHAKE, admit};
+use super::heard::{FirstWord, Heard};
 use super::register::{Ending, Proof};
-use super::{Protocol, Shared};
+use super::{Protection, Protocol, Shared, Stranger};
 use crate::caller::{Caller, Transport};
 use crate::grpc::Body;
 
@@ -32,16 +32,21 @@ pub(super) async fn serve_tcp(
     shared: Shared,
     socket: TcpStream,
     address: SocketAddr,
-    place: Option<OwnedSemaphorePermit>,
+    place: Stranger,
 ) {
     if let Err(error) = socket.set_nodelay(true) {
         // It is gone already.
         tracing::debug!(%address, %error, "a connection ended at once");
         return;
     }
+    let under = shared.protection.load_full();
     let admitted = tokio::select! {
         () = shared.closing.cancelled() => return,
-        admitted = admit(&shared, socket, address) => admitted,
+        () = place.lost() => {
+            shared.desk.counts().connection_refused();
+            return;
+        }
+        admitted = admit(&shared, &under, socket, address) => admitted,
     };
     drop(place);
     match admitted {
@@ -50,14 +55,14 @@ pub(super) async fn serve_tcp(
                 FirstBytes::Http2Preface => Version::Two,
                 _ => Version::One,
             };
-            serve(&shared, socket, version, caller, None).await;
+            serve(&shared, &under, socket, version, caller, None).await;
         }
         Ok(Admitted::Tls(stream, caller, proof)) => {
             let version = match (stream.get_ref().1.alpn_protocol(), shared.protocol) {
                 (Some(b"h2"), _) | (None, Protocol::Grpc) => Version::Two,
                 _ => Version::One,
             };
-            serve(&shared, *stream, version, caller, proof).await;
+            serve(&shared, &under, *stream, version, caller, proof).await;
         }
         Err(fault) => shared.desk.refused_handshake(&shared.name, address, &fault),
     }
@@ -69,7 +74,9 @@ pub(super) async fn serve_unix(shared: Shared, socket: UnixStream) {
         Protocol::Grpc => Version::Two,
         Protocol::Http => Version::One,
     };
-    serve(&shared, socket, version, Caller::anonymous(None, Transport::Plaintext), None).await;
+    let under = shared.protection.load_full();
+    let caller = Caller::anonymous(None, Transport::Plaintext);
+    serve(&shared, &under, socket, version, caller, None).await;
 }
 
 #[derive(Clone, Copy)]
@@ -78,21 +85,39 @@ enum Version {
     Two,
 }
 
-async fn serve<I>(shared: &Shared, io: I, version: Version, caller: Caller, proof: Option<Proof>)
-where
+/// `under` is what it was let in by.
+async fn serve<I>(
+    shared: &Shared,
+    under: &Arc<Protection>,
+    io: I,
+    version: Version,
+    caller: Caller,
+    proof: Option<Proof>,
+) where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let caller = Arc::new(caller);
-    let registered = shared.connections.enter(Arc::clone(&caller), proof, shared.now());
+    let entered = shared.connections.enter(Arc::clone(&caller), proof, shared.now());
+    let Some(registered) = entered else {
+        shared.desk.counts().connection_refused();
+        return;
+    };
     // Between the judgement and the register something may have been revoked that the watch passed
     // over: once it is registered, it is looked at again.
-    shared.connections.cut_revoked(&shared.revocations, &shared.name);
+    if registered.cut_if_revoked(&shared.revocations, &shared.name) {
+        shared.desk.counts().cut(1);
+    }
+    let now = shared.protection.load_full();
+    if !Arc::ptr_eq(under, &now) {
+        shared.connections.judge_again(under, &now);
+    }
     let desk = Arc::clone(&shared.desk);
     let service = service_fn(move |request: Request<Incoming>| {
         let (desk, caller) = (Arc::clone(&desk), Arc::clone(&caller));
         async move { Ok::<Response<Body>, Infallible>(desk.answer(request, &caller).await) }
     });
     let ending = &registered.ending;
+    let (io, word) = Heard::new(io);
     let outcome = match version {
         Version::Two => {
             let mut builder = http2::Builder::new(Owned(shared.tasks.clone()));
@@ -109,7 +134,14 @@ where
                 .max_pending_accept_reset_streams(RESETS)
                 .max_local_error_reset_streams(RESETS);
             let connection = builder.serve_connection(TokioIo::new(io), service);
-            until_ended(connection, http2::Connection::graceful_shutdown, ending).await
+            let ended = until_ended(connection, http2::Connection::graceful_shutdown, ending);
+            tokio::select! {
+                outcome = ended => outcome,
+                () = silent(word) => {
+                    shared.desk.counts().connection_refused();
+                    Ok(())
+                }
+            }
         }
         Version::One => {
             let mut builder = http1::Builder::new();
@@ -125,6 +157,14 @@ where
     };
     if let Err(error) = outcome {
         tracing::debug!(port = %shared.name, %error, "a connection ended in disorder");
+    }
+}
+
+/// Resolves if the first word does not come in time.
+async fn silent(word: FirstWord) {
+    tokio::time::sleep(HANDSHAKE).await;
+    if word.has_come() {
+        std::future::pending::<()>().await;
     }
 }
 

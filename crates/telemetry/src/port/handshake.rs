@@ -9,12 +9,13 @@ use handfast_pki::{Certificate, Chain};
 use handfast_tls::{Attempt, Fault, FaultCode, FirstBytes, Peer, Side, sniff};
 use rustls::ServerConnection;
 use tokio::net::TcpStream;
+use tokio::time::Instant;
 use tokio_rustls::server::TlsStream;
 
 use super::known::Standing;
 use super::paced::Paced;
 use super::register::Proof;
-use super::{Mode, PortTls, Shared};
+use super::{Mode, PortTls, Protection, Shared};
 use crate::caller::{Caller, Identity, Transport};
 
 /// A connection that was let in.
@@ -26,12 +27,14 @@ pub(super) enum Admitted {
 /// Lets a connection in, or says why not.
 pub(super) async fn admit(
     shared: &Shared,
+    protection: &Protection,
     socket: TcpStream,
     address: SocketAddr,
 ) -> Result<Admitted, Fault> {
     let attempt = Attempt::server(shared.now()).with_peer_addr(address).with_subject(&*shared.name);
-    let protection = shared.protection.load_full();
-    let first = tokio::time::timeout(HANDSHAKE, first_bytes(&socket))
+    // One limit for everything: who is slow at each step gets no more.
+    let deadline = Instant::now() + HANDSHAKE;
+    let first = tokio::time::timeout_at(deadline, first_bytes(&socket))
         .await
         .map_err(|_| handfast_tls::timed_out(HANDSHAKE, &attempt))?
         .map_err(|error| handfast_tls::fault_of_io(&error, &attempt))?;
@@ -48,7 +51,8 @@ pub(super) async fn admit(
         return Err(Fault::new(FaultCode::NoCertificate, Side::Ours, attempt_place(&attempt))
             .saying("this port has no credential yet, so it lets nobody in"));
     };
-    let accepting = handfast_tls::accept(socket, Arc::clone(&tls.config), attempt, HANDSHAKE);
+    let accepting =
+        handfast_tls::accept(socket, Arc::clone(&tls.config), attempt, deadline - Instant::now());
     let stream = Paced::new(accepting, Arc::clone(&shared.pace)).await?;
     let (caller, proof) = who(stream.get_ref().1, tls, address, shared)?;
     if !protection.mode.admits(caller.transport) {
@@ -67,11 +71,12 @@ fn who(
     let Some(peer) = Peer::of(session) else {
         return Ok((Caller::anonymous(Some(address), Transport::Tls), None));
     };
+    let era = shared.known.era();
     let standing = if let Some(standing) = shared.known.find(&tls.config, &peer.fingerprint) {
         standing
     } else {
         let standing = Arc::new(work_out(session, &peer, tls, address, shared)?);
-        shared.known.remember(&tls.config, peer.fingerprint, Arc::clone(&standing));
+        shared.known.remember(era, &tls.config, peer.fingerprint, Arc::clone(&standing));
         standing
     };
     // Between the handshake and now it may have been revoked.

@@ -26,6 +26,8 @@ pub(super) struct Known(Mutex<Seen>);
 #[derive(Debug, Default)]
 struct Seen {
     under: Option<Arc<ServerConfig>>,
+    /// How often everything was forgotten.
+    era: u64,
     standings: HashMap<Fingerprint, Arc<Standing>>,
 }
 
@@ -41,21 +43,32 @@ impl Known {
         same.then(|| seen.standings.get(leaf).cloned()).flatten()
     }
 
-    /// Forgets everybody.
+    /// Forgets everybody, and what is being worked out at the moment.
     pub(super) fn forget(&self) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Seen::default();
+        let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        *seen = Seen { era: seen.era + 1, ..Seen::default() };
     }
 
-    /// Remembers it; under another configuration everything else is forgotten.
+    /// To be asked before something is worked out that is to be remembered.
+    pub(super) fn era(&self) -> u64 {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).era
+    }
+
+    /// Remembers it, unless everything was forgotten since it was begun; under another configuration everything
+    /// else is forgotten.
     pub(super) fn remember(
         &self,
+        era: u64,
         under: &Arc<ServerConfig>,
         leaf: Fingerprint,
         standing: Arc<Standing>,
     ) {
         let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if seen.era != era {
+            return;
+        }
         if !seen.under.as_ref().is_some_and(|config| Arc::ptr_eq(config, under)) {
-            *seen = Seen { under: Some(Arc::clone(under)), standings: HashMap::new() };
+            *seen = Seen { under: Some(Arc::clone(under)), era, standings: HashMap::new() };
         }
         if seen.standings.len() >= STANDINGS {
             seen.standings.clear();

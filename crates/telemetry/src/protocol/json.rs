@@ -7,8 +7,8 @@
 //! 64-bit numbers as numbers or strings, bytes in base64 (OpenTelemetry's ids in hexadecimal), `null` is absent, what
 //! is not known is passed over. Agents use all of that.
 
-mod message;
-mod reader;
+pub(super) mod message;
+pub(super) mod reader;
 mod schema;
 
 use bytes::Bytes;
@@ -60,6 +60,19 @@ pub enum BodyError {
     /// It holds too many messages.
     #[error("the body holds more than {0} messages; send fewer at a time")]
     TooMany(usize),
+    /// What it means is too much, as where many values share many tags.
+    #[error("what the body says takes more than {0} bytes; send less at a time")]
+    TooMuch(usize),
+    /// Something in it is there too often.
+    #[error("{message}.{field} holds more than {limit}; send fewer at a time")]
+    TooManyIn {
+        /// The message.
+        message: &'static str,
+        /// Its field.
+        field: &'static str,
+        /// How many it may hold.
+        limit: usize,
+    },
 }
 
 impl Endpoint {

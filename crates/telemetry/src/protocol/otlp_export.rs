@@ -9,11 +9,11 @@
 //! | SkyWalking | OpenTelemetry |
 //! |---|---|
 //! | segment | spans |
-//! | meter, state of a JVM | metrics |
-//! | log, event | log records |
+//! | meter, state of a JVM or of a .NET runtime | metrics |
+//! | log, event, event attached to a span | log records |
 //! | everything else | nothing: see [`export`] |
 
-mod attributes;
+pub(in crate::protocol) mod attributes;
 mod ids;
 mod lines;
 mod metrics;
@@ -23,7 +23,9 @@ use bytes::Bytes;
 use prost::Message;
 
 use self::attributes::Attributes;
-use super::view::{EventView, JvmView, LogView, MeterView, SegmentView};
+use super::view::{
+    AttachedEventView, ClrView, EventView, JvmView, LogView, MeterView, SegmentView,
+};
 use super::wire::Malformed;
 use crate::{Record, RecordKind};
 use handfast_proto::otlp::common::v1::InstrumentationScope;
@@ -84,6 +86,14 @@ pub fn export(record: &Record) -> Result<Option<Exported>, Unexportable> {
         RecordKind::JvmMetrics => {
             let state = JvmView::of(body)?;
             exported(RecordKind::OtlpMetrics, metrics::tell_jvm(&state).encode_to_vec())
+        }
+        RecordKind::ClrMetrics => {
+            let state = ClrView::of(body)?;
+            exported(RecordKind::OtlpMetrics, metrics::tell_clr(&state).encode_to_vec())
+        }
+        RecordKind::SpanAttachedEvent => {
+            let event = lines::tell_attached(AttachedEventView::of(body)?, *received);
+            exported(RecordKind::OtlpLogs, event.encode_to_vec())
         }
         _ => None,
     })

@@ -5,6 +5,8 @@
 //! record that holds a million empty tags costs what it was sent with. Texts are not cut, for they
 //! are no longer than the record.
 
+mod attached;
+mod clr;
 mod event;
 mod facts;
 mod instance;
@@ -14,12 +16,14 @@ mod meter;
 mod segment;
 mod spans;
 
+pub use attached::AttachedEventView;
+pub use clr::{ClrSample, ClrView, PoolThreads};
 pub use event::EventView;
 pub use facts::SegmentFacts;
 pub use instance::InstanceView;
-pub use jvm::{Classes, Collection, JvmSample, JvmView, MemoryUse, Threads};
+pub use jvm::{Classes, Collection, JvmSample, JvmView, MemoryUse, RuntimeSeries, Threads};
 pub use log::{Format, LogView};
-pub use meter::{Bucket, MeterValue, MeterView};
+pub use meter::{Bucket, MeterNature, MeterValue, MeterView};
 
 use super::otlp::Attribute;
 use super::wire::{Fields, Malformed};

@@ -170,7 +170,7 @@ proptest! {
             let _ = MeterView::of(kind, &bytes);
             let _ = InstanceView::of(kind, &bytes);
         }
-        let _ = (EventView::of(&bytes), JvmView::of(&bytes));
+        let _ = (EventView::of(&bytes), JvmView::of(&bytes), ClrView::of(&bytes));
     }
 
     #[test]
@@ -516,14 +516,58 @@ fn the_state_of_a_jvm_is_seen_as_it_was_written() {
     );
     let series = sample.series();
     for wanted in [
-        ("jvm_cpu_percent", "", 12.5),
-        ("jvm_memory_pool_used_bytes", "oldgen", 80.0),
-        ("jvm_gc_time_ms", "old", 30.0),
-        ("jvm_threads_state", "timed_waiting", 3.0),
-        ("jvm_classes_loaded", "", 11.0),
+        ("jvm_cpu_ratio", None, 0.125),
+        ("jvm_memory_pool_used_bytes", Some(("pool", "oldgen")), 80.0),
+        ("jvm_gc_seconds", Some(("generation", "old")), 0.03),
+        ("jvm_threads_state", Some(("state", "timed_waiting")), 3.0),
+        ("jvm_classes_loaded", None, 11.0),
     ] {
         assert!(series.contains(&wanted), "{wanted:?} is not in {series:?}");
     }
+}
+
+#[test]
+fn the_state_of_a_clr_is_seen_as_it_was_written() {
+    let metric = v3::ClrMetric {
+        time: 7,
+        cpu: Some(v3::Cpu { usage_percent: 12.5 }),
+        gc: Some(v3::ClrGc {
+            gen0_collect_count: 4,
+            gen1_collect_count: 5,
+            gen2_collect_count: 6,
+            heap_memory: 100,
+        }),
+        thread: Some(v3::ClrThread {
+            available_completion_port_threads: 1,
+            available_worker_threads: 2,
+            max_completion_port_threads: 3,
+            max_worker_threads: -4,
+        }),
+    };
+    let body = v3::ClrMetricCollection {
+        metrics: vec![v3::ClrMetric::default(), metric],
+        service: "shop".into(),
+        service_instance: "shop-1".into(),
+    };
+    let view = ClrView::of(&body.encode_to_vec()).unwrap();
+    assert_eq!((view.service.as_str(), view.instance.as_str()), ("shop", "shop-1"));
+    assert_eq!(view.samples[0], ClrSample::default());
+    let sample = &view.samples[1];
+    assert_eq!((sample.time_ms, sample.collections, sample.heap_bytes), (7, [4, 5, 6], 100));
+    assert_eq!(sample.workers, PoolThreads { available: 2, max: -4 });
+    assert_eq!(sample.completion_ports, PoolThreads { available: 1, max: 3 });
+    let series = sample.series();
+    for wanted in [
+        ("clr_cpu_ratio", None, 0.125),
+        ("clr_gc_collections", Some(("generation", "1")), 5.0),
+        ("clr_heap_memory_bytes", None, 100.0),
+        ("clr_threads_available", Some(("pool", "worker")), 2.0),
+        ("clr_threads_max", Some(("pool", "completion_port")), 3.0),
+    ] {
+        assert!(series.contains(&wanted), "{wanted:?} is not in {series:?}");
+    }
+    let named: Vec<&str> = series.iter().map(|(name, ..)| *name).collect();
+    assert!(ClrSample::NAMES.iter().all(|name| named.contains(name)), "{named:?}");
 }
 
 #[test]

@@ -77,6 +77,9 @@ pub enum Fault {
     /// A number beyond its type.
     #[error("is a number too large for its type")]
     Overflow,
+    /// Not there, or nothing but zeros, where there has to be something.
+    #[error("is missing")]
+    Missing,
     /// A name that is longer than any.
     #[error("is longer than {0} bytes")]
     TooLong(usize),

@@ -227,4 +227,4 @@ const KEEP_ALIVE_ANSWER: Duration = Duration::from_secs(10);
 const WINDOW: u32 = 1024 * 1024;
 
 /// What is buffered towards the backend for one stream.
-const SEND_BUFFER: usize = 1024 * 1024;
+const SEND_BUFFER: usize = 256 * 1024;

@@ -90,12 +90,53 @@ async fn a_port_that_turns_to_mutual_tls_ends_the_others_and_turns_back() {
     report(&plain, &[segment("shop", "2")]).await.expect_err("plaintext is over");
     report(&mutual, &[segment("bank", "2")]).await.expect("mutual TLS");
     assert_eq!(mutual.status().dialled, before, "its connection was left alone");
-    let refusals = collector.census().refusals();
-    assert!(
-        refusals.iter().any(|refusal| refusal.fault.code().as_str() == "plaintext-to-tls"),
-        "{refusals:?}"
-    );
+    until("the refusal is told", || {
+        let refusals = collector.census().refusals();
+        refusals.iter().any(|refusal| refusal.fault.code().as_str() == "plaintext-to-tls")
+    })
+    .await;
 
     assert!(collector.apply(scene.plan("collector", Mode::Permissive, scene.keep("x"))).is_empty());
     report(&plain, &[segment("shop", "3")]).await.expect("plaintext again");
+}
+
+/// The configuration of TLS is the same, and so is whom it trusts: what was worked out of certificates before is not.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_of_our_own_domain_asks_for_everybody_anew() {
+    let scene = Scene::new();
+    let ours = scene.plan("collector", Mode::Mtls, scene.keep("collector"));
+    let mut theirs = ours.clone();
+    let mut nobodys = ours.clone();
+    for port in theirs.ports.values_mut() {
+        let own = port.protection.tls.as_mut().and_then(|tls| tls.own.as_mut()).expect("a domain");
+        own.trust_domain = "other.example".parse().expect("a trust domain");
+    }
+    for port in nobodys.ports.values_mut() {
+        port.protection.tls.as_mut().expect("TLS").own = None;
+    }
+    let mut collector = scene.start(ours.clone());
+    let shop = scene.caller(grpc(&collector), Some(&scene.agent("shop")));
+    report(&shop, &[segment("shop", "1")]).await.expect("one of ours");
+    for plan in [theirs, nobodys] {
+        assert!(collector.apply(plan).is_empty());
+        until("its connection is cut", || {
+            collector.status().ports.iter().all(|port| port.connections.is_empty())
+        })
+        .await;
+        let refused = report(&shop, &[segment("shop", "2")]).await.expect_err("none of ours");
+        assert_eq!(refused.code, handfast_telemetry::grpc::Code::PermissionDenied, "{refused}");
+        assert!(collector.apply(ours.clone()).is_empty());
+        // Nobody was put out who only becomes more than he was.
+        report(
+            &scene.caller(grpc(&collector), Some(&scene.agent("shop"))),
+            &[segment("shop", "3")],
+        )
+        .await
+        .expect("one of ours again");
+        report(&shop, &[segment("shop", "4")])
+            .await
+            .expect_err("known as before, as long as it stays");
+        shop.set(scene.upstream_plan(grpc(&collector), Some(&scene.agent("shop"))));
+        report(&shop, &[segment("shop", "5")]).await.expect("one of ours again");
+    }
 }

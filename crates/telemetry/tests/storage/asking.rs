@@ -124,6 +124,27 @@ fn traces_are_found_by_what_their_segments_say() {
         assert_eq!(ids(reader, &by_id), ["t-17"]);
         assert_eq!(ids(reader, &TraceQuery { service: Some("shop".into()), ..by_id }), [""; 0]);
 
+        // All at once: a tag, a duration and a time; and each of them wrong.
+        let slow = TraceQuery {
+            min_duration: second,
+            max_duration: Some(Duration::from_secs(6)),
+            from: Some(at(NOW - 61_000)),
+            to: Some(at(NOW - 59_000)),
+            service: Some("shop".into()),
+            ..with("http.status_code", "500")
+        };
+        assert_eq!(ids(reader, &slow), ["t-slow"]);
+        for none in [
+            TraceQuery { tags: vec![("http.status_code".into(), "200".into())], ..slow.clone() },
+            TraceQuery { min_duration: Some(Duration::from_millis(5001)), ..slow.clone() },
+            TraceQuery { max_duration: Some(Duration::from_millis(4999)), ..slow.clone() },
+            TraceQuery { from: Some(at(NOW - 54_000)), to: None, ..slow.clone() },
+            TraceQuery { to: Some(at(NOW - 60_001)), ..slow.clone() },
+            TraceQuery { service: Some("many".into()), ..slow.clone() },
+        ] {
+            assert_eq!(ids(reader, &none), [""; 0], "{none:?}");
+        }
+
         let window = TraceQuery {
             from: Some(at(NOW - 600_000 + 10_000)),
             to: Some(at(NOW - 600_000 + 19_950)),
@@ -290,6 +311,15 @@ fn an_event_that_was_told_twice_is_one() {
         assert_eq!(reader.events(&query).unwrap().len(), 1);
         let query = EventQuery { name: Some("Deploy".into()), ..EventQuery::default() };
         assert!(reader.events(&query).unwrap().is_empty());
+        for (errors, expect) in [(true, vec![]), (false, vec!["e1", "e2"])] {
+            let query = EventQuery { errors: Some(errors), ..EventQuery::default() };
+            let found = reader.events(&query).unwrap();
+            assert_eq!(found.iter().map(|it| it.uuid.as_str()).collect::<Vec<_>>(), expect);
+        }
+        let window = EventQuery { from: Some(at(NOW + 2500)), ..EventQuery::default() };
+        let ended = reader.events(&window).unwrap();
+        assert_eq!(ended.len(), 1);
+        assert_eq!((ended[0].start_ms, ended[0].message.as_str()), (NOW, "it begins"));
     });
 }
 

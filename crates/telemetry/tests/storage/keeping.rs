@@ -1,18 +1,23 @@
 //! What is kept, once, for how long, and what of it survives.
 
+use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use handfast_proto::skywalking::v3::SegmentObject;
-use handfast_telemetry::keep::{Keep, KeepReader, KeepSettings, TraceQuery};
+use handfast_telemetry::keep::{
+    EventQuery, Keep, KeepReader, KeepSettings, LogQuery, NewestQuery, TraceQuery,
+};
 use handfast_telemetry::{Record, RecordKind};
 use handfast_testkit::eventually::{until, within};
 use prost::Message;
 
-use crate::reports::{NOW, Segment, at, keep, many_chunks, otlp, tag, take};
-use crate::support::{chunks, run};
+use crate::reports::{
+    NOW, Segment, at, event, jvm, keep, log, many_chunks, meter, otlp, properties, tag, take,
+};
+use crate::support::{chunks, read_all, run};
 
 fn numbered(n: u64) -> Record {
     let (trace, id) = (format!("trace-{n}"), format!("segment-{n}"));
@@ -86,19 +91,86 @@ fn the_same_segments_at_the_same_time_are_kept_once() {
     });
 }
 
+/// How often each segment lies in the store, counted in the records themselves: whatever an index or a reader
+/// makes of it.
+fn raw(keep: &Keep) -> BTreeMap<String, usize> {
+    let mut counts = BTreeMap::new();
+    for (_, record) in read_all(keep.journal()) {
+        if record.kind == RecordKind::Segment {
+            let segment = SegmentObject::decode(record.body).unwrap();
+            *counts.entry(segment.trace_segment_id).or_default() += 1;
+        }
+    }
+    counts
+}
+
 #[test]
-fn duplicates_beyond_the_window_are_still_shown_once() {
+fn duplicates_from_before_the_window_are_kept_and_counted_once() {
     let directory = tempfile::tempdir().unwrap();
     let settings = KeepSettings { recent_segments: 10, ..many_chunks() };
+    let open = || Keep::open(directory.path(), settings.clone(), at(NOW)).unwrap();
+    let all_once = |keep: &Keep, count: usize| {
+        let raw = raw(keep);
+        assert_eq!((raw.len(), raw.values().max()), (count, Some(&1)), "{raw:?}");
+        assert_eq!(segments(keep.reader()), count as u64);
+    };
     run(async {
-        let keep = Keep::open(directory.path(), settings, at(NOW)).unwrap();
+        let keep = open();
         for n in 0..100 {
+            assert_eq!(take(&keep, vec![numbered(n)]).await.kept, 1);
+        }
+        // In chunks that are in files by now, in chunks that are not, and in the open one.
+        for n in (0..100).rev() {
+            let again = take(&keep, vec![numbered(n)]).await;
+            assert_eq!((again.kept, again.duplicates), (0, 1), "{n}");
+        }
+        // Several at once, with new ones among them that are as old.
+        let late =
+            |n: u64| Segment { start: NOW + 3, ..Segment::new("late", &format!("late-{n}")) };
+        let mixed =
+            vec![numbered(3), late(1).record(), numbered(99), late(2).record(), numbered(0)];
+        let mixed = take(&keep, mixed).await;
+        assert_eq!((mixed.kept, mixed.duplicates), (2, 3));
+        // Of a clock that is wrong by years; what is believed is when it came.
+        let wrong = Segment { start: 1, ..Segment::new("wrong", "wrong") };
+        let wrong = |received| Record { received: at(received), ..skewed_record(&wrong) };
+        assert_eq!(take(&keep, vec![wrong(NOW + 200)]).await.kept, 1);
+        for n in 200..230 {
+            assert_eq!(take(&keep, vec![numbered(n)]).await.kept, 1);
+        }
+        assert_eq!(take(&keep, vec![wrong(NOW + 9000)]).await.duplicates, 1);
+        // OpenTelemetry's are known by all that they say.
+        assert_eq!(take(&keep, vec![otlp([1, 2])]).await.kept, 1);
+        for n in 230..260 {
+            assert_eq!(take(&keep, vec![numbered(n)]).await.kept, 1);
+        }
+        let otel = take(&keep, vec![otlp([1, 2]), otlp([1, 3])]).await;
+        assert_eq!((otel.kept, otel.duplicates), (1, 1));
+        assert_eq!(keep.status().duplicates, 100 + 3 + 1 + 1);
+    });
+    run(async {
+        let keep = open();
+        for n in (0..100).chain(200..260) {
+            assert_eq!(take(&keep, vec![numbered(n)]).await.duplicates, 1, "{n}");
+        }
+        let raw = raw(&keep);
+        assert_eq!((raw.len(), raw.values().max()), (163, Some(&1)));
+    });
+    // Without its indexes the same.
+    for index in indexes(directory.path()) {
+        std::fs::remove_file(index).unwrap();
+    }
+    run(async {
+        let keep = open();
+        assert_eq!(take(&keep, vec![numbered(7), numbered(8)]).await.duplicates, 2);
+    });
+    let other = tempfile::tempdir().unwrap();
+    run(async {
+        let keep = Keep::open(other.path(), settings.clone(), at(NOW)).unwrap();
+        for n in (0..300).map(|n| n * 7 % 100) {
             take(&keep, vec![numbered(n)]).await;
         }
-        assert_eq!(take(&keep, vec![numbered(0)]).await.kept, 1, "forgotten, so it is kept again");
-        assert_eq!(keep.reader().trace("trace-0").unwrap().len(), 1);
-        let query = TraceQuery { trace_id: Some("trace-0".into()), ..TraceQuery::default() };
-        assert_eq!(keep.reader().traces(&query).unwrap()[0].segments, 1);
+        all_once(&keep, 100);
     });
 }
 
@@ -135,6 +207,55 @@ fn what_is_too_old_goes_and_the_rest_stays() {
     });
     let keep = Keep::open(directory.path(), settings, at(NOW + 40_000_000)).unwrap();
     assert!(keep.reader().traces(&TraceQuery::default()).unwrap().is_empty());
+}
+
+#[test]
+fn what_is_too_old_is_not_counted_or_listed_though_it_lies_beside_younger() {
+    let directory = tempfile::tempdir().unwrap();
+    let hour = Duration::from_secs(3600);
+    let settings = KeepSettings { retention: hour, ..KeepSettings::default() };
+    run(async {
+        let keep = Keep::open(directory.path(), settings.clone(), at(NOW)).unwrap();
+        let later = NOW + 1_800_000;
+        let of = |id: &str, start: i64, endpoint: &'static str| {
+            Segment { endpoint, start, ..Segment::new(&format!("trace-{id}"), id) }.record()
+        };
+        let mut records = vec![of("old", NOW, "/gone"), of("both", NOW, "/pay")];
+        records.push(of("new", later, "/pay"));
+        for time in [NOW, later] {
+            let text = format!("said at {}", time - NOW);
+            let name = if time == NOW { "old" } else { "new" };
+            records.extend([log("", time, &text), meter(name, time, 1.0), jvm(time, 7)]);
+            records.extend([event(name, time, time + 1, &text), properties(time, name)]);
+        }
+        take(&keep, records).await;
+        let counts = |now: i64| {
+            keep.sweep(at(now)).unwrap();
+            let reader = keep.reader();
+            let services = reader.services().unwrap();
+            let (records, segments) =
+                services.first().map(|it| (it.records, it.segments)).unwrap_or_default();
+            let metrics = reader.metric_names("shop").unwrap();
+            assert_eq!(
+                metrics.iter().filter(|it| ["old", "new"].contains(&it.name.as_str())).count(),
+                reader.newest(&NewestQuery::default()).unwrap().len().saturating_sub(12),
+                "the newest values and the names agree"
+            );
+            (
+                (records, segments),
+                reader.endpoints("shop", "").unwrap().len(),
+                reader.instances("shop").unwrap().len(),
+                reader.traces(&TraceQuery::default()).unwrap().len(),
+                reader.logs(&LogQuery::default()).unwrap().len(),
+                reader.events(&EventQuery::default()).unwrap().len(),
+            )
+        };
+        assert_eq!(counts(NOW), ((13, 3), 2, 1, 3, 2, 2));
+        // Three quarters of an hour later nothing is too old; then half of it is; then all.
+        assert_eq!(counts(NOW + 2_700_000), ((13, 3), 2, 1, 3, 2, 2));
+        assert_eq!(counts(NOW + 3_600_000 + 60_000), ((6, 1), 1, 1, 1, 1, 1));
+        assert_eq!(counts(later + 3_600_000 + 60_000), ((0, 0), 0, 0, 0, 0, 0));
+    });
 }
 
 #[test]
@@ -334,9 +455,13 @@ fn every_accepted_segment_counts_once_after_kill_9() {
         // A batch that was not answered may be there or not, but not twice.
         let query = TraceQuery { limit: 10_000, ..TraceQuery::default() };
         assert_eq!(keep.reader().traces(&query).unwrap().len() as u64, there);
+        let raw = raw(&keep);
+        assert_eq!(raw.len() as u64, there);
         for n in 0..accepted {
+            assert_eq!(raw.get(&format!("segment-{n}")), Some(&1), "{n}");
             assert_eq!(keep.reader().trace(&format!("trace-{n}")).unwrap().len(), 1, "{n}");
         }
+        assert_eq!(raw.values().max(), Some(&1), "and nothing else twice");
     }
     assert!(accepted >= 3000);
 }

@@ -9,5 +9,6 @@ mod crashing;
 mod damage;
 mod full_disk;
 mod keeping;
+mod measuring;
 mod reports;
 mod support;

@@ -10,8 +10,8 @@ use super::super::node::Node;
 use super::super::routes::Routes;
 use crate::access::Caller;
 use crate::telemetry::{
-    self, AsideChoice, AsideSearch, AsideWanted, LogSearch, MetricSearch, OfService,
-    RolloutQuestion, TraceSearch, TraceWanted,
+    self, AsideChoice, AsideSearch, AsideWanted, EventSearch, LogSearch, MetricSearch,
+    NewestSearch, OfService, RolloutQuestion, TraceSearch, TraceWanted,
 };
 
 pub(super) fn routes<N: Node>(routes: Routes<N>) -> Routes<N> {
@@ -104,10 +104,24 @@ fn kept<N: Node>(routes: Routes<N>) -> Routes<N> {
             },
         )
         .get_with(
+            "/v1/events",
+            Action::TelemetryRead,
+            async |node: Arc<N>, _: Caller, search: EventSearch| {
+                asked(node, move |stores| telemetry::events(stores, &search)).await
+            },
+        )
+        .get_with(
             "/v1/metrics",
             Action::TelemetryRead,
             async |node: Arc<N>, _: Caller, search: MetricSearch| {
                 asked(node, move |stores| telemetry::metrics(stores, &search)).await
+            },
+        )
+        .get_with(
+            "/v1/metrics/newest",
+            Action::TelemetryRead,
+            async |node: Arc<N>, _: Caller, search: NewestSearch| {
+                asked(node, move |stores| telemetry::newest(stores, &search)).await
             },
         )
 }

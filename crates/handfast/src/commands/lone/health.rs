@@ -1,6 +1,6 @@
 //! How a collector or relay by itself is, for supervisors and Prometheus.
 
-use handfast_api::health::Health;
+use handfast_api::health::{Health, NothingMeasured};
 use handfast_api::telemetry::StationView;
 
 use super::lists::Due;
@@ -39,5 +39,10 @@ impl Health for LoneHealth {
         let view = |status| StationView::of(self.lone.kind, status, Vec::new());
         let views: Vec<StationView> = self.lone.status().map(view).into_iter().collect();
         node::metrics_of_stations(&views)
+    }
+
+    async fn measured(&self, collector: &str) -> Result<String, NothingMeasured> {
+        let keep = self.lone.keep().filter(|_| collector == word(self.lone.kind));
+        node::page_of_measured(keep.ok_or(NothingMeasured::NoSuchStore)?).await
     }
 }

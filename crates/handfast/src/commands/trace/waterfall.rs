@@ -172,13 +172,13 @@ fn scale(duration: i64, columns: usize) -> String {
 }
 
 /// The text in exactly so many columns.
-fn fitted(text: &str, width: usize) -> String {
+pub(super) fn fitted(text: &str, width: usize) -> String {
     let cut = cut(text, width);
     let pad = width.saturating_sub(columns(&cut));
     format!("{cut}{}", " ".repeat(pad))
 }
 
-fn cut(text: &str, width: usize) -> String {
+pub(super) fn cut(text: &str, width: usize) -> String {
     if columns(text) <= width {
         return text.to_owned();
     }
@@ -196,7 +196,7 @@ fn cut(text: &str, width: usize) -> String {
     out
 }
 
-fn columns(text: &str) -> usize {
+pub(super) fn columns(text: &str) -> usize {
     text.chars().map(columns_of).sum()
 }
 

@@ -64,6 +64,8 @@ fn shop_and_bank(off: i64) -> Trace {
     Trace {
         trace_id: "t".to_owned(),
         segments: vec![segment("s1", "shop", shop), segment("s2", "bank", vec![charge])],
+        logs: Vec::new(),
+        more_logs: false,
     }
 }
 
@@ -132,6 +134,8 @@ fn circles_missing_parents_and_controls_are_drawn_all_the_same() {
             segment("s2", "b", vec![two]),
             segment("s3", "c", vec![lost]),
         ],
+        logs: Vec::new(),
+        more_logs: false,
     };
     assert_eq!(Tree::of(&trace).rows.len(), 3);
     let text = drawn(&trace, 80);
@@ -145,8 +149,12 @@ fn ten_thousand_levels_are_drawn_without_a_deep_stack() {
         let parent = (id > 0).then(|| (id - 1).to_string());
         span(&id.to_string(), parent.as_deref(), "Local", id, 20_000 - id)
     });
-    let trace =
-        Trace { trace_id: "t".to_owned(), segments: vec![segment("s", "deep", spans.collect())] };
+    let trace = Trace {
+        trace_id: "t".to_owned(),
+        segments: vec![segment("s", "deep", spans.collect())],
+        logs: Vec::new(),
+        more_logs: false,
+    };
     let text = drawn(&trace, 80);
     let table = text.split("\n\n").nth(1).expect("a table");
     assert_eq!(table.lines().count(), 10_001);

@@ -73,14 +73,41 @@ pub(super) fn add(snapshot: &mut Snapshot, stations: &[StationView]) {
         ]
     });
     snapshot.gauge("handfast_telemetry_connections", "Open connections", None, open);
-    let stored = stations.iter().filter_map(|one| Some((one, one.store.as_ref()?)));
+    storing(snapshot, stations, &of);
+    forwarding(snapshot, stations, &of);
+}
+
+fn storing(snapshot: &mut Snapshot, stations: &[StationView], of: &dyn Fn(&StationView) -> Labels) {
+    let stored: Vec<_> =
+        stations.iter().filter_map(|one| Some((of(one), one.store.as_ref()?))).collect();
+    let each = |value: &dyn Fn(&handfast_api::telemetry::StoreView) -> u64| {
+        let samples = stored.iter().map(|(labels, store)| (labels.clone(), number(value(store))));
+        samples.collect::<Vec<Sample>>()
+    };
     snapshot.gauge(
         "handfast_telemetry_store",
         "What a collector's store takes on the disk",
         Some(Unit::Bytes),
-        stored.map(|(one, store)| (of(one), number(store.bytes))),
+        each(&|store| store.bytes),
     );
-    forwarding(snapshot, stations, &of);
+    snapshot.counter(
+        "handfast_telemetry_duplicates",
+        "Segments that came again and were not kept twice",
+        None,
+        each(&|store| store.duplicates),
+    );
+    snapshot.gauge(
+        "handfast_telemetry_series",
+        "Fresh series of services' metrics, as of when they were scraped last",
+        None,
+        each(&|store| store.series as u64),
+    );
+    snapshot.counter(
+        "handfast_telemetry_series_left_out",
+        "Values that are not offered, since their series are too many or too long",
+        None,
+        each(&|store| store.series_left_out),
+    );
 }
 
 fn forwarding(
@@ -128,7 +155,12 @@ fn forwarding(
         "handfast_telemetry_not_forwarded",
         "Records that were not sent because the backend's protocol has no words for them",
         None,
-        each(&|forward| number(forward.not_forwarded)),
+        forwarding.iter().flat_map(|(labels, forward)| {
+            forward.not_forwarded_kinds.iter().map(|(kind, count)| {
+                let kind = ("kind", kind.clone());
+                (labels.iter().cloned().chain([kind]).collect(), number(*count))
+            })
+        }),
     );
     snapshot.counter(
         "handfast_telemetry_rejected",

@@ -16,7 +16,7 @@ use super::super::core::Core;
 #[derive(Clone, Default)]
 pub(in crate::node) struct Denials(Arc<Mutex<BTreeMap<Key, Count>>>);
 
-/// Station, caller, service.
+/// Station, caller, service; all further ones of a caller who made up many are one, without a name.
 type Key = (String, String, String);
 
 struct Count {
@@ -32,7 +32,16 @@ impl Denials {
         let (denials, station) = (self.clone(), station.to_owned());
         Arc::new(move |denial: Denial| {
             let mut counts = denials.0.lock().unwrap_or_else(PoisonError::into_inner);
-            let key = (station.clone(), denial.caller.clone(), denial.service.clone());
+            let mut key = (station.clone(), denial.caller.clone(), denial.service.clone());
+            if !counts.contains_key(&key) {
+                let (station, caller, _) = &key;
+                let first = (station.clone(), caller.clone(), String::new());
+                let own =
+                    counts.range(first..).take_while(|((s, c, _), _)| (s, c) == (station, caller));
+                if own.take(SERVICES).count() == SERVICES {
+                    key.2.clear();
+                }
+            }
             if let Some(count) = counts.get_mut(&key) {
                 count.times += 1;
                 return;
@@ -54,15 +63,20 @@ impl Denials {
             if count.times == 0 {
                 return false;
             }
-            let Denial { at, instance, kind, .. } = &count.first;
+            let Denial { at, instance, kind, service: first, .. } = &count.first;
+            let (subject, as_whom) = if service.is_empty() {
+                ("many services", format!("many services, {first:?} among them"))
+            } else {
+                (service.as_str(), service.clone())
+            };
             rows.push(AuditRow {
                 at: *at,
                 actor: caller.clone(),
                 action: "telemetry.report".to_owned(),
-                subject: format!("{service} at {station}"),
+                subject: format!("{subject} at {station}"),
                 outcome: "denied".to_owned(),
                 detail: format!(
-                    "it may not report as {service} ({kind}, instance {instance:?}), tried {} times",
+                    "it may not report as {as_whom} ({kind}, instance {instance:?}), tried {} times",
                     count.times
                 ),
                 why: String::new(),
@@ -103,6 +117,9 @@ impl Core {
 /// the metrics.
 const KEYS: usize = 4096;
 
+/// Services that a caller is told apart by; whoever makes up more fills neither the log nor the room of others.
+const SERVICES: usize = 16;
+
 const LOOK: Duration = Duration::from_millis(500);
 
 /// One row for each combination in so long.
@@ -141,5 +158,37 @@ mod tests {
         assert!(rows[0].detail.contains("1000 times"), "{}", rows[0].detail);
         assert!(denials.due(at(130)).is_empty());
         assert!(denials.0.lock().expect("no panic").is_empty(), "forgotten when it is over");
+    }
+
+    #[test]
+    fn who_makes_up_names_has_a_few_rows_and_hides_nobody() {
+        let denials = Denials::default();
+        let witness = denials.witness("Collector/west");
+        let at = |second| Timestamp::from_second(second).expect("a moment");
+        let deny = |caller: &str, service: String, second| {
+            witness(Denial {
+                at: at(second),
+                caller: caller.to_owned(),
+                instance: String::new(),
+                kind: RecordKind::Segment,
+                service,
+            });
+        };
+        let mut rows = 0;
+        for minute in 0..3 {
+            for name in 0..10_000 {
+                deny(
+                    "spiffe://shop.example/agent/shop",
+                    format!("made-up-{minute}-{name}"),
+                    minute * 61,
+                );
+            }
+            rows += denials.due(at(minute * 61)).len();
+        }
+        assert!(rows <= 3 * (SERVICES + 1), "{rows}");
+        deny("spiffe://shop.example/agent/cart", "bank".to_owned(), 200);
+        let told = denials.due(at(200));
+        let cart = told.iter().find(|row| row.actor.ends_with("/cart")).expect("it is seen");
+        assert_eq!(cart.subject, "bank at Collector/west");
     }
 }

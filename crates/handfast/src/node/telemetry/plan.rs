@@ -202,9 +202,18 @@ fn port_tls(
     let credential = sight.report.live.get(&name).ok_or_else(|| not_there(&name))?;
     let mut anchors = credential.anchors().clone();
     for trusted in &resource.spec.trust {
-        let other = sight.report.live.get(trusted).ok_or_else(|| not_there(trusted))?;
-        for anchor in other.anchors().iter() {
-            anchors = anchors.with(anchor.clone());
+        if let Some(other) = sight.report.live.get(trusted) {
+            for anchor in other.anchors().iter() {
+                anchors = anchors.with(anchor.clone());
+            }
+        } else if let Some(issuer) = sight.report.issuers.get(trusted) {
+            // Its own certificate: what else its root vouches for is not meant.
+            anchors = anchors.with(issuer.clone());
+        } else {
+            return Err(format!(
+                "`trust` names `{trusted}`, and there is no usable credential or issuer of that name: `tls.crt` of a CA \
+                 goes to `input/issuers/{trusted}/`, without a key"
+            ));
         }
     }
     let own = sight.declared.effective_trust_domain().and_then(|trust_domain| {

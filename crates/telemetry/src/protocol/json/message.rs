@@ -114,7 +114,10 @@ fn fixed64(out: &mut Vec<u8>, number: u32, value: u64) {
 }
 
 /// A whole number, as a number or in a string; also as `1e3` or `5.0`, which some programs write.
-fn number<N: TryFrom<i128> + Copy>(reader: &mut Reader<'_>, what: &'static str) -> Read<N> {
+pub(in crate::protocol) fn number<N: TryFrom<i128> + Copy>(
+    reader: &mut Reader<'_>,
+    what: &'static str,
+) -> Read<N> {
     let fits = |text: &str| N::try_from(whole(text)?).ok();
     let number = match reader.peek() {
         Some(b'"') => fits(&reader.string()?),
@@ -146,7 +149,7 @@ fn double(reader: &mut Reader<'_>) -> Read<f64> {
     parsed.ok_or_else(|| reader.expected("a number"))
 }
 
-fn flag(reader: &mut Reader<'_>) -> Read<bool> {
+pub(in crate::protocol) fn flag(reader: &mut Reader<'_>) -> Read<bool> {
     match reader.peek() {
         Some(b't') => reader.word("true").map(|()| true),
         Some(b'f') => reader.word("false").map(|()| false),
@@ -160,7 +163,7 @@ fn flag(reader: &mut Reader<'_>) -> Read<bool> {
 }
 
 /// Of either alphabet, padded or not.
-fn base64_bytes(reader: &mut Reader<'_>) -> Read<Vec<u8>> {
+pub(in crate::protocol) fn base64_bytes(reader: &mut Reader<'_>) -> Read<Vec<u8>> {
     let text = reader.string()?;
     let engine = if text.contains(['-', '_']) { &URL_SAFE } else { &STANDARD };
     engine.decode(text.as_bytes()).map_err(|_| reader.expected("bytes in base64"))
@@ -173,9 +176,13 @@ const URL_SAFE: GeneralPurpose = GeneralPurpose::new(&alphabet::URL_SAFE, ANY_PA
 
 fn hexadecimal(reader: &mut Reader<'_>) -> Read<Vec<u8>> {
     let text = reader.string()?;
+    digits(&text).ok_or_else(|| reader.expected("an id in hexadecimal"))
+}
+
+/// The bytes of hexadecimal digits.
+pub(in crate::protocol) fn digits(text: &str) -> Option<Vec<u8>> {
     let (pairs, rest) = text.as_bytes().as_chunks::<2>();
     let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
     let bytes = pairs.iter().map(|[high, low]| Some(digit(*high)? << 4 | digit(*low)?)).collect();
-    let whole = |bytes: Option<Vec<u8>>| bytes.filter(|_| rest.is_empty());
-    whole(bytes).ok_or_else(|| reader.expected("an id in hexadecimal"))
+    Option::filter(bytes, |_| rest.is_empty())
 }

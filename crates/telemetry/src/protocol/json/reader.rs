@@ -3,19 +3,19 @@
 use std::borrow::Cow;
 
 /// Where a body stands.
-#[derive(Debug)]
-pub(super) struct Reader<'a> {
+#[derive(Clone, Debug)]
+pub(in crate::protocol) struct Reader<'a> {
     text: &'a str,
     at: usize,
     depth: usize,
 }
 
 /// What is wrong, before it is known in which field.
-pub(super) type Read<T> = Result<T, Fail>;
+pub(in crate::protocol) type Read<T> = Result<T, Fail>;
 
 /// A fault, and the field that it lies in, once somebody knew.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Fail {
+pub(in crate::protocol) struct Fail {
     fault: JsonFault,
     at: usize,
     place: Option<(&'static str, &'static str)>,
@@ -54,24 +54,24 @@ pub enum JsonFault {
 }
 
 impl<'a> Reader<'a> {
-    pub(super) fn of(text: &'a str) -> Self {
+    pub(in crate::protocol) fn of(text: &'a str) -> Self {
         Self { text, at: 0, depth: 0 }
     }
 
     /// The first byte of what comes next, white space aside.
-    pub(super) fn peek(&mut self) -> Option<u8> {
+    pub(in crate::protocol) fn peek(&mut self) -> Option<u8> {
         let rest = self.rest();
         self.at += rest.iter().take_while(|byte| b" \t\r\n".contains(byte)).count();
         self.rest().first().copied()
     }
 
     /// Nothing comes any more.
-    pub(super) fn end(&mut self) -> Read<()> {
+    pub(in crate::protocol) fn end(&mut self) -> Read<()> {
         if self.peek().is_none() { Ok(()) } else { Err(self.fail(JsonFault::More)) }
     }
 
     /// An object. Who is told of a member reads its value.
-    pub(super) fn object(
+    pub(in crate::protocol) fn object(
         &mut self,
         mut member: impl FnMut(&mut Self, &str) -> Read<()>,
     ) -> Read<()> {
@@ -92,7 +92,10 @@ impl<'a> Reader<'a> {
     }
 
     /// An array. Who is told of an element reads it.
-    pub(super) fn array(&mut self, mut element: impl FnMut(&mut Self) -> Read<()>) -> Read<()> {
+    pub(in crate::protocol) fn array(
+        &mut self,
+        mut element: impl FnMut(&mut Self) -> Read<()>,
+    ) -> Read<()> {
         self.enter(b'[', "an array")?;
         if !self.takes(b']') {
             loop {
@@ -108,7 +111,7 @@ impl<'a> Reader<'a> {
     }
 
     /// A string, borrowed where nothing in it is escaped.
-    pub(super) fn string(&mut self) -> Read<Cow<'a, str>> {
+    pub(in crate::protocol) fn string(&mut self) -> Read<Cow<'a, str>> {
         self.expect(b'"', "a string")?;
         let mut owned = String::new();
         loop {
@@ -131,7 +134,7 @@ impl<'a> Reader<'a> {
     }
 
     /// A number, as it is written.
-    pub(super) fn number(&mut self) -> Read<&'a str> {
+    pub(in crate::protocol) fn number(&mut self) -> Read<&'a str> {
         self.peek();
         let start = self.at;
         self.follows(b"-");
@@ -149,7 +152,7 @@ impl<'a> Reader<'a> {
     }
 
     /// One of `true`, `false` and `null`.
-    pub(super) fn word(&mut self, word: &'static str) -> Read<()> {
+    pub(in crate::protocol) fn word(&mut self, word: &'static str) -> Read<()> {
         self.peek();
         if !self.rest().starts_with(word.as_bytes()) {
             return Err(self.expected(word));
@@ -159,7 +162,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Any value, which nobody wants.
-    pub(super) fn pass_over(&mut self) -> Read<()> {
+    pub(in crate::protocol) fn pass_over(&mut self) -> Read<()> {
         match self.peek() {
             Some(b'{') => self.object(|reader, _| reader.pass_over()),
             Some(b'[') => self.array(Self::pass_over),
@@ -171,7 +174,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    pub(super) fn expected(&self, what: &'static str) -> Fail {
+    pub(in crate::protocol) fn expected(&self, what: &'static str) -> Fail {
         self.fail(JsonFault::Expected(what))
     }
 
@@ -268,13 +271,21 @@ impl<'a> Reader<'a> {
 
 impl Fail {
     /// The error it is, in this field if nobody knew better.
-    pub(super) fn error(self, message: &'static str, field: &'static str) -> JsonError {
+    pub(in crate::protocol) fn error(
+        self,
+        message: &'static str,
+        field: &'static str,
+    ) -> JsonError {
         let (message, field) = self.place.unwrap_or((message, field));
         JsonError { message, field, at: self.at, fault: self.fault }
     }
 
     /// Says in which field it lies, unless somebody further in said so.
-    pub(super) fn within(mut self, message: &'static str, field: &'static str) -> Self {
+    pub(in crate::protocol) fn within(
+        mut self,
+        message: &'static str,
+        field: &'static str,
+    ) -> Self {
         self.place.get_or_insert((message, field));
         self
     }

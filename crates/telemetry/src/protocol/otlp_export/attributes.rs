@@ -10,30 +10,46 @@ use crate::protocol::view::Tag;
 /// Attributes in the order in which they came. A name that comes again makes its value a row of values:
 /// nothing is lost, and no receiver has to choose.
 #[derive(Debug, Default)]
-pub(super) struct Attributes {
+pub(in crate::protocol) struct Attributes {
     list: Vec<KeyValue>,
     places: HashMap<String, usize>,
 }
 
 impl Attributes {
-    pub(super) fn text(&mut self, key: &str, value: impl Into<String>) {
+    pub(in crate::protocol) fn text(&mut self, key: &str, value: impl Into<String>) {
         self.add(key.to_owned(), Value::StringValue(value.into()));
     }
 
     /// Text, where there is some.
-    pub(super) fn some(&mut self, key: &str, value: impl Into<String>) {
+    pub(in crate::protocol) fn some(&mut self, key: &str, value: impl Into<String>) {
         let value = value.into();
         if !value.is_empty() {
             self.text(key, value);
         }
     }
 
-    pub(super) fn int(&mut self, key: &str, value: i64) {
+    /// Text, where there is some and nothing under this name yet.
+    pub(in crate::protocol) fn missing(&mut self, key: &str, value: impl Into<String>) {
+        if !self.has(key) {
+            self.some(key, value);
+        }
+    }
+
+    pub(in crate::protocol) fn has(&self, key: &str) -> bool {
+        self.places.contains_key(key)
+    }
+
+    /// That something is so.
+    pub(in crate::protocol) fn flag(&mut self, key: &str) {
+        self.add(key.to_owned(), Value::BoolValue(true));
+    }
+
+    pub(in crate::protocol) fn int(&mut self, key: &str, value: i64) {
         self.add(key.to_owned(), Value::IntValue(value));
     }
 
     /// A tag under the name that it has in the conventions, or under its own.
-    pub(super) fn tag(&mut self, tag: Tag, names: &[(&str, &str)]) {
+    pub(in crate::protocol) fn tag(&mut self, tag: Tag, names: &[(&str, &str)]) {
         let Tag { key, value } = tag;
         let named = names.iter().find(|(ours, _)| *ours == key).map(|(_, theirs)| *theirs);
         match named {
@@ -47,7 +63,7 @@ impl Attributes {
     }
 
     /// An address with its port, told apart where it can be.
-    pub(super) fn address(&mut self, key: &str, text: &str) {
+    pub(in crate::protocol) fn address(&mut self, key: &str, text: &str) {
         let split = text.rsplit_once(':').and_then(|(host, port)| {
             let host =
                 host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
@@ -62,7 +78,7 @@ impl Attributes {
         }
     }
 
-    pub(super) fn finish(self) -> Vec<KeyValue> {
+    pub(in crate::protocol) fn finish(self) -> Vec<KeyValue> {
         self.list
     }
 

@@ -1,4 +1,6 @@
-//! Lines of log, and events, as log records.
+//! Lines of log, and events, as log records. An event that is attached to a span is one too: the span is another's
+//! report, which nothing can be added to, and a record with the span's ids is how OpenTelemetry has events tell of spans
+//! since it gave up those within spans.
 
 use handfast_proto::otlp::common::v1::AnyValue;
 use handfast_proto::otlp::common::v1::any_value::Value;
@@ -7,7 +9,7 @@ use jiff::Timestamp;
 
 use super::attributes::Attributes;
 use super::{ids, nanos, resource, scope};
-use crate::protocol::view::{EventView, Format, LogView};
+use crate::protocol::view::{AttachedEventView, EventView, Format, LogView};
 
 pub(super) fn tell_log(line: LogView, received: Timestamp) -> ResourceLogs {
     let LogView { service, instance, layer, trace_id, segment_id, span_id, level, .. } = line;
@@ -66,6 +68,52 @@ pub(super) fn tell_event(event: EventView, received: Timestamp) -> ResourceLogs 
     };
     told(record, service, instance, layer)
 }
+
+/// It names no service, for whoever saw it knows none: then the conventions have `unknown_service`.
+pub(super) fn tell_attached(event: AttachedEventView, received: Timestamp) -> ResourceLogs {
+    let AttachedEventView { trace_id, segment_id, span_id, .. } = event;
+    let mut attributes = Attributes::default();
+    if event.end_ns > event.start_ns {
+        attributes.int("sw8.event.duration", (event.end_ns - event.start_ns).cast_signed());
+    }
+    let (trace, span) = if event.of_zipkin {
+        (zipkin::<16>(&trace_id), zipkin::<8>(&span_id))
+    } else {
+        let is_said = !segment_id.is_empty();
+        let span = if is_said { ids::span(&segment_id, &span_id) } else { Vec::new() };
+        (if trace_id.is_empty() { Vec::new() } else { ids::trace(&trace_id) }, span)
+    };
+    attributes.some("sw8.trace_id", trace_id);
+    attributes.some("sw8.segment_id", segment_id);
+    attributes.some("sw8.span_id", span_id);
+    for tag in event.tags {
+        attributes.tag(tag, &[]);
+    }
+    for (key, number) in event.numbers {
+        attributes.int(&key, number);
+    }
+    let record = LogRecord {
+        time_unix_nano: event.start_ns,
+        attributes: attributes.finish(),
+        observed_time_unix_nano: nanos(received.as_millisecond()),
+        event_name: event.name,
+        trace_id: trace,
+        span_id: span,
+        ..LogRecord::default()
+    };
+    told(record, UNKNOWN.to_owned(), String::new(), String::new())
+}
+
+/// An id as Zipkin writes it, in OpenTelemetry's size; none where it is none.
+fn zipkin<const N: usize>(id: &str) -> Vec<u8> {
+    let even = if id.len().is_multiple_of(2) { id.to_owned() } else { format!("0{id}") };
+    let bytes = crate::protocol::json::message::digits(&even);
+    let padded = bytes.and_then(|bytes| crate::protocol::zipkin::id::<N>(&bytes));
+    padded.map(Vec::from).unwrap_or_default()
+}
+
+/// What the conventions want where nobody knows.
+const UNKNOWN: &str = "unknown_service";
 
 fn told(record: LogRecord, service: String, instance: String, layer: String) -> ResourceLogs {
     let scope_logs =

@@ -1,4 +1,4 @@
-//! Meters, and the state of a Java virtual machine, as metrics.
+//! Meters, and the state of a Java virtual machine or a .NET runtime, as metrics.
 
 use handfast_proto::otlp::metrics::v1::metric::Data;
 use handfast_proto::otlp::metrics::v1::number_data_point::Value;
@@ -9,10 +9,12 @@ use handfast_proto::otlp::metrics::v1::{
 
 use super::attributes::Attributes;
 use super::{nanos, resource, scope};
-use crate::protocol::view::{Bucket, JvmSample, JvmView, MemoryUse, MeterValue, MeterView};
+use crate::protocol::view::{
+    Bucket, ClrSample, ClrView, JvmSample, JvmView, MemoryUse, MeterValue, MeterView, PoolThreads,
+};
 
 pub(super) fn tell_meter(meter: MeterView) -> ResourceMetrics {
-    let MeterView { service, instance, name, labels, time_ms, value } = meter;
+    let MeterView { service, instance, name, labels, time_ms, value, .. } = meter;
     let mut attributes = Attributes::default();
     for label in labels {
         attributes.tag(label, &[]);
@@ -68,8 +70,20 @@ fn ladder(mut buckets: Vec<Bucket>) -> (Vec<f64>, Vec<u64>) {
 }
 
 pub(super) fn tell_jvm(state: &JvmView) -> ResourceMetrics {
-    let metrics = SERIES.iter().filter_map(|series| series.tell(&state.samples));
+    let metrics =
+        JVM.iter().filter_map(|series| series.tell(&timed(&state.samples, |it| it.time_ms)));
     told(metrics.collect(), state.service.clone(), state.instance.clone())
+}
+
+pub(super) fn tell_clr(state: &ClrView) -> ResourceMetrics {
+    let metrics =
+        CLR.iter().filter_map(|series| series.tell(&timed(&state.samples, |it| it.time_ms)));
+    told(metrics.collect(), state.service.clone(), state.instance.clone())
+}
+
+/// Samples with the time of each, in nanoseconds.
+fn timed<S>(samples: &[S], time_ms: fn(&S) -> i64) -> Vec<(u64, &S)> {
+    samples.iter().map(|sample| (nanos(time_ms(sample)), sample)).collect()
 }
 
 fn told(metrics: Vec<Metric>, service: String, instance: String) -> ResourceMetrics {
@@ -81,12 +95,12 @@ fn told(metrics: Vec<Metric>, service: String, instance: String) -> ResourceMetr
     }
 }
 
-/// A metric of the Java virtual machine: how to read its points off a sample.
-struct Series {
+/// A metric of a runtime: how to read its points off a sample.
+struct Series<S> {
     name: &'static str,
     unit: &'static str,
     nature: Nature,
-    points: fn(&JvmSample) -> Vec<Point>,
+    points: fn(&S) -> Vec<Point>,
 }
 
 #[derive(Clone, Copy)]
@@ -104,10 +118,10 @@ enum Nature {
 /// Attributes and a value.
 type Point = (Vec<(&'static str, &'static str)>, f64);
 
-impl Series {
-    fn tell(&self, samples: &[JvmSample]) -> Option<Metric> {
-        let points = samples.iter().flat_map(|sample| {
-            let time_unix_nano = nanos(sample.time_ms);
+impl<S> Series<S> {
+    fn tell(&self, samples: &[(u64, &S)]) -> Option<Metric> {
+        let points = samples.iter().flat_map(|(time_unix_nano, sample)| {
+            let time_unix_nano = *time_unix_nano;
             (self.points)(sample).into_iter().map(move |(names, value)| {
                 let mut attributes = Attributes::default();
                 for (key, text) in names {
@@ -195,7 +209,7 @@ fn collections(
 
 /// With the names of the semantic conventions, as far as they have one. The conventions know memory by
 /// pool only; here `jvm.memory.used` is the whole, and pools are apart, so that a sum over either is right.
-const SERIES: &[Series] = &[
+const JVM: &[Series<JvmSample>] = &[
     Series {
         name: "jvm.cpu.recent_utilization",
         unit: "1",
@@ -292,5 +306,59 @@ const SERIES: &[Series] = &[
         unit: "{class}",
         nature: Nature::Total,
         points: |sample| plain(sample.classes.total_unloaded),
+    },
+];
+
+/// Of each generation that was collected at all.
+fn generations(sample: &ClrSample) -> Vec<Point> {
+    let generations = ["gen0", "gen1", "gen2"].into_iter().zip(sample.collections);
+    generations
+        .filter_map(|(name, count)| at_least_none(vec![("dotnet.gc.heap.generation", name)], count))
+        .collect()
+}
+
+fn pool(sample: &ClrSample, count: fn(PoolThreads) -> i64) -> Vec<Point> {
+    let kinds = [("completion_port", sample.completion_ports), ("worker", sample.workers)];
+    kinds
+        .into_iter()
+        .map(|(kind, threads)| (kind, count(threads)))
+        .filter_map(|(kind, count)| {
+            at_least_none(vec![("dotnet.thread_pool.thread.type", kind)], count)
+        })
+        .collect()
+}
+
+/// With the names of the semantic conventions, as far as they have one: they know neither the bytes of the heap in use
+/// between two collections nor the pool's idle threads and their limit.
+const CLR: &[Series<ClrSample>] = &[
+    Series {
+        name: "process.cpu.utilization",
+        unit: "1",
+        nature: Nature::Gauge,
+        points: |sample| vec![(Vec::new(), sample.cpu_percent / 100.0)],
+    },
+    Series {
+        name: "dotnet.gc.collections",
+        unit: "{collection}",
+        nature: Nature::Added,
+        points: generations,
+    },
+    Series {
+        name: "dotnet.gc.heap.used",
+        unit: "By",
+        nature: Nature::Level,
+        points: |sample| at_least_none(Vec::new(), sample.heap_bytes).into_iter().collect(),
+    },
+    Series {
+        name: "dotnet.thread_pool.thread.available",
+        unit: "{thread}",
+        nature: Nature::Level,
+        points: |sample| pool(sample, |threads| threads.available),
+    },
+    Series {
+        name: "dotnet.thread_pool.thread.limit",
+        unit: "{thread}",
+        nature: Nature::Level,
+        points: |sample| pool(sample, |threads| threads.max),
     },
 ];

@@ -10,10 +10,12 @@ use handfast_proto::otlp::metrics::v1::{ResourceMetrics, number_data_point};
 use handfast_proto::otlp::resource::v1::Resource;
 use handfast_proto::otlp::trace::v1::{ResourceSpans, Span};
 use handfast_proto::skywalking::v3::log_data_body::Content;
+use handfast_proto::skywalking::v3::span_attached_event::SpanReference;
 use handfast_proto::skywalking::v3::{
-    Event, JvmMetric, JvmMetricCollection, KeyStringValuePair, Log, LogData, LogDataBody, LogTags,
+    ClrGc, ClrMetric, ClrMetricCollection, ClrThread, Cpu, Event, Instant, JvmMetric,
+    JvmMetricCollection, KeyIntValuePair, KeyStringValuePair, Log, LogData, LogDataBody, LogTags,
     Memory, MeterBucketValue, MeterData, MeterHistogram, SegmentObject, SegmentReference, Source,
-    SpanObject, TextLog, TraceContext, meter_data,
+    SpanAttachedEvent, SpanObject, TextLog, TraceContext, meter_data,
 };
 use proptest::prelude::*;
 
@@ -346,12 +348,119 @@ fn the_state_of_a_jvm_is_told_by_the_names_of_the_conventions() {
 }
 
 #[test]
+fn the_state_of_a_net_runtime_is_told_by_the_names_of_the_conventions() {
+    let sample = ClrMetric {
+        time: 1000,
+        cpu: Some(Cpu { usage_percent: 25.0 }),
+        gc: Some(ClrGc {
+            gen0_collect_count: 4,
+            gen2_collect_count: 1,
+            heap_memory: 99,
+            ..ClrGc::default()
+        }),
+        thread: Some(ClrThread {
+            available_worker_threads: 30,
+            max_worker_threads: 32,
+            ..ClrThread::default()
+        }),
+    };
+    let state = ClrMetricCollection {
+        metrics: vec![sample],
+        service: "shop".to_owned(),
+        ..ClrMetricCollection::default()
+    };
+    let mut told = BTreeMap::new();
+    for metric in metrics_of(RecordKind::ClrMetrics, state.encode_to_vec()) {
+        let points = match metric.data.expect("points") {
+            Data::Gauge(gauge) => gauge.data_points,
+            Data::Sum(sum) => {
+                // Agents count collections from report to report.
+                assert_eq!(
+                    sum.aggregation_temporality == 1,
+                    metric.name == "dotnet.gc.collections"
+                );
+                sum.data_points
+            }
+            other => panic!("{other:?}"),
+        };
+        for point in points {
+            let Some(number_data_point::Value::AsDouble(value)) = point.value else {
+                panic!("a double")
+            };
+            let of = ["dotnet.gc.heap.generation", "dotnet.thread_pool.thread.type"];
+            let of = of.iter().find_map(|key| text(&point.attributes, key)).unwrap_or_default();
+            told.insert(format!("{} {of}", metric.name), value);
+        }
+    }
+    for (series, value) in [
+        ("process.cpu.utilization ", 0.25),
+        ("dotnet.gc.collections gen0", 4.0),
+        ("dotnet.gc.collections gen2", 1.0),
+        ("dotnet.gc.heap.used ", 99.0),
+        ("dotnet.thread_pool.thread.available worker", 30.0),
+        ("dotnet.thread_pool.thread.limit worker", 32.0),
+    ] {
+        assert_eq!(told.get(series), Some(&value), "{series}: {told:?}");
+    }
+}
+
+#[test]
+fn an_event_that_is_attached_to_a_span_is_a_log_record_with_the_spans_ids() {
+    let [shop, _] = two_segments();
+    let (_, spans) = spans_of(&shop);
+    let event = |context| SpanAttachedEvent {
+        start_time: Some(Instant { seconds: 2, nanos: 5 }),
+        end_time: Some(Instant { seconds: 3, nanos: 5 }),
+        event: "HTTP Request Sampling".to_owned(),
+        tags: vec![pair("data_content", "GET /")],
+        summary: vec![KeyIntValuePair { key: "data_size".to_owned(), value: 7 }],
+        trace_context: Some(context),
+    };
+    let told_of = |context| {
+        let told = told(RecordKind::SpanAttachedEvent, event(context).encode_to_vec());
+        let told = ResourceLogs::decode(told.body).expect("a message");
+        let attributes = told.resource.expect("a resource").attributes;
+        assert_eq!(text(&attributes, "service.name").as_deref(), Some("unknown_service"));
+        told.scope_logs[0].log_records[0].clone()
+    };
+    let record = told_of(SpanReference {
+        trace_id: shop.trace_id.clone(),
+        trace_segment_id: shop.trace_segment_id.clone(),
+        span_id: shop.spans[1].span_id.to_string(),
+        ..SpanReference::default()
+    });
+    assert_eq!((&record.trace_id, &record.span_id), (&spans[1].trace_id, &spans[1].span_id));
+    assert_eq!(
+        (record.time_unix_nano, &*record.event_name),
+        (2_000_000_005, "HTTP Request Sampling")
+    );
+    for (key, value) in
+        [("data_content", "GET /"), ("data_size", "7"), ("sw8.event.duration", "1000000000")]
+    {
+        assert_eq!(text(&record.attributes, key).as_deref(), Some(value), "{key}");
+    }
+    let record = told_of(SpanReference {
+        r#type: 1,
+        trace_id: "5af7183fb1d4cf5f".to_owned(),
+        span_id: "352bff9a74ca9ad2".to_owned(),
+        ..SpanReference::default()
+    });
+    assert_eq!(record.trace_id, b"\0\0\0\0\0\0\0\0\x5a\xf7\x18\x3f\xb1\xd4\xcf\x5f");
+    assert_eq!(record.span_id, b"\x35\x2b\xff\x9a\x74\xca\x9a\xd2");
+}
+
+#[test]
 fn what_has_no_counterpart_is_not_told_and_what_is_told_already_stays_as_it_is() {
     for kind in RecordKind::ALL {
         let outcome = export(&record(kind, Vec::new())).expect("readable");
         let counterpart = matches!(
             kind,
-            RecordKind::Segment | RecordKind::Log | RecordKind::Event | RecordKind::JvmMetrics
+            RecordKind::ClrMetrics
+                | RecordKind::Event
+                | RecordKind::JvmMetrics
+                | RecordKind::Log
+                | RecordKind::Segment
+                | RecordKind::SpanAttachedEvent
         );
         assert_eq!(outcome.is_some(), counterpart || kind.is_otlp(), "{kind}");
     }

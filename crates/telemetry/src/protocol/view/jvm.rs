@@ -81,6 +81,9 @@ pub struct Classes {
     pub total_loaded: i64,
 }
 
+/// One number of a runtime's: the name of its series, the one label that it may have, and the number.
+pub type RuntimeSeries = (&'static str, Option<(&'static str, &'static str)>, f64);
+
 impl JvmView {
     /// Of a `JVMMetricCollection`. Samples beyond [`MAX_ITEMS`](super::MAX_ITEMS) are left out.
     pub fn of(body: &[u8]) -> Result<Self, Malformed> {
@@ -101,30 +104,48 @@ impl JvmView {
 }
 
 impl JvmSample {
-    /// As series of numbers, with the names that Prometheus' Java client would give them; the text is the value
-    /// of the one label that a series has, or empty.
+    /// Every name that [`Self::series`] gives.
+    pub const NAMES: [&str; 11] = [
+        "jvm_classes_loaded",
+        "jvm_cpu_ratio",
+        "jvm_gc_collections",
+        "jvm_gc_seconds",
+        "jvm_memory_max_bytes",
+        "jvm_memory_pool_used_bytes",
+        "jvm_memory_used_bytes",
+        "jvm_threads_daemon",
+        "jvm_threads_live",
+        "jvm_threads_peak",
+        "jvm_threads_state",
+    ];
+
+    /// As series of numbers in base units, with the names that Prometheus' Java client gives to what it has too;
+    /// the pair is the one label that a series has. What is counted is counted since the sample before.
     #[expect(clippy::cast_precision_loss, reason = "series are of doubles")]
-    pub fn series(&self) -> Vec<(&'static str, &'static str, f64)> {
+    pub fn series(&self) -> Vec<RuntimeSeries> {
+        let area = |area| Some(("area", area));
+        let state = |state| Some(("state", state));
         let mut series = vec![
-            ("jvm_cpu_percent", "", self.cpu_percent),
-            ("jvm_memory_used_bytes", "heap", self.heap.used as f64),
-            ("jvm_memory_max_bytes", "heap", self.heap.max as f64),
-            ("jvm_memory_used_bytes", "nonheap", self.non_heap.used as f64),
-            ("jvm_threads_live", "", self.threads.live as f64),
-            ("jvm_threads_daemon", "", self.threads.daemon as f64),
-            ("jvm_threads_peak", "", self.threads.peak as f64),
-            ("jvm_threads_state", "runnable", self.threads.runnable as f64),
-            ("jvm_threads_state", "blocked", self.threads.blocked as f64),
-            ("jvm_threads_state", "waiting", self.threads.waiting as f64),
-            ("jvm_threads_state", "timed_waiting", self.threads.timed_waiting as f64),
-            ("jvm_classes_loaded", "", self.classes.loaded as f64),
+            ("jvm_cpu_ratio", None, self.cpu_percent / 100.0),
+            ("jvm_memory_used_bytes", area("heap"), self.heap.used as f64),
+            ("jvm_memory_max_bytes", area("heap"), self.heap.max as f64),
+            ("jvm_memory_used_bytes", area("nonheap"), self.non_heap.used as f64),
+            ("jvm_threads_live", None, self.threads.live as f64),
+            ("jvm_threads_daemon", None, self.threads.daemon as f64),
+            ("jvm_threads_peak", None, self.threads.peak as f64),
+            ("jvm_threads_state", state("runnable"), self.threads.runnable as f64),
+            ("jvm_threads_state", state("blocked"), self.threads.blocked as f64),
+            ("jvm_threads_state", state("waiting"), self.threads.waiting as f64),
+            ("jvm_threads_state", state("timed_waiting"), self.threads.timed_waiting as f64),
+            ("jvm_classes_loaded", None, self.classes.loaded as f64),
         ];
         for (pool, memory) in &self.pools {
-            series.push(("jvm_memory_pool_used_bytes", pool, memory.used as f64));
+            series.push(("jvm_memory_pool_used_bytes", Some(("pool", *pool)), memory.used as f64));
         }
-        for collection in &self.collections {
-            series.push(("jvm_gc_count", collection.generation, collection.count as f64));
-            series.push(("jvm_gc_time_ms", collection.generation, collection.time_ms as f64));
+        for Collection { generation, count, time_ms } in &self.collections {
+            let generation = Some(("generation", *generation));
+            series.push(("jvm_gc_collections", generation, *count as f64));
+            series.push(("jvm_gc_seconds", generation, *time_ms as f64 / 1000.0));
         }
         series
     }
@@ -168,7 +189,7 @@ fn sample(fields: Fields<'_>, room: &mut Room) -> Result<JvmSample, Malformed> {
 }
 
 /// The numbers of a message that has nothing else, each at its field's number.
-fn numbers<const N: usize>(fields: Fields<'_>) -> Result<[i64; N], Malformed> {
+pub(super) fn numbers<const N: usize>(fields: Fields<'_>) -> Result<[i64; N], Malformed> {
     let mut numbers = [0; N];
     for field in fields {
         let field = field?;

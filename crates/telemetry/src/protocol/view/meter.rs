@@ -22,6 +22,26 @@ pub struct MeterView {
     pub time_ms: i64,
     /// What was read.
     pub value: MeterValue,
+    /// What kind of thing was read.
+    pub nature: MeterNature,
+    /// In what it is measured, where that was said.
+    pub unit: String,
+    /// What it is, in a sentence, where that was said.
+    pub description: String,
+}
+
+/// What may be done with a value.
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
+pub enum MeterNature {
+    /// It only grows, from when the reporter began.
+    Counter,
+    /// It was counted since the value before.
+    Delta,
+    /// It goes up and down.
+    Gauge,
+    /// Nobody said: SkyWalking's numbers are all alike.
+    #[default]
+    Unknown,
 }
 
 /// What was read.
@@ -85,10 +105,11 @@ fn meter(body: &[u8]) -> Result<Option<MeterView>, Malformed> {
             _ => {}
         }
     }
-    let value = if is_single {
-        MeterValue::Single(number)
+    let (value, nature) = if is_single {
+        (MeterValue::Single(number), MeterNature::Unknown)
     } else {
-        MeterValue::Histogram { buckets, sum: None }
+        // Agents count in them from their start.
+        (MeterValue::Histogram { buckets, sum: None }, MeterNature::Counter)
     };
     Ok(Some(MeterView {
         service: service.to_owned(),
@@ -97,6 +118,9 @@ fn meter(body: &[u8]) -> Result<Option<MeterView>, Malformed> {
         labels,
         time_ms,
         value,
+        nature,
+        unit: String::new(),
+        description: String::new(),
     }))
 }
 
@@ -120,25 +144,62 @@ fn metrics(body: &[u8]) -> Result<Vec<MeterView>, Malformed> {
     for scope in numbered(Fields::of("ResourceMetrics", body), 2) {
         for metric in numbered(scope?.nested("scopeMetrics", "ScopeMetrics")?, 2) {
             let metric = metric?.nested("metrics", "Metric")?;
-            let mut name = "";
-            for field in numbered(metric.clone(), 1) {
-                name = field?.text("name")?;
+            let mut said = Said::default();
+            for field in metric.clone() {
+                let field = field?;
+                match field.number {
+                    1 => said.name = field.text("name")?,
+                    2 => said.description = field.text("description")?,
+                    3 => said.unit = field.text("unit")?,
+                    _ => {}
+                }
             }
             for data in metric {
                 let data = data?;
                 let Some(kind) = Points::of(data.number) else { continue };
-                for point in numbered(data.nested("data", kind.message())?, 1) {
+                let points = data.nested("data", kind.message())?;
+                said.nature = nature(data.number, points.clone())?;
+                for point in numbered(points, 1) {
                     if !room.take() {
                         return Ok(views);
                     }
                     let point =
                         Point::read(kind, point?.nested("dataPoints", kind.point())?, &mut room)?;
-                    point.tell(&resource, name, &mut views);
+                    point.tell(&resource, &said, &mut views);
                 }
             }
         }
     }
     Ok(views)
+}
+
+/// What a metric says of all its points.
+#[derive(Clone, Copy, Debug, Default)]
+struct Said<'a> {
+    name: &'a str,
+    description: &'a str,
+    unit: &'a str,
+    nature: MeterNature,
+}
+
+/// Of a `Gauge`, a `Sum`, or one of the histograms, which say it in the same fields.
+fn nature(field: u32, points: Fields<'_>) -> Result<MeterNature, Malformed> {
+    let (mut temporality, mut is_monotonic) = (0, false);
+    for field in points {
+        let field = field?;
+        match field.number {
+            2 => temporality = field.int32("aggregationTemporality")?,
+            3 => is_monotonic = field.flag("isMonotonic")?,
+            _ => {}
+        }
+    }
+    Ok(match (field, temporality) {
+        (5, _) => MeterNature::Gauge,
+        (7 | 9 | 10, 1) => MeterNature::Delta,
+        (7, _) if !is_monotonic => MeterNature::Gauge,
+        (7 | 9 | 10, _) => MeterNature::Counter,
+        _ => MeterNature::Unknown,
+    })
 }
 
 /// Which points a metric has.
@@ -217,7 +278,7 @@ impl Point {
         Ok(point)
     }
 
-    fn tell(self, resource: &Resource<'_>, name: &str, views: &mut Vec<MeterView>) {
+    fn tell(self, resource: &Resource<'_>, said: &Said<'_>, views: &mut Vec<MeterView>) {
         for (suffix, quantile, value) in self.values {
             let mut labels = self.labels.clone();
             if let Some(quantile) = quantile {
@@ -226,10 +287,13 @@ impl Point {
             views.push(MeterView {
                 service: resource.service().into_owned(),
                 instance: resource.instance.to_owned(),
-                name: format!("{name}{suffix}"),
+                name: format!("{}{suffix}", said.name),
                 labels,
                 time_ms: self.time_ms,
                 value,
+                nature: said.nature,
+                unit: said.unit.to_owned(),
+                description: said.description.to_owned(),
             });
         }
     }

@@ -23,7 +23,10 @@ use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity
 async fn main() -> Result<(), Box<dyn Error>> {
     let service = env::var("SW_AGENT_NAME")?;
     let instance = env::var("SW_AGENT_INSTANCE_NAME")?;
-    let reporter = GrpcReporter::new(channel()?);
+    let mut reporter = GrpcReporter::new(channel()?);
+    if let Ok(token) = env::var("SW_AGENT_AUTHENTICATION") {
+        reporter = reporter.with_authentication(token);
+    }
     reporter
         .reporting()
         .await

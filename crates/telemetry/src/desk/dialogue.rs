@@ -1,0 +1,120 @@
+//! Calls in which both sides speak: recordings of profilers, of which the first message says whose they are. They are
+//! passed on as they come, and each message is judged before it is.
+
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use http::{Request, Response};
+use hyper::body::{Frame, Incoming};
+use tokio::sync::mpsc;
+
+use super::Desk;
+use super::report::malformed;
+use super::stream_quota::StreamQuota;
+use crate::caller::Caller;
+use crate::grpc::{Body, Code, Coding, MESSAGE_LIMIT, Messages, Status, encode, failed};
+use crate::protocol::method::Method;
+use crate::quota;
+use crate::rules::Claimed;
+
+pub(super) async fn pass(
+    desk: &Arc<Desk>,
+    method: &'static Method,
+    request: Request<Incoming>,
+    caller: &Arc<Caller>,
+) -> Response<Body> {
+    let (mut parts, body) = request.into_parts();
+    let coding = match Coding::of(&parts.headers) {
+        Ok(coding) => coding,
+        Err(status) => return failed(&status),
+    };
+    let mut said = Said {
+        caller: Arc::clone(caller),
+        desk: Arc::clone(desk),
+        messages: Messages::new(body, coding, MESSAGE_LIMIT, quota::PATIENCE * 15),
+        method,
+    };
+    let first = match said.first().await {
+        Ok(first) => first,
+        Err(status) => return failed(&status),
+    };
+    let (sender, stream) = crate::grpc::stream(FRAMES);
+    tokio::spawn(said.on(first, sender));
+    // What is sent on is not compressed.
+    parts.headers.remove("grpc-encoding");
+    desk.counts.passed();
+    let mut request = Request::from_parts(parts, stream);
+    desk.strip(&mut request);
+    desk.sink.pass(request).await
+}
+
+/// What the caller says.
+struct Said {
+    caller: Arc<Caller>,
+    desk: Arc<Desk>,
+    messages: Messages<Incoming>,
+    method: &'static Method,
+}
+
+impl Said {
+    /// What comes first has to say who speaks.
+    async fn first(&mut self) -> Result<Vec<Bytes>, Status> {
+        let mut arrived = Vec::new();
+        self.messages.next(&mut arrived).await?;
+        let names_somebody = self.judge(&arrived)?;
+        if names_somebody {
+            return Ok(arrived);
+        }
+        let path = self.method.path;
+        Err(Status::new(
+            Code::InvalidArgument,
+            format!("the first message of {path} names no service"),
+        ))
+    }
+
+    /// Whether they may be said, and whether they name a service at all.
+    fn judge(&self, messages: &[Bytes]) -> Result<bool, Status> {
+        let mut named = false;
+        for message in messages {
+            let claims = self.method.claimed.claims(message).map_err(|fault| malformed(&fault))?;
+            for claim in claims.iter() {
+                let claimed = Claimed { service: &claim.service, instance: claim.instance };
+                self.desk.judge_question(&self.caller, claimed)?;
+                named |= !claim.service.is_empty();
+            }
+        }
+        Ok(named)
+    }
+
+    /// Sends on what is said. Where something may not be said, nothing comes after what was said before, and
+    /// the other side answers that.
+    async fn on(mut self, mut arrived: Vec<Bytes>, sender: mpsc::Sender<Frame<Bytes>>) {
+        let (desk, name) = (Arc::clone(&self.desk), self.caller.name());
+        let outcome: Result<(), Status> = async {
+            let quota = StreamQuota::open(&desk, name.clone())?;
+            loop {
+                let bytes: usize = arrived.iter().map(Bytes::len).sum();
+                quota.pay(arrived.len() as u64, bytes as u64).await?;
+                for message in arrived.drain(..) {
+                    let mut framed = BytesMut::new();
+                    encode(&message, &mut framed);
+                    if sender.send(Frame::data(framed.freeze())).await.is_err() {
+                        // The other side has heard enough.
+                        return Ok(());
+                    }
+                }
+                if !self.messages.next(&mut arrived).await? {
+                    return Ok(());
+                }
+                self.judge(&arrived)?;
+            }
+        }
+        .await;
+        if let Err(status) = outcome {
+            tracing::debug!(path = self.method.path, caller = %name, %status, "cut short");
+        }
+    }
+}
+
+/// Messages that are on their way.
+const FRAMES: usize = 2;

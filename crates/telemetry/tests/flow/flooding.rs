@@ -1,0 +1,141 @@
+//! Whoever opens all the connections he can shuts nobody out.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use handfast_telemetry::port::{Mode, UNKNOWN, WAITING};
+use handfast_tls::{Attempt, ClientOptions, client_config};
+use hyper::body::Frame;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpSocket, TcpStream};
+
+use crate::support::{SEGMENTS, Scene, grpc, http, report, segment, until};
+
+/// From an address of the loopback network that is somebody else's.
+async fn connect(from: [u8; 4], to: SocketAddr) -> TcpStream {
+    let socket = TcpSocket::new_v4().expect("a socket");
+    socket.bind((from, 0).into()).expect("bound");
+    socket.connect(to).await.expect("connects")
+}
+
+/// An agent with a good certificate asks whether anybody is there; how long it takes until it is told.
+async fn asks(scene: &Scene, from: [u8; 4], to: SocketAddr) -> Duration {
+    let begin = Instant::now();
+    let options = ClientOptions { alpn: vec![b"http/1.1".to_vec()], ..ClientOptions::default() };
+    let config = client_config(Some(&scene.agent("shop")), &scene.authority.anchors(), &options);
+    let socket = connect(from, to).await;
+    let attempt = Attempt::client("localhost", handfast_testkit::eventually::now());
+    let config: Arc<_> = config.expect("a configuration");
+    let limit = Duration::from_secs(20);
+    let mut stream = handfast_tls::connect(socket, config, "localhost", attempt, limit)
+        .await
+        .expect("a handshake");
+    let ask = b"GET /healthcheck HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
+    stream.write_all(ask).await.expect("written");
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).await.expect("an answer");
+    assert!(answer.starts_with(b"HTTP/1.1 200"), "{}", answer.escape_ascii());
+    begin.elapsed()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flood_of_strangers_from_one_address_keeps_nobody_out_from_another() {
+    let scene = Scene::new();
+    let collector = scene.collector(Mode::Mtls);
+    let to = http(&collector);
+    // All that can be served, all that can wait, and some more. They begin a handshake and go no further.
+    let mut flood = Vec::new();
+    for _ in 0..UNKNOWN + WAITING + 100 {
+        let mut socket = connect([127, 0, 0, 1], to).await;
+        if flood.len() < UNKNOWN {
+            // One that is refused already is as good.
+            let _ = socket.write_all(&[22, 3, 1]).await;
+        }
+        flood.push(socket);
+    }
+    until("whoever is too many is refused", || {
+        collector.status().counted.connections_refused >= 100
+    })
+    .await;
+    for agent in 2..12 {
+        let took = asks(&scene, [127, 0, 0, agent], to).await;
+        assert!(took < Duration::from_secs(1), "{took:?} in a flood");
+    }
+    drop(flood);
+}
+
+/// One caller fills no memory, however many calls it makes at the same time and whatever it says will come.
+#[tokio::test(flavor = "multi_thread")]
+async fn half_messages_and_bombs_in_many_streams_are_bounded_for_each_caller() {
+    use handfast_telemetry::grpc::{Body, Code, Status, stream};
+    use handfast_telemetry::quota::HELD_BY_ONE;
+
+    let scene = Scene::new();
+    let collector = scene.collector(Mode::Mtls);
+    let shop = Arc::new(scene.caller(grpc(&collector), Some(&scene.agent("shop"))));
+    let mut calls = tokio::task::JoinSet::new();
+    let mut senders = Vec::new();
+    const MESSAGE: usize = 40 << 20;
+    // Each says that it sends a message of 40 MiB, and sends all of it but the end.
+    for _ in 0..8 {
+        let (sender, body): (_, Body) = stream(4);
+        let shop = Arc::clone(&shop);
+        calls.spawn(async move {
+            let response = shop.request(SEGMENTS, &::http::HeaderMap::new(), body).await;
+            response.ok().and_then(|response| Status::read(response.headers()))
+        });
+        senders.push(tokio::spawn(async move {
+            let mut head = vec![0];
+            head.extend(u32::try_from(MESSAGE).expect("small").to_be_bytes());
+            let piece = bytes::Bytes::from(vec![0; 1 << 20]);
+            let mut sent = sender.send(Frame::data(head.into())).await.is_ok();
+            for _ in 0..39 {
+                sent = sent && sender.send(Frame::data(piece.clone())).await.is_ok();
+            }
+            (sender, sent)
+        }));
+    }
+    let most = HELD_BY_ONE / MESSAGE as u64;
+    for _ in 0..8 - most {
+        let refused = calls.join_next().await.expect("a call").expect("no panic");
+        let refused = refused.expect("a status");
+        assert_eq!(refused.code, Code::ResourceExhausted, "{refused}");
+        assert!(refused.message.contains("128 MiB"), "{refused}");
+    }
+    // Others have room, and so has the same one when it is over.
+    let bank = scene.caller(grpc(&collector), Some(&scene.agent("bank")));
+    report(&bank, &[segment("bank", "1")]).await.expect("has room of its own");
+    for sender in senders {
+        drop(sender.await.expect("no panic"));
+    }
+    while let Some(refused) = calls.join_next().await {
+        refused.expect("no panic");
+    }
+    report(&shop, &[segment("shop", "1")]).await.expect("it goes on");
+}
+
+/// Neither plaintext nor TLS without a certificate is enough to hold a connection for ever without a word.
+#[tokio::test(flavor = "multi_thread")]
+async fn half_a_first_word_is_not_waited_for_forever() {
+    let scene = Scene::new();
+    let collector = scene.collector(Mode::Permissive);
+    let mut plain = connect([127, 0, 0, 1], grpc(&collector)).await;
+    plain.write_all(b"PRI * HTTP/2.0").await.expect("written");
+    let socket = connect([127, 0, 0, 1], grpc(&collector)).await;
+    let attempt = Attempt::client("localhost", handfast_testkit::eventually::now());
+    let limit = Duration::from_secs(20);
+    let mut silent = handfast_tls::connect(socket, scene.client(None), "localhost", attempt, limit)
+        .await
+        .expect("a handshake");
+    let mut rest = Vec::new();
+    let both = async {
+        // Reset or closed: both are an end.
+        let _ = plain.read_to_end(&mut rest).await;
+        let _ = silent.read_to_end(&mut rest).await;
+    };
+    tokio::time::timeout(limit, both).await.expect("they are ended");
+    // Whoever has said it may be silent for longer.
+    let caller = crate::support::plain_caller(grpc(&collector));
+    report(&caller, &[segment("shop", "1")]).await.expect("goes on");
+}
