@@ -125,9 +125,8 @@ impl AgentEnrolment {
         if let Due::Nothing(until) = due {
             return Ok(Step::Waits(until));
         }
-        if let Some(step) =
-            self.finish(token.as_ref().and_then(|token| token.as_ref().ok()), held.as_deref(), now)?
-        {
+        let readable = token.as_ref().and_then(|token| token.as_ref().ok());
+        if let Some(step) = self.finish(readable, held.as_deref(), now)? {
             return Ok(step);
         }
         let done = match (due, token, held) {
