@@ -22,6 +22,7 @@ use crate::grpc::{Body, Code, Status, failed};
 use crate::journal::{JournalError, JournalSettings};
 use crate::keep::{Keep, KeepError, KeepSettings, KeepStatus};
 use crate::port::{Mode, Place, Port, PortError, Protection, Protocol};
+use crate::protocol::method::Method;
 use crate::record::Record;
 use crate::sink::{Later, Now, Question, Sink, Untaken};
 use crate::upstream::{Clock, Dice, Upstream, UpstreamPlan};
@@ -355,13 +356,20 @@ impl Sink for Kept {
     }
 
     fn pass(&self, request: Request<Body>) -> Now<'_, Response<Body>> {
-        let status = Status::new(
-            Code::Unimplemented,
+        let path = request.uri().path();
+        let why = if Method::at(path).is_some() {
+            // A recording. Nobody here has a use for one, and an agent that was told that all is well would throw
+            // its own away.
+            format!(
+                "{path} brings what a task asked for, and this collector keeps what it takes and gives no tasks; with `forward` such calls are passed on"
+            )
+        } else {
             format!(
                 "this collector keeps what it takes, and knows no method {}; with `forward` such calls are passed on",
-                request.uri().path().escape_debug()
-            ),
-        );
+                path.escape_debug()
+            )
+        };
+        let status = Status::new(Code::Unimplemented, why);
         Box::pin(async move { failed(&status) })
     }
 }

@@ -2,11 +2,12 @@
 
 use std::sync::{Arc, Mutex};
 
+use bytes::Bytes;
 use handfast_proto::skywalking::v3::{
     Command, Commands, ConfigurationSyncRequest, ProfileTaskCommandQuery,
 };
 use handfast_telemetry::forward::Dialect;
-use handfast_telemetry::grpc::{Body, Coding, Messages, message};
+use handfast_telemetry::grpc::{Body, Code, Coding, Messages, message};
 use handfast_telemetry::journal::JournalSettings;
 use handfast_telemetry::port::Mode;
 use handfast_telemetry::station::Output;
@@ -108,4 +109,31 @@ async fn each_is_answered_what_was_meant_for_it() {
     while let Some(asked) = asking.join_next().await {
         asked.expect("answered its own");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_collector_that_keeps_gives_no_tasks_and_takes_no_recordings() {
+    let scene = Scene::new();
+    let collector = scene.collector(Mode::Mtls);
+    let relay = scene.relay(grpc(&collector), "shop");
+    let agent = plain_caller(grpc(&relay));
+    let query = ProfileTaskCommandQuery { service: "shop".to_owned(), ..Default::default() };
+    let query = Bytes::from(query.encode_to_vec());
+    // Field 1, the metadata, begins with the service as a query does.
+    let whose = [&[0x0a, 6], &query[..6]].concat();
+    for (asks, brings) in [
+        ("AsyncProfilerTask/getAsyncProfilerTaskCommands", "AsyncProfilerTask/collect"),
+        ("PprofTask/getPprofTaskCommands", "PprofTask/collect"),
+    ] {
+        let asks = format!("/skywalking.v10.{asks}");
+        let answer = agent.call(&asks, std::slice::from_ref(&query)).await.expect("answered");
+        assert_eq!(Commands::decode(answer).expect("commands"), Commands::default(), "{asks}");
+        let brings = format!("/skywalking.v10.{brings}");
+        let refused =
+            agent.call(&brings, &[whose.clone().into()]).await.expect_err("no use for it");
+        assert_eq!(refused.code, Code::Unimplemented, "{refused}");
+        assert!(refused.message.contains("gives no tasks"), "{refused}");
+        assert!(refused.message.contains("`forward`"), "{refused}");
+    }
+    assert!(collector.status().counted.accepted.is_empty());
 }

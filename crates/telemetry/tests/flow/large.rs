@@ -1,5 +1,7 @@
 //! Messages nearly as large as the protocol allows: they go all the way, whole.
 
+use std::fmt::Write as _;
+
 use bytes::Bytes;
 use handfast_proto::skywalking::v3::{KeyStringValuePair, SegmentObject, SpanObject};
 use handfast_telemetry::grpc::{Code, MESSAGE_LIMIT};
@@ -14,7 +16,7 @@ use crate::support::{SEGMENTS, Scene, accepted, grpc, http, plain_caller, report
 fn segment_with(bytes: usize, id: &str) -> SegmentObject {
     let mut value = String::with_capacity(bytes + 9);
     for number in 0_u32.. {
-        value.push_str(&format!("{number:08x} "));
+        write!(value, "{number:08x} ").expect("memory");
         if value.len() >= bytes {
             break;
         }

@@ -1,6 +1,7 @@
 //! What is passed on: calls of methods that nobody here knows arrive byte for byte and come back so, in whatever order
 //! the two sides speak; and the headers of a foreign trace stay behind where they are to.
 
+use std::future::ready;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -81,7 +82,7 @@ struct Notes {
 }
 
 /// Says what it hears while it hears it: metadata, each piece, the trailers; then how it ends.
-async fn echo(request: Request<Incoming>, notes: Arc<Mutex<Notes>>) -> Response<Body> {
+fn echo(request: Request<Incoming>, notes: Arc<Mutex<Notes>>) -> Response<Body> {
     let (parts, mut heard) = request.into_parts();
     let (end, refused) = {
         let notes = notes.lock().expect("no panic");
@@ -188,7 +189,7 @@ fn what_nobody_knows_is_passed_on_and_answered_byte_for_byte() {
     let notes = Arc::<Mutex<Notes>>::default();
     let noting = Arc::clone(&notes);
     let (relay, _collector, _mirror) = runtime.block_on(async {
-        let mirror = Mirror::start(move |request| echo(request, Arc::clone(&noting))).await;
+        let mirror = Mirror::start(move |request| ready(echo(request, Arc::clone(&noting)))).await;
         let output = scene.forward(Scene::plain_upstream(&[mirror.address]));
         let collector = scene.start(scene.plan("collector", Mode::Mtls, output));
         (scene.relay(grpc(&collector), "shop"), collector, mirror)
