@@ -90,12 +90,14 @@ pub(crate) async fn steady(place: &Path, server: &Server, pace: u64, life: Durat
 
 /// Five spans, as a small web application has them: an entry, three local or database spans, an exit.
 pub(crate) fn segment(number: u64) -> Vec<u8> {
+    // A store takes what is older than its retention for late.
+    let begun = handfast_testkit::eventually::now().as_millisecond();
     let tag = |key: &str, value: &str| KeyStringValuePair { key: key.into(), value: value.into() };
     let span = |id: i32, name: &str, tags| SpanObject {
         span_id: id,
         parent_span_id: id - 1,
-        start_time: 1_795_000_000_000 + i64::from(id),
-        end_time: 1_795_000_000_020 - i64::from(id),
+        start_time: begun + i64::from(id),
+        end_time: begun + 20 - i64::from(id),
         operation_name: name.into(),
         component_id: 7001,
         tags,
