@@ -10,7 +10,7 @@ use hyper::body::Incoming;
 use super::Desk;
 use super::stream_quota::StreamQuota;
 use crate::caller::Caller;
-use crate::grpc::{Code, Coding, MESSAGE_LIMIT, Messages, Status};
+use crate::grpc::{Code, Coding, Flaw, MESSAGE_LIMIT, Messages, Status};
 use crate::protocol::carry::Carry;
 use crate::protocol::claim::{Claimed as ClaimedAt, claims};
 use crate::protocol::collection::Parts;
@@ -107,10 +107,13 @@ impl<'a> Intake<'a> {
                 continue;
             }
             if service.is_empty() && ClaimedAt::of(kind) != ClaimedAt::Nowhere {
-                refusal = Some(Status::new(
-                    Code::InvalidArgument,
-                    format!("a message of kind {kind} names no service"),
-                ));
+                refusal = Some(
+                    Status::new(
+                        Code::InvalidArgument,
+                        format!("a message of kind {kind} names no service"),
+                    )
+                    .flawed(Flaw::Malformed),
+                );
                 break;
             }
             let claimed = Claimed { instance, service };
@@ -144,7 +147,8 @@ impl<'a> Intake<'a> {
         self.count(&records);
         self.bytes = 0;
         let taken = self.desk.health.note(self.desk.sink.take(records).await)?;
-        self.flying.push_back(taken);
+        self.desk.notice(self.caller, &taken.noticed);
+        self.flying.push_back(taken.durable);
         while self.flying.len() > FLYING {
             self.land().await?;
         }
@@ -192,6 +196,7 @@ fn version(headers: &HeaderMap) -> String {
 
 pub(super) fn malformed(error: &dyn std::fmt::Display) -> Status {
     Status::new(Code::InvalidArgument, format!("a message cannot be read: {error}"))
+        .flawed(Flaw::Malformed)
 }
 
 /// Batches of one call that may be on their way to the disk.
