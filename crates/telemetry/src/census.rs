@@ -73,7 +73,9 @@ impl Refusal {
         self.fault.code() == other.fault.code()
             && self.from == other.from
             && self.on == other.on
-            && ["fingerprint", "claimed-service", "claimed-instance"].into_iter().all(same)
+            && ["fingerprint", "reason", "claimed-service", "claimed-instance"]
+                .into_iter()
+                .all(same)
     }
 }
 

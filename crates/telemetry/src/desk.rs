@@ -2,6 +2,7 @@
 //! ends in records for the sink, a question passed on, or a refusal with its reason.
 
 mod ask;
+mod blame;
 mod dialogue;
 mod foreign_report;
 mod health;
@@ -26,7 +27,7 @@ use self::repeats::Repeats;
 use crate::caller::{Caller, Identity};
 use crate::census::{Census, Refusal};
 use crate::counts::Counts;
-use crate::grpc::{Body, Code, Status, failed, is_grpc};
+use crate::grpc::{Body, Code, Flaw, Status, failed, is_grpc};
 use crate::protocol::method::{Handling, Method, Shape};
 use crate::protocol::sw8;
 use crate::quota::{Quota, Usage};
@@ -145,10 +146,14 @@ impl Desk {
         request: Request<Incoming>,
         caller: &Arc<Caller>,
     ) -> Response<Body> {
+        if let Some(refusal) = self.too_many_headers(&request, caller) {
+            return refusal;
+        }
         if !is_grpc(&request) {
             return http_report::answer(self, request, caller).await;
         }
         if let Err(status) = self.admit(&request) {
+            self.blame(caller, blame::known(request.uri().path()), &status);
             return failed(&status);
         }
         let Some(method) = Method::at(request.uri().path()) else {
@@ -168,6 +173,7 @@ impl Desk {
             Ok(message) => crate::grpc::message(&message),
             Err(status) => {
                 tracing::debug!(path = method.path, caller = %caller.name(), %status, "refused");
+                self.blame(caller, method.path, &status);
                 failed(&status)
             }
         }
@@ -178,7 +184,7 @@ impl Desk {
         self.counts.handshake_refused(fault.code());
         let now = self.now();
         let fault = remedy::at_port(fault.clone());
-        match self.repeats.note(from.ip(), fault.code(), now) {
+        match self.repeats.note(&from.ip().to_string(), fault.code().as_str(), now) {
             None => {}
             Some(1) => tracing::info!(port, peer = %from, fault = %fault.one_line(), "refused"),
             Some(times) => {
@@ -207,7 +213,8 @@ impl Desk {
         Err(Status::new(
             Code::PermissionDenied,
             "the token is missing or wrong: set `SW_AGENT_AUTHENTICATION` at the agent to the token of this collector",
-        ))
+        )
+        .flawed(Flaw::WrongToken))
     }
 
     async fn pass(&self, mut request: Request<Incoming>, caller: &Caller) -> Response<Body> {

@@ -37,7 +37,7 @@ use crate::journal::{
     ReadError, Repair,
 };
 use crate::record::{Record, RecordKind};
-use crate::sink::{Later, Now, Question, Sink, Untaken};
+use crate::sink::{Now, Question, Sink, Taking, Untaken};
 use crate::upstream::{Authentication, Dice, Upstream, UpstreamStatus};
 
 /// What is spoken to the backends.
@@ -287,11 +287,10 @@ impl Shared {
 }
 
 impl Sink for Forwarder {
-    fn take(&self, records: Vec<Record>) -> Now<'_, Result<Later<Result<(), Untaken>>, Untaken>> {
+    fn take(&self, records: Vec<Record>) -> Now<'_, Result<Taking, Untaken>> {
         Box::pin(async move {
             let appended = self.shared.spool.append(records).await?;
-            let durable = async move { appended.durable().await.map(drop).map_err(Untaken::from) };
-            Ok(Box::pin(durable) as Later<_>)
+            Ok(Taking::new(async move { Ok(appended.durable().await.map(drop)?) }))
         })
     }
 

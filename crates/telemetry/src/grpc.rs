@@ -5,11 +5,13 @@
 //! not know, and because every limit on what a stranger may send is to stand in one place.
 //! (gRPC over HTTP2, the protocol's `PROTOCOL-HTTP2.md`.)
 
+mod flaw;
 mod framing;
 mod messages;
 mod reply;
 mod status;
 
+pub use self::flaw::Flaw;
 pub use self::framing::{Framing, encode};
 pub(crate) use self::messages::gunzip;
 pub use self::messages::{Coding, MESSAGE_LIMIT, Messages, Room, Unbounded};

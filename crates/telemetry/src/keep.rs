@@ -93,6 +93,7 @@ use crate::journal::{
     AppendError, Appended, Journal, JournalSettings, JournalStatus, Placed, Position, Repair,
     WhenFull,
 };
+use crate::sink::Notice;
 
 /// How much is kept, and for how long.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -226,7 +227,7 @@ impl Keep {
             // It is cut short only where the runtime ends.
             sorting = looking.await.map_err(|_| AppendError::Closed)?;
         }
-        let Sorted { records, rows, duplicates } = sorting.done();
+        let Sorted { records, rows, duplicates, noticed } = sorting.done();
         let kept = records.len();
         shared.duplicates.fetch_add(duplicates as u64, Ordering::Relaxed);
         let late = Arc::new(AtomicUsize::new(0));
@@ -240,7 +241,7 @@ impl Keep {
             });
             Some(self.inner.journal.append_then(records, Some(then)).await?)
         };
-        Ok(Taken { appended, kept, duplicates, late })
+        Ok(Taken { noticed, appended, kept, duplicates, late })
     }
 
     /// Everything that can be asked.
@@ -304,6 +305,8 @@ impl Keep {
 #[derive(Debug)]
 #[must_use = "they are accepted when they are durable, not before"]
 pub struct Taken {
+    /// What was strange about them.
+    pub noticed: Vec<Notice>,
     appended: Option<Appended>,
     kept: usize,
     duplicates: usize,

@@ -24,7 +24,7 @@ use crate::keep::{Keep, KeepError, KeepSettings, KeepStatus};
 use crate::port::{Mode, Place, Port, PortError, Protection, Protocol};
 use crate::protocol::method::Method;
 use crate::record::Record;
-use crate::sink::{Later, Now, Question, Sink, Untaken};
+use crate::sink::{Now, Question, Sink, Taking, Untaken};
 use crate::upstream::{Clock, Dice, Upstream, UpstreamPlan};
 
 /// What a relay or collector is to be.
@@ -342,11 +342,12 @@ async fn sweep(kept: Arc<Kept>, clock: Clock, ending: CancellationToken) {
 struct Kept(Keep);
 
 impl Sink for Kept {
-    fn take(&self, records: Vec<Record>) -> Now<'_, Result<Later<Result<(), Untaken>>, Untaken>> {
+    fn take(&self, records: Vec<Record>) -> Now<'_, Result<Taking, Untaken>> {
         Box::pin(async move {
-            let taken = self.0.take(records).await?;
-            let durable = async move { taken.durable().await.map(drop).map_err(Untaken::from) };
-            Ok(Box::pin(durable) as Later<_>)
+            let mut taken = self.0.take(records).await?;
+            let noticed = std::mem::take(&mut taken.noticed);
+            let taking = Taking::new(async move { Ok(taken.durable().await.map(drop)?) });
+            Ok(Taking { noticed, ..taking })
         })
     }
 

@@ -34,6 +34,16 @@ pub struct StationView {
     pub handshakes_refused: BTreeMap<String, u64>,
     /// Calls that were refused because a quota was exceeded.
     pub over_quota: u64,
+    /// Calls that were refused for what was sent, whoever it was, by the reason: `malformed`, `over-quota`, `too-large`,
+    /// `too-slow`, `wrong-token`.
+    #[serde(default)]
+    pub bad_reports: BTreeMap<String, u64>,
+    /// Records that were of another time than they can be, by kind: kept under the time at which they came.
+    #[serde(default)]
+    pub clock_skewed: BTreeMap<String, u64>,
+    /// Records that have more or longer names and tags than they are found by, by kind: kept whole.
+    #[serde(default)]
+    pub cut: BTreeMap<String, u64>,
     /// Bytes of the messages that were accepted.
     pub bytes: u64,
     /// Calls that were passed through.
@@ -173,6 +183,9 @@ impl StationView {
             refused: BTreeMap::new(),
             handshakes_refused: BTreeMap::new(),
             over_quota: 0,
+            bad_reports: BTreeMap::new(),
+            clock_skewed: BTreeMap::new(),
+            cut: BTreeMap::new(),
             bytes: 0,
             calls_passed: 0,
             connections_cut: 0,
@@ -208,6 +221,9 @@ impl StationView {
             accepted: named(counted.accepted),
             refused: named(counted.refused),
             over_quota: counted.over_quota,
+            bad_reports: named(counted.bad_reports),
+            clock_skewed: named(counted.clock_skewed),
+            cut: named(counted.cut),
             bytes: counted.bytes,
             calls_passed: counted.calls_passed,
             connections_cut: counted.connections_cut,

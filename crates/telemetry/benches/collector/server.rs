@@ -17,7 +17,7 @@ use handfast_telemetry::grpc::{Body, Code, Status, failed};
 use handfast_telemetry::journal::JournalSettings;
 use handfast_telemetry::keep::KeepSettings;
 use handfast_telemetry::port::{Mode, Place, Port, PortTls, Protection, Protocol};
-use handfast_telemetry::sink::{Later, Now, Question, Sink, Untaken};
+use handfast_telemetry::sink::{Now, Question, Sink, Taking, Untaken};
 use handfast_telemetry::station::{Output, PortPlan, Station, StationPlan};
 use handfast_telemetry::upstream::{Backend, Clock, Dice, Security, UpstreamPlan};
 use handfast_tls::{ClientAuth, Revocations};
@@ -242,9 +242,9 @@ pub(crate) fn dice() -> Dice {
 struct Counting(AtomicU64);
 
 impl Sink for Counting {
-    fn take(&self, records: Vec<Record>) -> Now<'_, Result<Later<Result<(), Untaken>>, Untaken>> {
+    fn take(&self, records: Vec<Record>) -> Now<'_, Result<Taking, Untaken>> {
         self.0.fetch_add(records.len() as u64, Ordering::Relaxed);
-        Box::pin(async { Ok(Box::pin(async { Ok(()) }) as Later<_>) })
+        Box::pin(async { Ok(Taking::new(async { Ok(()) })) })
     }
 
     fn ask(&self, _: Question) -> Now<'_, Result<Bytes, Status>> {

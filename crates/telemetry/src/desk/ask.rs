@@ -39,7 +39,8 @@ pub(super) async fn ask(
     headers.remove("grpc-encoding");
     headers.remove("grpc-timeout");
     let question = Question { path: parts.uri.path().to_owned(), headers, message };
-    desk.sink.ask(question).await
+    // What is wrong with the answer is not the fault of whoever asked.
+    desk.sink.ask(question).await.map_err(|status| Status { flaw: None, ..status })
 }
 
 /// Questions are small.

@@ -12,7 +12,7 @@ use super::Desk;
 use super::report::malformed;
 use super::stream_quota::StreamQuota;
 use crate::caller::Caller;
-use crate::grpc::{Body, Code, Coding, MESSAGE_LIMIT, Messages, Status, encode, failed};
+use crate::grpc::{Body, Code, Coding, Flaw, MESSAGE_LIMIT, Messages, Status, encode, failed};
 use crate::protocol::method::Method;
 use crate::quota;
 use crate::rules::Claimed;
@@ -26,7 +26,10 @@ pub(super) async fn pass(
     let (mut parts, body) = request.into_parts();
     let coding = match Coding::of(&parts.headers) {
         Ok(coding) => coding,
-        Err(status) => return failed(&status),
+        Err(status) => {
+            desk.blame(caller, method.path, &status);
+            return failed(&status);
+        }
     };
     let mut said = Said {
         caller: Arc::clone(caller),
@@ -36,7 +39,10 @@ pub(super) async fn pass(
     };
     let first = match said.first().await {
         Ok(first) => first,
-        Err(status) => return failed(&status),
+        Err(status) => {
+            desk.blame(caller, method.path, &status);
+            return failed(&status);
+        }
     };
     let (sender, stream) = crate::grpc::stream(FRAMES);
     tokio::spawn(said.on(first, sender));
@@ -69,7 +75,8 @@ impl Said {
         Err(Status::new(
             Code::InvalidArgument,
             format!("the first message of {path} names no service"),
-        ))
+        )
+        .flawed(Flaw::Malformed))
     }
 
     /// Whether they may be said, and whether they name a service at all.
@@ -89,9 +96,9 @@ impl Said {
     /// Sends on what is said. Where something may not be said, nothing comes after what was said before, and
     /// the other side answers that.
     async fn on(mut self, mut arrived: Vec<Bytes>, sender: mpsc::Sender<Frame<Bytes>>) {
-        let (desk, name) = (Arc::clone(&self.desk), self.caller.name());
+        let (desk, caller) = (Arc::clone(&self.desk), Arc::clone(&self.caller));
         let outcome: Result<(), Status> = async {
-            let quota = StreamQuota::open(&desk, name.clone())?;
+            let quota = StreamQuota::open(&desk, caller.account())?;
             loop {
                 let bytes: usize = arrived.iter().map(Bytes::len).sum();
                 quota.pay(arrived.len() as u64, bytes as u64).await?;
@@ -111,7 +118,8 @@ impl Said {
         }
         .await;
         if let Err(status) = outcome {
-            tracing::debug!(path = self.method.path, caller = %name, %status, "cut short");
+            tracing::debug!(path = self.method.path, caller = %caller.name(), %status, "cut short");
+            desk.blame(&caller, self.method.path, &status);
         }
     }
 }

@@ -12,7 +12,7 @@ use super::stream_quota::StreamQuota;
 use super::{Desk, plain};
 use crate::RecordKind;
 use crate::caller::Caller;
-use crate::grpc::{Body, Code, Status};
+use crate::grpc::{Body, Code, Flaw, Status};
 use crate::protocol::firehose::Delivery;
 use crate::protocol::{telegraf, zipkin};
 
@@ -73,7 +73,13 @@ pub(super) async fn answer(
 ) -> Response<Body> {
     // Whoever delivers wants its id back, whatever comes of it.
     let mut delivery = request_id(request.headers());
-    let encoding = match foreign.encoding(request.headers()) {
+    let on = request.uri().path().to_owned();
+    let encoding = foreign.encoding(request.headers());
+    if let Err(said) = encoding {
+        let status = Status::new(Code::InvalidArgument, said).flawed(Flaw::Malformed);
+        desk.blame(caller, &on, &status);
+    }
+    let encoding = match encoding {
         Ok(encoding) => encoding,
         Err(said) if foreign == Foreign::Firehose => {
             return delivered(desk, &delivery, StatusCode::UNSUPPORTED_MEDIA_TYPE, Some(said));
@@ -84,6 +90,9 @@ pub(super) async fn answer(
         }
     };
     let outcome = report(desk, foreign, encoding, request, caller, &mut delivery).await;
+    if let Err(status) = &outcome {
+        desk.blame(caller, &on, status);
+    }
     match (foreign, outcome) {
         (Foreign::Firehose, Ok(())) => delivered(desk, &delivery, StatusCode::OK, None),
         (Foreign::Firehose, Err(status)) => {
@@ -116,7 +125,8 @@ async fn report(
         Foreign::Firehose => Status::new(
             Code::Unauthenticated,
             "the access key is missing or wrong: set that of the Firehose stream to the token of this collector",
-        ),
+        )
+        .flawed(Flaw::WrongToken),
         _ => status,
     })?;
     let (parts, body) = request.into_parts();

@@ -80,7 +80,10 @@ pub(super) async fn answer(
         Err(status) => Err(status),
     };
     match message {
-        Err(status) => failed(&status),
+        Err(status) => {
+            desk.blame(caller, parts.uri.path(), &status);
+            failed(&status)
+        }
         Ok(_) if parts.uri.path().ends_with("/Watch") => watching(desk, caller),
         Ok(_) => crate::grpc::message(desk.health.0.borrow().answer()),
     }

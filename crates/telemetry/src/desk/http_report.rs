@@ -15,7 +15,7 @@ use super::report::{Intake, malformed};
 use super::stream_quota::{Held, StreamQuota};
 use super::{Desk, plain};
 use crate::caller::Caller;
-use crate::grpc::{Body, Code, MESSAGE_LIMIT, Room as _, Status};
+use crate::grpc::{Body, Code, Flaw, MESSAGE_LIMIT, Room as _, Status};
 use crate::protocol::json::{Endpoint, Expects};
 
 pub(super) async fn answer(
@@ -42,6 +42,7 @@ pub(super) async fn answer(
             format!("nothing is reported at {}", path.escape_debug()),
         ));
     };
+    let on = path.to_owned();
     match report(desk, endpoint, request, caller).await {
         Ok(format) => {
             // An empty message says the same in protobuf.
@@ -59,8 +60,16 @@ pub(super) async fn answer(
                 .insert(header::CONTENT_TYPE, http::HeaderValue::from_static(kind));
             response
         }
-        Err(status) => refuse(&status),
+        Err(status) => {
+            desk.blame(caller, &on, &status);
+            refuse(&status)
+        }
     }
+}
+
+/// Whether something is reported at this path.
+pub(super) fn takes(path: &str) -> bool {
+    Endpoint::at(path).is_some() || Foreign::at(path).is_some()
 }
 
 /// How a body is written.
@@ -128,7 +137,8 @@ pub(super) async fn whole(
                     return Err(Status::new(
                         Code::ResourceExhausted,
                         format!("a body of more than {MESSAGE_LIMIT} bytes is not taken"),
-                    ));
+                    )
+                    .flawed(Flaw::TooLarge));
                 }
                 bytes.extend_from_slice(&data);
                 held.hold(bytes.len())?;
@@ -141,6 +151,7 @@ pub(super) async fn whole(
             Code::DeadlineExceeded,
             format!("the body did not come within {} s", BODY.as_secs()),
         )
+        .flawed(Flaw::TooSlow)
     })??;
     match headers.get(header::CONTENT_ENCODING).map(http::HeaderValue::as_bytes) {
         None | Some(b"identity") => Ok(bytes),
@@ -150,21 +161,26 @@ pub(super) async fn whole(
         Some(other) => Err(Status::new(
             Code::InvalidArgument,
             format!("a body in {} cannot be read; use gzip or none", other.escape_ascii()),
-        )),
+        )
+        .flawed(Flaw::Malformed)),
     }
 }
 
 pub(super) fn refuse(status: &Status) -> Response<Body> {
+    plain(status_of(status), told(status))
+}
+
+/// A status in JSON.
+pub(super) fn told(status: &Status) -> String {
     let message = serde_json::Value::from(status.message.as_str());
-    let text = format!("{{\"code\":\"{}\",\"message\":{message}}}", status.code);
-    plain(status_of(status), text)
+    format!("{{\"code\":\"{}\",\"message\":{message}}}", status.code)
 }
 
 /// The status of HTTP that says the same.
 pub(super) fn status_of(status: &Status) -> StatusCode {
     match status.code {
         Code::DeadlineExceeded => StatusCode::REQUEST_TIMEOUT,
-        Code::ResourceExhausted if status.message.contains("bytes") => {
+        Code::ResourceExhausted if status.flaw == Some(Flaw::TooLarge) => {
             StatusCode::PAYLOAD_TOO_LARGE
         }
         code => code.http(),

@@ -10,7 +10,7 @@ use hyper::body::Incoming;
 use super::Desk;
 use super::stream_quota::StreamQuota;
 use crate::caller::Caller;
-use crate::grpc::{Code, Coding, MESSAGE_LIMIT, Messages, Status};
+use crate::grpc::{Code, Coding, Flaw, MESSAGE_LIMIT, Messages, Status};
 use crate::protocol::carry::Carry;
 use crate::protocol::claim::{Claimed as ClaimedAt, claims};
 use crate::protocol::collection::Parts;
@@ -123,10 +123,13 @@ impl<'a> Intake<'a> {
                 continue;
             }
             if service.is_empty() && ClaimedAt::of(kind) != ClaimedAt::Nowhere {
-                refusal = Some(Status::new(
-                    Code::InvalidArgument,
-                    format!("a message of kind {kind} names no service"),
-                ));
+                refusal = Some(
+                    Status::new(
+                        Code::InvalidArgument,
+                        format!("a message of kind {kind} names no service"),
+                    )
+                    .flawed(Flaw::Malformed),
+                );
                 break;
             }
             let claimed = Claimed { instance, service };
@@ -159,8 +162,9 @@ impl<'a> Intake<'a> {
         let records = std::mem::take(&mut self.batch);
         let runs = runs(&records);
         self.bytes = 0;
-        let landing = self.desk.health.note(self.desk.sink.take(records).await)?;
-        self.flying.push_back(Flying { landing, runs });
+        let taken = self.desk.health.note(self.desk.sink.take(records).await)?;
+        self.desk.notice(self.caller, &taken.noticed);
+        self.flying.push_back(Flying { landing: taken.durable, runs });
         while self.flying.len() > FLYING {
             self.land().await?;
         }
@@ -215,6 +219,7 @@ fn version(headers: &HeaderMap) -> String {
 
 pub(super) fn malformed(error: &dyn std::fmt::Display) -> Status {
     Status::new(Code::InvalidArgument, format!("a message cannot be read: {error}"))
+        .flawed(Flaw::Malformed)
 }
 
 /// Batches of one call that may be on their way to the disk.

@@ -4,7 +4,7 @@
 use std::sync::PoisonError;
 
 use super::Desk;
-use crate::grpc::{Code, Room, Status};
+use crate::grpc::{Code, Flaw, Room, Status};
 use crate::quota::{HELD_BY_ONE, Over};
 
 /// A stream that is counted; it is given back when this is dropped.
@@ -106,5 +106,5 @@ fn refusal(desk: &Desk, caller: &str, over: Over) -> Status {
             "{caller} has {limit} streams open, which is all that its quota allows (`quotas.streams` of the Collector)"
         ),
     };
-    Status::new(Code::ResourceExhausted, what)
+    Status::new(Code::ResourceExhausted, what).flawed(Flaw::OverQuota)
 }

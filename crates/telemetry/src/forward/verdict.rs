@@ -76,7 +76,7 @@ fn is_too_large(status: &Status) -> bool {
 /// The status with what to do about it, where that is known better here than there. OAP refuses a token
 /// without a word.
 pub(super) fn with_remedy(status: Status) -> Status {
-    let Status { code, message } = status;
+    let Status { code, flaw, message } = status;
     let remedy = match code {
         Code::PermissionDenied | Code::Unauthenticated => {
             "the token is wrong: `forward.authentication` of the Collector, or `authentication` of the Relay, \
@@ -87,11 +87,11 @@ pub(super) fn with_remedy(status: Status) -> Status {
             "the backend knows no method of ours at all: is its address that of a collector, and \
              `forward.protocol` what it speaks?"
         }
-        _ => return Status { code, message },
+        _ => return Status { code, flaw, message },
     };
     let message =
         if message.is_empty() { remedy.to_owned() } else { format!("{message} ({remedy})") };
-    Status { code, message }
+    Status { code, flaw, message }
 }
 
 /// So often the backend may stumble before it is looked for over what.

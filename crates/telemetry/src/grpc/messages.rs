@@ -9,6 +9,7 @@ use http_body_util::BodyExt as _;
 use hyper::body::{Body, Frame};
 use tokio::time::{Instant, timeout};
 
+use super::flaw::Flaw;
 use super::status::{Code, Status};
 
 /// Largest message that is taken, compressed or not, in bytes: what agents and OAP agree on.
@@ -39,7 +40,8 @@ impl Coding {
                     "messages compressed by {} cannot be read; use gzip or none",
                     other.escape_ascii()
                 ),
-            )),
+            )
+            .flawed(Flaw::Malformed)),
         }
     }
 }
@@ -121,7 +123,7 @@ where
             match frame {
                 None if self.part.is_empty() => return Ok(false),
                 None => {
-                    return Err(Status::new(Code::Internal, "the stream ended within a message"));
+                    return Err(malformed("the stream ended within a message"));
                 }
                 Some(Err(error)) => {
                     return Err(Status::new(
@@ -153,6 +155,7 @@ where
                 Code::DeadlineExceeded,
                 format!("the rest of a message did not come within {} s", self.waited.as_secs()),
             )
+            .flawed(Flaw::TooSlow)
         })
     }
 
@@ -169,8 +172,8 @@ where
         }
         match messages.pop() {
             Some(message) if messages.is_empty() => Ok(message),
-            Some(_) => Err(Status::new(Code::Internal, "the call takes one message, and got more")),
-            None => Err(Status::new(Code::Internal, "the call takes one message, and got none")),
+            Some(_) => Err(malformed("the call takes one message, and got more")),
+            None => Err(malformed("the call takes one message, and got none")),
         }
     }
 
@@ -221,7 +224,7 @@ where
     fn length(&self, head: &[u8]) -> Result<usize, Status> {
         let length = u32::from_be_bytes([head[1], head[2], head[3], head[4]]) as usize;
         if head[0] > 1 {
-            return Err(Status::new(Code::Internal, "the stream is not one of gRPC messages"));
+            return Err(malformed("the stream is not one of gRPC messages"));
         }
         if length > self.limit {
             return Err(too_large(length, self.limit));
@@ -237,8 +240,7 @@ where
                 gunzip(&message, self.limit, |bytes| room.hold(given + bytes))?
             }
             (true, Coding::Identity) => {
-                return Err(Status::new(
-                    Code::Internal,
+                return Err(malformed(
                     "a message is compressed, and the call does not say how (`grpc-encoding`)",
                 ));
             }
@@ -263,6 +265,7 @@ pub(crate) fn gunzip(
         let more = limit.saturating_sub(plain.len()).saturating_add(1).min(PIECE);
         let came = reader.by_ref().take(more as u64).read_to_end(&mut plain).map_err(|error| {
             Status::new(Code::InvalidArgument, format!("what came is no gzip: {error}"))
+                .flawed(Flaw::Malformed)
         })?;
         if came == 0 {
             return Ok(plain.into());
@@ -282,6 +285,12 @@ fn too_large(length: usize, limit: usize) -> Status {
         Code::ResourceExhausted,
         format!("a message of {length} bytes or more is not taken; the limit is {limit}"),
     )
+    .flawed(Flaw::TooLarge)
+}
+
+/// The stream is none of messages as gRPC frames them.
+fn malformed(what: &str) -> Status {
+    Status::new(Code::Internal, what).flawed(Flaw::Malformed)
 }
 
 /// Bytes of a message that come in a second at least, once its time is over.

@@ -5,12 +5,16 @@ use std::fmt::Write as _;
 
 use http::{HeaderMap, HeaderValue};
 
+use super::flaw::Flaw;
+
 /// How a call ended.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 #[error("{code}: {message}")]
 pub struct Status {
     /// The code.
     pub code: Code,
+    /// What is wrong with the call itself, where it is that; known to whoever refuses it, and not told in so many words.
+    pub flaw: Option<Flaw>,
     /// For people; UTF-8 of any content.
     pub message: String,
 }
@@ -18,7 +22,13 @@ pub struct Status {
 impl Status {
     /// A status with a sentence.
     pub fn new(code: Code, message: impl Into<String>) -> Self {
-        Self { code, message: message.into() }
+        Self { code, flaw: None, message: message.into() }
+    }
+
+    /// The same, because of what was sent.
+    #[must_use]
+    pub fn flawed(self, flaw: Flaw) -> Self {
+        Self { flaw: Some(flaw), ..self }
     }
 
     /// Writes the two trailers.

@@ -8,6 +8,7 @@ use handfast_proto::skywalking::v3::SpanAttachedEvent;
 use prost::Message;
 
 use super::digest::{digest, wide_digest};
+use super::index::bounded;
 use super::row::{ERROR, ROOT, SKEWED};
 use crate::protocol::Malformed;
 use crate::protocol::claim;
@@ -33,6 +34,8 @@ pub(super) struct Facts {
     /// The subject is where requests enter.
     pub(super) entry: bool,
     pub(super) tags: Vec<u32>,
+    /// There is more in it than it is found by.
+    pub(super) is_cut: bool,
 }
 
 impl Facts {
@@ -41,7 +44,11 @@ impl Facts {
         let begin = into.len();
         // What cannot be read was let in by its claim, and is kept under it.
         let _ = Self::read(record, into);
+        let is_cut = into.len() > begin + MOST_ROWS;
         into.truncate(begin + MOST_ROWS);
+        for facts in &mut into[begin..] {
+            facts.is_cut |= is_cut || bounded(&facts.subject).len() < facts.subject.len();
+        }
         if into.len() == begin {
             let mut facts = Self::nothing(record);
             let claims = claim::claims(record.kind, &record.body);
@@ -62,7 +69,8 @@ impl Facts {
             }),
             RecordKind::OtlpTraces => {
                 let whole = wide_digest(&[body]);
-                for segment in SegmentFacts::of(record.kind, body)?.into_iter().take(MOST_ROWS) {
+                for segment in SegmentFacts::of(record.kind, body)?.into_iter().take(MOST_ROWS + 1)
+                {
                     into.push(Self::of_segment(record, segment, Some(whole)));
                 }
             }
@@ -135,6 +143,7 @@ impl Facts {
         for (key, value) in &segment.tags {
             facts.tag(key, value);
         }
+        facts.is_cut |= segment.has_more_tags;
         facts
     }
 
@@ -163,6 +172,7 @@ impl Facts {
             flags: 0,
             entry: false,
             tags: Vec::new(),
+            is_cut: false,
         }
     }
 
@@ -187,8 +197,13 @@ impl Facts {
 
     fn tag(&mut self, key: &str, value: &str) {
         let tag = tag(key, value);
-        if self.tags.len() < MOST_TAGS && !self.tags.contains(&tag) {
+        if self.tags.contains(&tag) {
+            return;
+        }
+        if self.tags.len() < MOST_TAGS {
             self.tags.push(tag);
+        } else {
+            self.is_cut = true;
         }
     }
 }
@@ -196,8 +211,10 @@ impl Facts {
 /// A row for the lines of each trace.
 fn logs(record: &Record, into: &mut Vec<Facts>) -> Result<(), Malformed> {
     let mut of_traces: BTreeMap<String, (Facts, i64, i64)> = BTreeMap::new();
+    let mut is_cut = false;
     for line in LogView::of(record.kind, &record.body)? {
         if of_traces.len() == MOST_ROWS && !of_traces.contains_key(&line.trace_id) {
+            is_cut = true;
             continue;
         }
         let trace = trace(&line.trace_id);
@@ -214,6 +231,7 @@ fn logs(record: &Record, into: &mut Vec<Facts>) -> Result<(), Malformed> {
     }
     for (mut facts, first, last) in of_traces.into_values() {
         facts.at(first, last);
+        facts.is_cut |= is_cut;
         into.push(facts);
     }
     Ok(())
@@ -222,8 +240,10 @@ fn logs(record: &Record, into: &mut Vec<Facts>) -> Result<(), Malformed> {
 /// A row for each name.
 fn meters(record: &Record, into: &mut Vec<Facts>) -> Result<(), Malformed> {
     let mut of_names: BTreeMap<String, (Facts, i64, i64)> = BTreeMap::new();
+    let mut is_cut = false;
     for meter in MeterView::of(record.kind, &record.body)? {
         if of_names.len() == MOST_ROWS && !of_names.contains_key(&meter.name) {
+            is_cut = true;
             continue;
         }
         let (_, first, last) = of_names.entry(meter.name).or_insert_with_key(|name| {
@@ -235,6 +255,7 @@ fn meters(record: &Record, into: &mut Vec<Facts>) -> Result<(), Malformed> {
     }
     for (mut facts, first, last) in of_names.into_values() {
         facts.at(first, last);
+        facts.is_cut |= is_cut;
         into.push(facts);
     }
     Ok(())

@@ -9,8 +9,9 @@ use super::reader::present;
 use super::row::SKEWED;
 use super::window::Window;
 use super::{KeepError, Shared};
-use crate::Record;
 use crate::journal::frame;
+use crate::sink::{Notice, Oddity};
+use crate::{Record, RecordKind};
 
 /// Records, with what is known of them.
 #[derive(Debug)]
@@ -19,6 +20,7 @@ pub(super) struct Sorting {
     facts: Vec<Facts>,
     /// For each record, how many facts are its own and whether it came before.
     verdicts: Vec<(usize, Verdict)>,
+    noticed: Vec<Notice>,
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -36,17 +38,20 @@ pub(super) struct Sorted {
     /// With how far behind the first record theirs begins.
     pub(super) rows: Vec<(u64, Facts)>,
     pub(super) duplicates: usize,
+    pub(super) noticed: Vec<Notice>,
 }
 
 impl Shared {
     /// Asks the window.
     pub(super) fn sort(&self, records: Vec<Record>) -> Sorting {
         let mut facts = Vec::with_capacity(records.len());
+        let mut noticed = Vec::new();
         let counts: Vec<usize> = records
             .iter()
             .map(|record| {
                 let before = facts.len();
                 Facts::of(record, &mut facts);
+                notice(record.kind, &facts[before..], &mut noticed);
                 facts.len() - before
             })
             .collect();
@@ -59,7 +64,7 @@ impl Shared {
         });
         let verdicts = verdicts.collect();
         drop(taking);
-        Sorting { records, facts, verdicts }
+        Sorting { records, facts, verdicts, noticed }
     }
 
     /// Looks for the rest in the chunks; blocks for as long as the disk takes.
@@ -102,6 +107,20 @@ impl Shared {
     }
 }
 
+/// Adds what is strange about a record.
+fn notice(kind: RecordKind, own: &[Facts], noticed: &mut Vec<Notice>) {
+    let strange = [
+        (Oddity::ClockSkewed, own.iter().any(|facts| facts.flags & SKEWED != 0)),
+        (Oddity::Cut, own.iter().any(|facts| facts.is_cut)),
+    ];
+    for (oddity, _) in strange.into_iter().filter(|(_, is)| *is) {
+        match noticed.iter_mut().find(|known| known.kind == kind && known.oddity == oddity) {
+            Some(known) => known.records += 1,
+            None => noticed.push(Notice { kind, oddity, records: 1 }),
+        }
+    }
+}
+
 fn of_window(window: &Window, own: &[Facts]) -> Verdict {
     let is_known = |facts: &Facts| facts.id.is_some_and(|id| window.contains(id));
     if own.iter().all(is_known) {
@@ -127,6 +146,7 @@ impl Sorting {
             records: Vec::with_capacity(self.records.len()),
             rows: Vec::with_capacity(self.facts.len()),
             duplicates: 0,
+            noticed: self.noticed,
         };
         let mut offset = 0;
         let mut facts = self.facts.into_iter();

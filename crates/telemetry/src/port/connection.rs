@@ -214,8 +214,9 @@ const KEEP_ALIVE_ANSWER: Duration = Duration::from_secs(20);
 /// Streams of one connection at the same time.
 const STREAMS: u32 = 256;
 
-/// Bytes of all headers of a request.
-const HEADER_BYTES: u32 = 16 * 1024;
+/// Bytes of all headers of a request: more of them are refused without a word about who sent them. The desk takes fewer,
+/// and says so.
+const HEADER_BYTES: u32 = 64 * 1024;
 
 /// Headers of a request of HTTP/1.1.
 const HEADERS: usize = 64;

@@ -35,6 +35,8 @@ macro_rules! codes {
 codes! {
     /// The two sides have no application protocol (ALPN, RFC 7301) in common.
     AlpnMismatch = "alpn-mismatch", "no application protocol in common";
+    /// What a caller of telemetry sends is refused, whoever it is: malformed, too large, too slow, too much.
+    BadReport = "bad-report", "what is reported cannot be taken";
     /// A certificate in the chain carries a signature that does not verify.
     BadSignature = "bad-signature", "a certificate's signature does not verify";
     /// A CA certificate was presented as an end-entity certificate.

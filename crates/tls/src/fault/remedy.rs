@@ -12,6 +12,10 @@ pub(super) fn usual(code: FaultCode, side: Side) -> &'static str {
             "check that host and port belong to a handfast link and not to another service: \
              `handfast link status` here, `handfast status` there; upgrade the older side if both are handfast"
         }
+        C::BadReport => {
+            "the fault says who sends it and what is wrong with it: look what runs there, and at its agent's log for \
+             the same moment; `handfast rollout status` shows how often it came"
+        }
         C::BadSignature => {
             "the chain is damaged or was assembled from two CAs: run `handfast cert verify HOST:PORT` to see it, \
              then `handfast cert renew NAME` on the side that presents it"

@@ -50,6 +50,24 @@ pub(super) fn add(snapshot: &mut Snapshot, stations: &[StationView]) {
         each(&|one| one.over_quota),
     );
     snapshot.counter(
+        "handfast_telemetry_bad_reports",
+        "Calls that were refused for what was sent, by the reason",
+        None,
+        by("reason", &|one| &one.bad_reports),
+    );
+    snapshot.counter(
+        "handfast_telemetry_clock_skewed",
+        "Records that were of another time than they can be",
+        None,
+        by("kind", &|one| &one.clock_skewed),
+    );
+    snapshot.counter(
+        "handfast_telemetry_cut",
+        "Records that have more or longer names and tags than they are found by",
+        None,
+        by("kind", &|one| &one.cut),
+    );
+    snapshot.counter(
         "handfast_telemetry_received",
         "Size of the messages that were accepted",
         Some(Unit::Bytes),

@@ -33,6 +33,8 @@ pub struct SegmentFacts<'a> {
     pub is_entry: bool,
     /// The tags of all spans, up to [`SegmentFacts::MAX_TAGS`].
     pub tags: Vec<(&'a str, Cow<'a, str>)>,
+    /// Whether there are more than those.
+    pub has_more_tags: bool,
 }
 
 impl<'a> SegmentFacts<'a> {
@@ -72,6 +74,7 @@ impl<'a> SegmentFacts<'a> {
                     facts.is_entry |= span.kind == SpanKind::Entry;
                     for tag in span.tags() {
                         if facts.tags.len() == Self::MAX_TAGS {
+                            facts.has_more_tags = true;
                             break;
                         }
                         let (key, value) = tag?;
@@ -123,6 +126,8 @@ impl<'a> SegmentFacts<'a> {
                 layer = super::spans::layer(layer, attribute.key);
                 if facts.tags.len() < Self::MAX_TAGS {
                     facts.tags.push((attribute.key, attribute.value.to_text()));
+                } else {
+                    facts.has_more_tags = true;
                 }
             }
             if outer {
