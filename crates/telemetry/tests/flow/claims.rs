@@ -369,9 +369,13 @@ async fn flood(quota: Quota) -> (Duration, u64, Vec<String>, handfast_telemetry:
             while Instant::now() < until {
                 let id = |n: u32| format!("{stream}-{call}-{n}");
                 let segments: Vec<_> = (0..40).map(|n| segment("shop", &id(n))).collect();
-                if let Err(status) = report(&flood, &segments).await {
-                    assert_eq!(status.code, Code::ResourceExhausted, "{status}");
-                    refused.push(status.message);
+                match report(&flood, &segments).await {
+                    Ok(_) => {}
+                    Err(status) if status.code == Code::ResourceExhausted => {
+                        refused.push(status.message);
+                    }
+                    // Whoever has too many calls refused while he still sends loses his own connection, too.
+                    Err(status) => assert_eq!(status.code, Code::Unavailable, "{status}"),
                 }
                 call += 1;
             }
@@ -395,10 +399,11 @@ async fn flood(quota: Quota) -> (Duration, u64, Vec<String>, handfast_telemetry:
         let of: Vec<_> = refusals.iter().filter(|refusal| refusal.from.ends_with(who)).collect();
         of.iter().map(|refusal| refusal.times).sum::<u64>()
     };
-    assert_eq!(by("/agent/shop"), refused.len() as u64, "each is on record: {refusals:?}");
+    let on_record = by("/agent/shop");
+    assert!(on_record >= refused.len() as u64, "each is: {refusals:?}");
     assert_eq!(by("/agent/bank"), 0);
     let over = collector.status().counted.bad_reports.get("over-quota").copied();
-    assert_eq!(over.unwrap_or_default(), refused.len() as u64);
+    assert_eq!(over.unwrap_or_default(), on_record);
     (slowest, calls, refused, collector)
 }
 

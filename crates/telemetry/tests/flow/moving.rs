@@ -38,7 +38,7 @@ async fn spool(forwarder: &Forwarder, id: &str) {
         reporter: Bytes::new(),
     };
     let taken = forwarder.take(vec![record]).await.expect("room");
-    taken.await.expect("durable");
+    taken.durable.await.expect("durable");
 }
 
 /// Ids of the segments that a collector keeps of those that were sent.
