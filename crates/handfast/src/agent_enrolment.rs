@@ -40,6 +40,8 @@ pub(crate) struct AgentEnrolment {
     refused: bool,
     /// Whether the token that lies there could not be read when it was looked at last.
     token_broken: bool,
+    /// Whether the next renewal is not to wait for its time.
+    hastened: bool,
 }
 
 /// What was done in one step.
@@ -87,7 +89,13 @@ impl AgentEnrolment {
             failed_at: None,
             refused: false,
             token_broken: false,
+            hastened: false,
         })
+    }
+
+    /// The next renewal comes now, as after a new key of a CA above it.
+    pub(crate) fn hasten(&mut self) {
+        self.hastened = true;
     }
 
     /// The credential in use, now and whenever another one takes over.
@@ -120,6 +128,7 @@ impl AgentEnrolment {
             failures: self.failures,
             failed_at: self.failed_at,
             refused: self.refused,
+            hastened: self.hastened,
         };
         let due = due(&known, now);
         if let Due::Nothing(until) = due {
@@ -137,7 +146,10 @@ impl AgentEnrolment {
             (_, None, _) => return Ok(Step::NeedsToken),
         };
         match &done {
-            Ok(_) => (self.failures, self.failed_at, self.refused) = (0, None, false),
+            Ok(_) => {
+                (self.failures, self.failed_at, self.refused) = (0, None, false);
+                self.hastened = false;
+            }
             Err(fault) => {
                 self.failures = self.failures.saturating_add(1);
                 self.failed_at = Some(now);

@@ -24,6 +24,8 @@ pub(super) struct Known {
     pub(super) failed_at: Option<Timestamp>,
     /// Whether the last renewal was refused for good: revoked, or not enrolled.
     pub(super) refused: bool,
+    /// Whether somebody wants a new certificate before its time.
+    pub(super) hastened: bool,
 }
 
 /// What to do.
@@ -50,7 +52,10 @@ pub(super) fn due(known: &Known, now: Timestamp) -> Due {
     };
     // Somebody brought another token because the enrolment ended.
     let anew = known.refused && known.token_is_new;
-    let first = renew_at(held.not_before, held.not_after, held.fingerprint.as_bytes());
+    let first = match known.hastened {
+        true => now,
+        false => renew_at(held.not_before, held.not_after, held.fingerprint.as_bytes()),
+    };
     let again = match (known.refused, anew) {
         // Asking more often would change nothing; another token might.
         (true, false) => known.failed_at.map(|last| retry_at(u32::MAX, last, None)),
@@ -81,6 +86,16 @@ mod tests {
     fn held() -> Held {
         let fingerprint = Fingerprint([7; 32]);
         Held { not_before: at(-60), not_after: at(86_400), fingerprint }
+    }
+
+    #[test]
+    fn who_is_in_a_hurry_renews_at_once_but_not_again_at_once() {
+        let known = Known { held: Some(held()), hastened: true, ..Known::default() };
+        assert_eq!(due(&known, at(0)), Due::Renew);
+        let failed = Known { failures: 1, failed_at: Some(at(0)), ..known };
+        assert!(matches!(due(&failed, at(0)), Due::Nothing(again) if again > at(0)));
+        let refused = Known { refused: true, ..failed };
+        assert!(matches!(due(&refused, at(1)), Due::Nothing(_)));
     }
 
     #[test]

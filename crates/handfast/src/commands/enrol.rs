@@ -19,11 +19,12 @@ use crate::output::Output;
 #[derive(clap::Args, Debug)]
 #[command(after_help = "Examples:\n  \
     handfast enrol /etc/shop-agent --token shop.token\n  \
-    handfast enrol /etc/shop-agent --token shop.token --keep\n\n\
+    handfast enrol /etc/shop-agent --token shop.token --keep\n  \
+    handfast enrol /etc/shop-agent --now\n\n\
     Needs no home and no node. The key is made in the directory and never leaves it; tls.crt, tls.key and ca.crt there\n\
     are switched together. Running it again renews what is due, and does nothing else. Killed at any moment, it leaves the\n\
     old files or the new ones, whole: type it again with the same DIR and token, and what was redeemed is finished, not\n\
-    redeemed twice.")]
+    redeemed twice. --now is for the rotation of a root, which waits for the agents that were enrolled (`ca status`).")]
 pub(crate) struct Arguments {
     /// The directory for tls.crt, tls.key and ca.crt
     #[arg(value_name = "DIR")]
@@ -34,12 +35,18 @@ pub(crate) struct Arguments {
     /// Stay, and renew before the certificate ends
     #[arg(long)]
     keep: bool,
+    /// Renew at once, though it is not due
+    #[arg(long)]
+    now: bool,
 }
 
 /// Does what is due; with `--keep` until it is told to end.
 pub(crate) async fn run(arguments: Arguments, output: Output) -> anyhow::Result<()> {
     let mut enrolment = AgentEnrolment::open(&arguments.directory, arguments.token.clone())?;
     let live = enrolment.live();
+    if arguments.now {
+        enrolment.hasten();
+    }
     loop {
         let now = clock::now();
         let step = enrolment.step(now).await;

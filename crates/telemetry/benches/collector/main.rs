@@ -13,6 +13,7 @@
 
 mod agents;
 mod delay;
+mod handshakes;
 mod load;
 mod material;
 mod server;
@@ -49,6 +50,7 @@ fn main() -> ExitCode {
             good &= relay(place.path(), life).await;
         }
         if wanted("storm") {
+            handshakes::compare(place.path(), life / 2);
             for wave in [Wave::Spread, Wave::AtOnce] {
                 good &= agents::storm(place.path(), agents, wave).await;
             }
