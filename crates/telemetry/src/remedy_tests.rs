@@ -2,8 +2,9 @@
 
 use super::*;
 
-/// Faults of files, of our own ports and of dialling: no handshake at a port ends with them.
-const NOT_AT_A_PORT: [FaultCode; 8] = [
+/// Faults of files, of our own ports, of dialling and of what is sent afterwards: no handshake at a port ends with them.
+const NOT_AT_A_PORT: [FaultCode; 9] = [
+    FaultCode::BadReport,
     FaultCode::FileUnreadable,
     FaultCode::HostNotFound,
     FaultCode::KeyMismatch,
