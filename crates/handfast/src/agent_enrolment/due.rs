@@ -52,9 +52,10 @@ pub(super) fn due(known: &Known, now: Timestamp) -> Due {
     };
     // Somebody brought another token because the enrolment ended.
     let anew = known.refused && known.token_is_new;
-    let first = match known.hastened {
-        true => now,
-        false => renew_at(held.not_before, held.not_after, held.fingerprint.as_bytes()),
+    let first = if known.hastened {
+        now
+    } else {
+        renew_at(held.not_before, held.not_after, held.fingerprint.as_bytes())
     };
     let again = match (known.refused, anew) {
         // Asking more often would change nothing; another token might.
