@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 
 use super::Desk;
 use super::report::malformed;
-use super::stream_quota::StreamQuota;
+use super::stream_quota::{Held, StreamQuota};
 use crate::caller::Caller;
 use crate::grpc::{Body, Code, Coding, Flaw, MESSAGE_LIMIT, Messages, Status, encode, failed};
 use crate::protocol::method::Method;
@@ -31,12 +31,17 @@ pub(super) async fn pass(
             return failed(&status);
         }
     };
-    let mut said = Said {
-        caller: Arc::clone(caller),
-        desk: Arc::clone(desk),
-        messages: Messages::new(body, coding, MESSAGE_LIMIT, quota::PATIENCE * 15),
-        method,
+    let quota = match StreamQuota::open(Arc::clone(desk), caller.account()) {
+        Ok(quota) => quota,
+        Err(status) => {
+            desk.blame(caller, method.path, &status);
+            return failed(&status);
+        }
     };
+    let messages = Messages::new(body, coding, MESSAGE_LIMIT, quota::PATIENCE * 15);
+    let messages = messages.within(quota.held());
+    let mut said =
+        Said { caller: Arc::clone(caller), desk: Arc::clone(desk), messages, method, quota };
     let first = match said.first().await {
         Ok(first) => first,
         Err(status) => {
@@ -58,8 +63,9 @@ pub(super) async fn pass(
 struct Said {
     caller: Arc<Caller>,
     desk: Arc<Desk>,
-    messages: Messages<Incoming>,
+    messages: Messages<Incoming, Held<Arc<Desk>>>,
     method: &'static Method,
+    quota: StreamQuota<Arc<Desk>>,
 }
 
 impl Said {
@@ -98,10 +104,9 @@ impl Said {
     async fn on(mut self, mut arrived: Vec<Bytes>, sender: mpsc::Sender<Frame<Bytes>>) {
         let (desk, caller) = (Arc::clone(&self.desk), Arc::clone(&self.caller));
         let outcome: Result<(), Status> = async {
-            let quota = StreamQuota::open(&desk, caller.account())?;
             loop {
                 let bytes: usize = arrived.iter().map(Bytes::len).sum();
-                quota.pay(arrived.len() as u64, bytes as u64).await?;
+                self.quota.pay(arrived.len() as u64, bytes as u64).await?;
                 for message in arrived.drain(..) {
                     let mut framed = BytesMut::new();
                     encode(&message, &mut framed);

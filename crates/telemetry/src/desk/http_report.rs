@@ -124,7 +124,7 @@ async fn report(
 pub(super) async fn whole(
     mut body: Incoming,
     headers: &HeaderMap,
-    held: &mut Held<'_>,
+    held: &mut Held<&Desk>,
 ) -> Result<Bytes, Status> {
     let reading = async {
         let mut bytes = BytesMut::new();

@@ -57,7 +57,7 @@ pub(super) async fn report(
 pub(super) struct Intake<'a> {
     desk: &'a Desk,
     caller: &'a Caller,
-    quota: StreamQuota<'a>,
+    quota: StreamQuota<&'a Desk>,
     version: String,
     carry: Carry,
     /// Whom the last message claimed to come from: most streams have one claim, which is judged once.
@@ -79,7 +79,7 @@ impl<'a> Intake<'a> {
         desk: &'a Desk,
         caller: &'a Caller,
         headers: &HeaderMap,
-        quota: StreamQuota<'a>,
+        quota: StreamQuota<&'a Desk>,
     ) -> Self {
         Self {
             desk,

@@ -1,25 +1,27 @@
 //! One call's share of its caller's quota: the stream is counted while the call lasts, and what it reports
 //! is paid for before it is taken.
 
+use std::ops::Deref;
 use std::sync::PoisonError;
 
 use super::Desk;
 use crate::grpc::{Code, Flaw, Room, Status};
 use crate::quota::{HELD_BY_ONE, Over};
 
-/// A stream that is counted; it is given back when this is dropped.
-pub(super) struct StreamQuota<'a> {
-    desk: &'a Desk,
+/// A stream that is counted; it is given back when this is dropped. Its desk is borrowed, or shared by a call that goes
+/// on by itself.
+pub(super) struct StreamQuota<D: Deref<Target = Desk>> {
+    desk: D,
     caller: String,
 }
 
-impl<'a> StreamQuota<'a> {
-    pub(super) fn open(desk: &'a Desk, caller: String) -> Result<Self, Status> {
+impl<D: Deref<Target = Desk>> StreamQuota<D> {
+    pub(super) fn open(desk: D, caller: String) -> Result<Self, Status> {
         let now = desk.start.elapsed();
         let opened = desk.usage.lock().unwrap_or_else(PoisonError::into_inner).open(&caller, now);
         match opened {
             Ok(()) => Ok(Self { desk, caller }),
-            Err(over) => Err(refusal(desk, &caller, over)),
+            Err(over) => Err(refusal(&desk, &caller, over)),
         }
     }
 
@@ -39,26 +41,26 @@ impl<'a> StreamQuota<'a> {
                 tokio::time::sleep(wait).await;
                 Ok(())
             }
-            Err(over) => Err(refusal(self.desk, &self.caller, over)),
+            Err(over) => Err(refusal(&self.desk, &self.caller, over)),
         }
     }
 }
 
 /// What a call holds in memory: messages that are not whole, or not taken yet. Given back when this is dropped.
-pub(super) struct Held<'a> {
-    desk: &'a Desk,
+pub(super) struct Held<D: Deref<Target = Desk>> {
+    desk: D,
     caller: String,
     bytes: u64,
 }
 
-impl<'a> StreamQuota<'a> {
-    /// What this call holds; it may not outlive the call.
-    pub(super) fn held(&self) -> Held<'a> {
-        Held { desk: self.desk, caller: self.caller.clone(), bytes: 0 }
+impl<D: Deref<Target = Desk> + Clone> StreamQuota<D> {
+    /// What this call holds.
+    pub(super) fn held(&self) -> Held<D> {
+        Held { desk: self.desk.clone(), caller: self.caller.clone(), bytes: 0 }
     }
 }
 
-impl Room for Held<'_> {
+impl<D: Deref<Target = Desk>> Room for Held<D> {
     fn hold(&mut self, bytes: usize) -> Result<(), Status> {
         // What is small is bounded by how many calls there are.
         let bytes = if bytes < SMALL { 0 } else { bytes as u64 };
@@ -68,13 +70,13 @@ impl Room for Held<'_> {
         let mut usage = self.desk.usage.lock().unwrap_or_else(PoisonError::into_inner);
         usage
             .hold(&self.caller, self.bytes, bytes)
-            .map_err(|over| refusal(self.desk, &self.caller, over))?;
+            .map_err(|over| refusal(&self.desk, &self.caller, over))?;
         self.bytes = bytes;
         Ok(())
     }
 }
 
-impl Drop for Held<'_> {
+impl<D: Deref<Target = Desk>> Drop for Held<D> {
     fn drop(&mut self) {
         // Less is never refused.
         let _ = self.hold(0);
@@ -84,7 +86,7 @@ impl Drop for Held<'_> {
 /// What a call may hold without being counted.
 const SMALL: usize = 64 * 1024;
 
-impl Drop for StreamQuota<'_> {
+impl<D: Deref<Target = Desk>> Drop for StreamQuota<D> {
     fn drop(&mut self) {
         let usage = &self.desk.usage;
         usage.lock().unwrap_or_else(PoisonError::into_inner).close(&self.caller);

@@ -114,44 +114,47 @@ async fn half_messages_and_bombs_in_many_streams_are_bounded_for_each_caller() {
     let scene = Scene::new();
     let collector = scene.collector(Mode::Mtls);
     let shop = Arc::new(scene.caller(grpc(&collector), Some(&scene.agent("shop"))));
-    let mut calls = tokio::task::JoinSet::new();
-    let mut senders = Vec::new();
-    // Each says that it sends a message of 40 MiB, and sends all of it but the end.
-    for _ in 0..8 {
-        let (sender, body): (_, Body) = stream(4);
-        let shop = Arc::clone(&shop);
-        calls.spawn(async move {
-            let response = shop.request(SEGMENTS, &::http::HeaderMap::new(), body).await;
-            response.ok().and_then(|response| Status::read(response.headers()))
-        });
-        senders.push(tokio::spawn(async move {
-            let mut head = vec![0];
-            head.extend(u32::try_from(MESSAGE).expect("small").to_be_bytes());
-            let piece = bytes::Bytes::from(vec![0; 1 << 20]);
-            let mut sent = sender.send(Frame::data(head.into())).await.is_ok();
-            for _ in 0..39 {
-                sent = sent && sender.send(Frame::data(piece.clone())).await.is_ok();
-            }
-            (sender, sent)
-        }));
+    // Reports, and the dialogues that are passed on.
+    for path in [SEGMENTS, "/skywalking.v10.PprofTask/collect"] {
+        let mut calls = tokio::task::JoinSet::new();
+        let mut senders = Vec::new();
+        // Each says that it sends a message of 40 MiB, and sends all of it but the end.
+        for _ in 0..8 {
+            let (sender, body): (_, Body) = stream(4);
+            let shop = Arc::clone(&shop);
+            calls.spawn(async move {
+                let response = shop.request(path, &::http::HeaderMap::new(), body).await;
+                response.ok().and_then(|response| Status::read(response.headers()))
+            });
+            senders.push(tokio::spawn(async move {
+                let mut head = vec![0];
+                head.extend(u32::try_from(MESSAGE).expect("small").to_be_bytes());
+                let piece = bytes::Bytes::from(vec![0; 1 << 20]);
+                let mut sent = sender.send(Frame::data(head.into())).await.is_ok();
+                for _ in 0..39 {
+                    sent = sent && sender.send(Frame::data(piece.clone())).await.is_ok();
+                }
+                (sender, sent)
+            }));
+        }
+        let most = HELD_BY_ONE / MESSAGE as u64;
+        for _ in 0..8 - most {
+            let refused = calls.join_next().await.expect("a call").expect("no panic");
+            let refused = refused.expect("a status");
+            assert_eq!(refused.code, Code::ResourceExhausted, "{refused}");
+            assert!(refused.message.contains("128 MiB"), "{refused}");
+        }
+        // Others have room, and so has the same one when it is over.
+        let bank = scene.caller(grpc(&collector), Some(&scene.agent("bank")));
+        report(&bank, &[segment("bank", path)]).await.expect("has room of its own");
+        for sender in senders {
+            drop(sender.await.expect("no panic"));
+        }
+        while let Some(refused) = calls.join_next().await {
+            refused.expect("no panic");
+        }
+        report(&shop, &[segment("shop", path)]).await.expect("it goes on");
     }
-    let most = HELD_BY_ONE / MESSAGE as u64;
-    for _ in 0..8 - most {
-        let refused = calls.join_next().await.expect("a call").expect("no panic");
-        let refused = refused.expect("a status");
-        assert_eq!(refused.code, Code::ResourceExhausted, "{refused}");
-        assert!(refused.message.contains("128 MiB"), "{refused}");
-    }
-    // Others have room, and so has the same one when it is over.
-    let bank = scene.caller(grpc(&collector), Some(&scene.agent("bank")));
-    report(&bank, &[segment("bank", "1")]).await.expect("has room of its own");
-    for sender in senders {
-        drop(sender.await.expect("no panic"));
-    }
-    while let Some(refused) = calls.join_next().await {
-        refused.expect("no panic");
-    }
-    report(&shop, &[segment("shop", "1")]).await.expect("it goes on");
 }
 
 /// Neither plaintext nor TLS without a certificate is enough to hold a connection for ever without a word.
