@@ -155,6 +155,10 @@ fn renew(core: &Core, request: &RenewalRequest) -> Result<RedemptionReply, Probl
     )?;
     let serial = renewed.chain.leaf().serial();
     tracing::info!(%identity, %from, %serial, "renewed for an agent");
+    // A rotation may have waited for this one.
+    if core.state().authorities.iter().any(|one| !one.laggards.is_empty()) {
+        core.nudge();
+    }
     let (site, trust_domain) = whose(core)?;
     Ok(RedemptionReply {
         certificate: renewed.chain.to_pem(),
