@@ -15,10 +15,11 @@ use handfast_telemetry::grpc::{Body, Code, Status};
 use handfast_testkit::authority::TestAuthority;
 use handfast_testkit::eventually::{now, until};
 use handfast_testkit::lists::forge;
+use handfast_testkit::place::free_port;
 use hyper::Request;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 
-use crate::scene::{Reporter, SEGMENTS, Scene, agent, padded, segment};
+use crate::scene::{Process, Reporter, SEGMENTS, Scene, agent, padded, segment};
 
 #[test]
 fn a_ca_in_the_folder_is_tls_and_client_files_there_make_it_mutual() {
@@ -289,6 +290,44 @@ fn a_full_spool_gives_up_the_oldest_if_that_was_said_and_counts_it() {
         .collect();
     let wanted: BTreeSet<String> = left.iter().cloned().chain(["first".to_owned()]).collect();
     assert_eq!(kept, wanted);
+}
+
+#[test]
+fn the_java_agents_variables_are_all_that_a_relay_needs() {
+    let mut scene = Scene::new("mtls");
+    let (port, health) = (scene.collector_port, scene.health_port);
+    scene.collector = None;
+    let line = format!(
+        "collector run --data kept --grpc 127.0.0.1:{port} --http 127.0.0.1:{} --mode mtls --cert certs/server.crt \
+         --key certs/server.pem --client-ca certs/ca.crt",
+        free_port()
+    );
+    let asks = [("SW_AUTHENTICATION", "open-sesame")];
+    scene.collector = Some(Process::start_in(&scene.place, &asks, &line, "collector.log"));
+
+    let backends = format!("localhost:{},localhost:{port}", free_port());
+    let line = format!(
+        "relay run --agent-dir certs --listen 127.0.0.1:{} --http 127.0.0.1:{} --metrics 127.0.0.1:{health}",
+        scene.relay_port,
+        free_port()
+    );
+    let told = [
+        ("SW_AGENT_COLLECTOR_BACKEND_SERVICES", backends.as_str()),
+        ("SW_AGENT_SSL_TRUSTED_CA_PATH", "/ca.crt"),
+        ("SW_AGENT_SSL_CERT_CHAIN_PATH", "/client.crt"),
+        ("SW_AGENT_SSL_KEY_PATH", "/client.pem"),
+        ("SW_AGENT_AUTHENTICATION", "open-sesame"),
+    ];
+    scene.relay = Some(Process::start_in(&scene.place, &told, &line, "relay.log"));
+    until("it takes reports", || scene.reports("told"));
+    assert!(scene.reporter("told").ends_with("/agent/shop"), "{}", scene.said());
+
+    // Without the token nothing arrives.
+    scene.relay = None;
+    scene.relay = Some(Process::start_in(&scene.place, &told[..4], &line, "relay.log"));
+    until("it takes reports", || scene.reports("untold"));
+    until("the token is asked for", || scene.said().contains("the token is wrong"));
+    assert!(scene.kept().iter().all(|trace| trace["traceId"] != "trace-untold"));
 }
 
 #[test]
