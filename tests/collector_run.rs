@@ -8,11 +8,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use handfast_pki::{Chain, Credential, IdentityKind, Profile, Serial, Subject, SystemEntropy};
-use handfast_proto::skywalking::v3::{SegmentObject, SpanObject};
 use handfast_telemetry::grpc::{Code, Status};
 use handfast_telemetry::upstream::{
     Authentication, Backend, Dice, Security, Upstream, UpstreamPlan,
 };
+use handfast_testkit::agents;
 use handfast_testkit::authority::TestAuthority;
 use handfast_testkit::eventually::{now, until};
 use handfast_testkit::lists::forge;
@@ -142,23 +142,7 @@ fn page(port: u16, path: &str) -> String {
 }
 
 fn segment(service: &str, id: &str) -> Bytes {
-    let begin = now().as_millisecond();
-    let span = SpanObject {
-        parent_span_id: -1,
-        start_time: begin,
-        end_time: begin + 40,
-        operation_name: "/buy".to_owned(),
-        ..SpanObject::default()
-    };
-    let segment = SegmentObject {
-        trace_id: format!("trace-{id}"),
-        trace_segment_id: id.to_owned(),
-        spans: vec![span],
-        service: service.to_owned(),
-        service_instance: format!("{service}-1"),
-        ..SegmentObject::default()
-    };
-    segment.encode_to_vec().into()
+    agents::segment(service, id).encode_to_vec().into()
 }
 
 const TLS: &str =

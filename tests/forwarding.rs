@@ -10,11 +10,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use handfast_pki::{Credential, SystemEntropy};
 use handfast_proto::otlp::collector::trace::v1::ExportTraceServiceRequest;
-use handfast_proto::skywalking::v3::{SegmentObject, SpanObject};
+use handfast_proto::skywalking::v3::SegmentObject;
 use handfast_telemetry::grpc::{
     Body, Code, Coding, MESSAGE_LIMIT, Messages, Status, failed, message,
 };
 use handfast_telemetry::upstream::{Backend, Dice, Security, Upstream, UpstreamPlan};
+use handfast_testkit::agents;
 use handfast_testkit::authority::TestAuthority;
 use handfast_testkit::eventually::{now, until};
 use handfast_testkit::place::{Place, free_port};
@@ -178,23 +179,7 @@ fn supply(site: &Site, name: &str, credential: &Credential) {
 }
 
 fn segment(service: &str, id: &str) -> Bytes {
-    let begin = now().as_millisecond();
-    let span = SpanObject {
-        parent_span_id: -1,
-        start_time: begin,
-        end_time: begin + 40,
-        operation_name: "/buy".to_owned(),
-        ..SpanObject::default()
-    };
-    let segment = SegmentObject {
-        trace_id: format!("trace-{id}"),
-        trace_segment_id: id.to_owned(),
-        spans: vec![span],
-        service: service.to_owned(),
-        service_instance: format!("{service}-1"),
-        ..SegmentObject::default()
-    };
-    segment.encode_to_vec().into()
+    agents::segment(service, id).encode_to_vec().into()
 }
 
 fn denied(why: &str) -> Status {

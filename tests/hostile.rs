@@ -11,10 +11,10 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use handfast_pki::{Credential, SystemEntropy};
-use handfast_proto::skywalking::v3::{SegmentObject, SpanObject};
 use handfast_telemetry::grpc::{Body, Code, MESSAGE_LIMIT, Status, stream};
 use handfast_telemetry::quota::HELD_BY_ONE;
 use handfast_telemetry::upstream::{Backend, Dice, Security, Upstream, UpstreamPlan};
+use handfast_testkit::agents;
 use handfast_testkit::eventually::{eventually, now, until, within};
 use handfast_testkit::place::{Place, free_port};
 use handfast_testkit::site::Site;
@@ -365,23 +365,7 @@ impl Drop for Half {
 }
 
 fn segment(id: &str) -> Bytes {
-    let time = now().as_millisecond();
-    let span = SpanObject {
-        parent_span_id: -1,
-        start_time: time,
-        end_time: time,
-        operation_name: "/buy".to_owned(),
-        ..SpanObject::default()
-    };
-    let segment = SegmentObject {
-        trace_id: format!("trace-{id}"),
-        trace_segment_id: id.to_owned(),
-        spans: vec![span],
-        service: "shop".to_owned(),
-        service_instance: "shop-1".to_owned(),
-        ..SegmentObject::default()
-    };
-    segment.encode_to_vec().into()
+    agents::segment("shop", id).encode_to_vec().into()
 }
 
 #[test]

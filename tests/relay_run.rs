@@ -326,7 +326,7 @@ fn the_java_agents_variables_are_all_that_a_relay_needs() {
     scene.relay = None;
     scene.relay = Some(Process::start_in(&scene.place, &told[..4], &line, "relay.log"));
     until("it takes reports", || scene.reports("untold"));
-    until("the token is asked for", || scene.said().contains("the token is wrong"));
+    until("the token is asked for", || scene.health().contains("the token is wrong"));
     assert!(scene.kept().iter().all(|trace| trace["traceId"] != "trace-untold"));
 }
 

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use handfast_pki::SystemEntropy;
-use handfast_proto::skywalking::v3::{SegmentObject, SpanObject};
 use handfast_telemetry::upstream::{Backend, Dice, Security, Upstream, UpstreamPlan};
+use handfast_testkit::agents;
 use handfast_testkit::eventually::{now, until};
 use handfast_testkit::place::{Place, free_port};
 use handfast_testkit::site::Site;
@@ -180,22 +180,8 @@ pub(crate) fn segment(id: &str) -> Bytes {
 
 /// One that takes room.
 pub(crate) fn padded(id: &str, padding: usize) -> Bytes {
-    let begin = now().as_millisecond();
-    let span = SpanObject {
-        parent_span_id: -1,
-        start_time: begin,
-        end_time: begin + 40,
-        operation_name: format!("/buy{}", "x".repeat(padding)),
-        ..SpanObject::default()
-    };
-    let segment = SegmentObject {
-        trace_id: format!("trace-{id}"),
-        trace_segment_id: id.to_owned(),
-        spans: vec![span],
-        service: "shop".to_owned(),
-        service_instance: "shop-1".to_owned(),
-        ..SegmentObject::default()
-    };
+    let mut segment = agents::segment("shop", id);
+    segment.spans[0].operation_name.push_str(&"x".repeat(padding));
     segment.encode_to_vec().into()
 }
 

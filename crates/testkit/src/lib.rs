@@ -4,6 +4,7 @@
     reason = "a failed helper fails its test; that is its report"
 )]
 
+pub mod agents;
 pub mod authority;
 pub mod eventually;
 pub mod faults;

@@ -78,27 +78,19 @@ pub(crate) async fn storm(place: &Path, agents: usize, wave: Wave) -> bool {
         here * 1e3 / agents as f64,
     );
     let p50 = took[took.len() / 2];
-    let quick = match wave {
-        Wave::Spread => judge(
-            "a storm of reconnecting agents, spread over five seconds, until each is heard",
-            &format!("p50 {p50:.0?}, p99 {p99:.0?}"),
-            p99 < STORM,
-        ),
-        // Nobody waits for anything but the cores then, and the agents take more than half of them: on machines of
-        // their own they would not.
-        Wave::AtOnce => {
-            let share = collector / (collector + here);
-            let theirs = p99.mul_f64(share);
-            judge(
-                "a storm of reconnecting agents, all of them in the same instant, until each is heard",
-                &format!(
-                    "p50 {p50:.1?}, p99 {p99:.1?}; {:.0} % of the CPU is the collector's, which makes p99 {theirs:.1?} with the cores to itself",
-                    share * 100.0
-                ),
-                theirs < STORM,
-            )
-        }
+    let how = match wave {
+        Wave::AtOnce => "all of them in the same instant",
+        Wave::Spread => "spread over five seconds",
     };
+    let share = collector / (collector + here);
+    let quick = judge(
+        &format!("a storm of reconnecting agents, {how}, until each is heard"),
+        &format!(
+            "p50 {p50:.0?}, p99 {p99:.0?}; {:.0} % of the CPU was the collector's",
+            share * 100.0
+        ),
+        p99 < STORM,
+    );
     let (p50, worst) = (others[others.len() / 2], others[others.len() - 1]);
     let figure = format!("p50 {p50:.1?}, its slowest call of {} took {worst:.0?}", others.len());
     judge("somebody else's calls meanwhile", &figure, worst < Duration::from_secs(1)) && quick

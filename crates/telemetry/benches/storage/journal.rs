@@ -9,7 +9,7 @@ use handfast_telemetry::{Record, RecordKind};
 
 use crate::{block_on, cpu, directory, now, spread, verdict};
 
-pub(crate) fn run(bytes: u64) {
+pub(crate) fn run(bytes: u64) -> bool {
     let mib = bytes as f64 / f64::from(1 << 20);
     let bare = bare_disk(bytes);
     println!(
@@ -80,7 +80,7 @@ pub(crate) fn run(bytes: u64) {
     println!("journal: read back {records} records at {:.0} MB/s", rate(written, begun.elapsed()));
     verdict("spool write >= 200 MB/s, or all that the disk gives", {
         rate(written, took) >= 200.0 || rate(written, took) >= 0.8 * rate(bytes, bare)
-    });
+    })
 }
 
 fn bare_disk(bytes: u64) -> Duration {

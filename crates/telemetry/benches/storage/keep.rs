@@ -7,7 +7,7 @@ use handfast_telemetry::keep::{Keep, KeepSettings};
 use crate::segment::segment;
 use crate::{block_on, cpu, directory, now, spread, verdict};
 
-pub(crate) fn run(segments: u64) {
+pub(crate) fn run(segments: u64) -> bool {
     let (writers, batch) = (8, 100);
     // Made beforehand: it is not agents that are measured.
     let mut batches: Vec<Vec<Vec<_>>> = (0..writers).map(|_| Vec::new()).collect();
@@ -56,5 +56,5 @@ pub(crate) fn run(segments: u64) {
     println!("keep: opened again in {:.2?}", begun.elapsed());
     let there: u64 = keep.reader().services().unwrap().iter().map(|it| it.segments).sum();
     assert_eq!(there, segments / batch * batch);
-    verdict("segments durable in the store >= 30,000/s", per_second >= 30_000.0);
+    verdict("segments durable in the store >= 30,000/s", per_second >= 30_000.0)
 }

@@ -18,21 +18,23 @@ mod query;
 mod segment;
 
 use std::path::Path;
+use std::process::ExitCode;
 use std::time::Duration;
 
 use jiff::Timestamp;
 
-fn main() {
+fn main() -> ExitCode {
     let mut words = std::env::args().skip(1).filter(|word| word != "--bench");
     let what = words.next().unwrap_or_else(|| "journal".to_owned());
     let number = words.next().map(|word| word.parse::<u64>().expect("a number"));
-    match what.as_str() {
+    let good = match what.as_str() {
         "journal" => journal::run(number.unwrap_or(1024) << 20),
         "keep" => keep::run(number.unwrap_or(300_000)),
         "late" => late::run(number.unwrap_or(1_000_000)),
         "query" => query::run(number.unwrap_or(1_000_000)),
         other => panic!("`{other}` is none of journal, keep, late, query"),
-    }
+    };
+    ExitCode::from(u8::from(!good))
 }
 
 /// A directory on the disk that is measured, not on a file system in memory.
@@ -72,6 +74,8 @@ fn cpu() -> Duration {
     Duration::from_millis(ticks * 10)
 }
 
-fn verdict(what: &str, good: bool) {
+/// Prints whether a figure holds.
+fn verdict(what: &str, good: bool) -> bool {
     println!("{} {what}", if good { "pass" } else { "FAIL" });
+    good
 }

@@ -29,8 +29,14 @@ impl Health for LoneHealth {
         {
             return Err(format!("the revocation list of {issuer} was to be replaced by {until}"));
         }
-        match status.forward.and_then(|forward| forward.upstream.fault) {
-            Some(fault) => Err(format!("no backend can be reached: {}", fault.one_line())),
+        let Some(forward) = status.forward else { return Ok(()) };
+        if let Some(fault) = forward.upstream.fault {
+            return Err(format!("no backend can be reached: {}", fault.one_line()));
+        }
+        match forward.trouble {
+            Some(trouble) => {
+                Err(format!("the backend takes nothing, and what comes waits: {trouble}"))
+            }
             None => Ok(()),
         }
     }
