@@ -1,6 +1,7 @@
 //! `handfast relay run`: a relay by itself, beside agents, without a home or a site. What it reports with comes from
 //! files, by the habits of the Java agent, or by a token; it is taken up while it runs, and nothing is lost over it.
 
+mod arena;
 mod enrolled;
 mod settings;
 mod supply;
@@ -108,6 +109,7 @@ pub(crate) struct Arguments {
 pub(super) async fn run(arguments: Arguments) -> anyhow::Result<()> {
     let settings = Settings::of(arguments, &settings::variables())?;
     node::start_log(settings.log_format);
+    arena::settle();
     node::raise_descriptors();
     let mut stopping = Stopping::new()?;
     let ending = CancellationToken::new();
