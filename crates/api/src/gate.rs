@@ -52,6 +52,14 @@ pub(crate) struct Place {
     source: IpAddr,
 }
 
+impl Place {
+    /// Whoever holds it has proved who he is: making this connection does not count against how fast
+    /// strangers at his address may make theirs. It counts as open still.
+    pub(crate) fn proved(&self) {
+        lock(&self.counts).connections.give_back(self.source, Instant::now());
+    }
+}
+
 impl Drop for Place {
     fn drop(&mut self) {
         let mut counts = lock(&self.counts);
@@ -67,4 +75,34 @@ impl Drop for Place {
 fn lock(counts: &Mutex<Counts>) -> MutexGuard<'_, Counts> {
     // Nothing that runs under the lock can panic half-way through a change.
     counts.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{IpAddr, Ipv4Addr};
+    use std::time::Duration;
+
+    use super::{Gate, Rate};
+
+    const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+
+    #[test]
+    fn who_proved_himself_may_come_as_often_as_he_likes_and_strangers_may_not() {
+        let gate = Gate::new(2, Rate { burst: 3, every: Duration::from_secs(3600) }, 10);
+        for _ in 0..100 {
+            gate.enter(HERE).expect("room for a friend").proved();
+        }
+        for _ in 0..3 {
+            drop(gate.enter(HERE).expect("room for strangers, as much as before"));
+        }
+        assert!(gate.enter(HERE).is_none(), "a fourth stranger came in");
+    }
+
+    #[test]
+    fn who_proved_himself_has_no_more_connections_open_than_others() {
+        let gate = Gate::new(2, Rate { burst: 100, every: Duration::from_secs(1) }, 10);
+        let open = [gate.enter(HERE).expect("one"), gate.enter(HERE).expect("two")];
+        open.iter().for_each(super::Place::proved);
+        assert!(gate.enter(HERE).is_none(), "a third is open");
+    }
 }

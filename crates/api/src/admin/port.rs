@@ -97,7 +97,6 @@ impl<N: Node, R: Fn(SocketAddr, Fault)> Connection<N, R> {
         config: Arc<ServerConfig>,
         place: Place,
     ) {
-        let _place = place;
         let attempt =
             Attempt::server(self.node.now()).with_subject("admin port").with_alpn(&[ADMIN_ALPN]);
         let accepted = handfast_tls::accept(stream, config, attempt, self.limits.handshake).await;
@@ -106,11 +105,15 @@ impl<N: Node, R: Fn(SocketAddr, Fault)> Connection<N, R> {
             Err(fault) => return (self.refused)(from, fault),
         };
         let router = match Peer::of(stream.get_ref().1).and_then(|peer| caller(&peer)) {
-            Some(caller) => self.api.layer(Extension(caller)),
+            Some(caller) => {
+                place.proved();
+                self.api.layer(Extension(caller))
+            }
             // The configuration lets nobody else in; should it ever, he gets nothing.
             None => refuse_everyone(),
         };
         serve::http(stream, router, self.limits, self.shutdown).await;
+        drop(place);
     }
 }
 
@@ -147,7 +150,8 @@ pub enum AdminPortError {
     },
 }
 
-/// Connections from one address over time; each costs a handshake.
+/// Connections of strangers from one address over time; each costs a handshake. An operator's count
+/// only until it is known that they are his: what a script of his does in a loop is not refused.
 const RATE: Rate = Rate { burst: 500, every: Duration::from_millis(10) };
 
 /// Connections open at a time from one address.

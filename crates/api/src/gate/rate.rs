@@ -54,6 +54,14 @@ impl RateLimiter {
             None => self.overflow.take(rate, now),
         }
     }
+
+    /// Gives back what one request of `source` took.
+    pub(crate) fn give_back(&mut self, source: IpAddr, now: Instant) {
+        // Who took from what the latecomers share leaves it to them.
+        if let Some(bucket) = self.sources.get_mut(&network_of(source)) {
+            bucket.give_back(self.rate, now);
+        }
+    }
 }
 
 impl Bucket {
@@ -65,6 +73,10 @@ impl Bucket {
         }
         self.full_at = full_at;
         Ok(())
+    }
+
+    fn give_back(&mut self, rate: Rate, now: Instant) {
+        self.full_at = self.full_at.checked_sub(rate.every).map_or(now, |full_at| full_at.max(now));
     }
 }
 
@@ -110,6 +122,24 @@ mod tests {
             assert_eq!(limiter.take(address(1), much_later), Ok(()));
         }
         assert!(limiter.take(address(1), much_later).is_err());
+    }
+
+    #[test]
+    fn what_is_given_back_may_be_taken_again_and_never_adds_to_the_burst() {
+        let start = Instant::now();
+        let mut limiter = RateLimiter::new(RATE, 10, start);
+        for _ in 0..1000 {
+            assert_eq!(limiter.take(address(1), start), Ok(()));
+            limiter.give_back(address(1), start);
+        }
+        for _ in 0..10 {
+            limiter.give_back(address(1), start);
+            limiter.give_back(address(2), start);
+        }
+        for _ in 0..3 {
+            assert_eq!(limiter.take(address(1), start), Ok(()));
+        }
+        assert!(limiter.take(address(1), start).is_err());
     }
 
     #[test]

@@ -67,7 +67,13 @@ pub(super) async fn wait_unless<T>(
             Err(error) => return Err(error.into()),
         }
         if let Some(failure) = obstacle(&client, &resource, &file).await? {
-            return Err(failure.into());
+            // It may have been taken up between the two questions, with more to say than that.
+            return match look(&client).await? {
+                Some(status) => {
+                    Ok(Uptake { resource, file, node_running: true, status: Some(status) })
+                }
+                None => Err(failure.into()),
+            };
         }
         if Instant::now() >= deadline {
             return Err(too_late(context, wait.timeout, &resource, &file).into());
