@@ -142,7 +142,7 @@ async fn relay(place: &std::path::Path, life: Duration) -> bool {
         code as f64 / 1024.0,
         rate.round() as u64
     );
-    judge("memory of a relay", &figure, most <= 25 * 1024 && rate >= 9_900.0) && quick
+    judge("memory of a relay", &figure, most * 1024 <= 25_000_000 && rate >= 9_900.0) && quick
 }
 
 const ROUNDS: usize = 3;
