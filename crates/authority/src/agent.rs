@@ -5,18 +5,15 @@
 //! the certificate that was shown, whose key the handshake proved, whatever the request asks for. Only what a token
 //! enrolled is renewed; a certificate that was issued for a time of somebody's choosing ends when it ends.
 
-use handfast_pki::{
-    IdentityKind, Profile, Purpose, Serial, SpiffeId, Subject, TrustAnchors, verify_chain,
-};
-use handfast_store::{AuditRow, CredentialStore, Issued, IssuedFilter, Kind, Ledger};
+use handfast_pki::{IdentityKind, Profile, Serial, SpiffeId, TrustAnchors};
+use handfast_store::{CredentialStore, Issued, IssuedFilter, Kind, Ledger};
 use jiff::Timestamp;
 
 use crate::authority::Authority;
 use crate::declared::Declared;
-use crate::issue::Shared;
-use crate::making::{Making, MakingError};
-use crate::peer::{Enrolment, MAX_VALID, RenewRefusal, Renewed};
+use crate::making::MakingError;
 use crate::redeem::read_request;
+use crate::renewal::{Enrolment, RenewRefusal, Renewed, Terms};
 
 /// The certificate of an agent, as a completed handshake proved it.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -49,51 +46,11 @@ impl<S: CredentialStore, L: Ledger> Authority<S, L> {
         let _turn = self.signing_for(&service);
         let declared = self.declared().ok_or(MakingError::NotReconciled)?;
         let enrolment = self.agent_enrolment(&declared, presented, now)?;
-        if let Some(at) = self.revoked_key(&enrolment, csr.spki_der())? {
-            return Err(RenewRefusal::RevokedKey { identity: identity.clone(), at });
-        }
-
         let ca = &declared.names.service_ca;
         let authority = self.issuer(ca)?;
-        if let Some(before) = enrolment.made_for(csr.spki_der(), now)
-            && let Some(chain) = self.chain_of(ca, &authority, before)?
-            // What leads to an anchor that was given up is no answer any more.
-            && verify_chain(&chain, authority.anchors(), Purpose::Client, now).is_ok()
-        {
-            return Ok(Renewed { chain, anchors: authority.anchors().clone() });
-        }
-        if enrolment.valid.len() >= MAX_VALID {
-            let count = enrolment.valid.len();
-            return Err(RenewRefusal::TooMany { identity: identity.clone(), count });
-        }
-
-        let making = Making {
-            authority: &authority,
-            cross: self.cross_for(ca)?,
-            profile: Profile::Agent,
-            subject: Subject::new(enrolment.name).with_identity(identity.clone()),
-            ttl: declared.settings.leaf(),
-            lineage: enrolment.lineage.to_string(),
-            now,
-            distribution: declared.distribution.as_deref(),
-        };
-        let made = making.sign(csr.spki_der(), &mut Shared(&self.entropy))?;
-        self.ledger.record_issued(
-            &made.issued,
-            &AuditRow {
-                at: now,
-                actor: identity.to_string(),
-                action: "certificate.renew".to_owned(),
-                subject: identity.to_string(),
-                outcome: "ok".to_owned(),
-                detail: format!(
-                    "serial {}, until {}, enrolment {}",
-                    made.issued.serial, made.issued.not_after, enrolment.lineage
-                ),
-                why: String::new(),
-            },
-        )?;
-        Ok(Renewed { chain: made.chain, anchors: authority.anchors().clone() })
+        let terms =
+            Terms { declared: &declared, ca, authority: &authority, profile: Profile::Agent };
+        self.renew_within(enrolment, &terms, csr.spki_der(), now)
     }
 
     /// The anchors under which agents prove who they are.
@@ -152,7 +109,12 @@ impl<S: CredentialStore, L: Ledger> Authority<S, L> {
             unexpired_at: Some(now),
             ..IssuedFilter::default()
         })?;
-        Ok(Enrolment { name: name.to_string(), lineage: shown.lineage, valid })
+        Ok(Enrolment {
+            identity: identity.clone(),
+            name: name.to_string(),
+            lineage: shown.lineage,
+            valid,
+        })
     }
 }
 

@@ -35,6 +35,7 @@ mod protect;
 mod publish;
 mod reconcile;
 mod redeem;
+mod renewal;
 mod report;
 mod revoke;
 mod rotating;
@@ -63,13 +64,13 @@ pub use making::MakingError;
 pub use names::CredentialNames;
 pub use observed::{Current, Facts, Observed, Staged, Warning};
 pub use offline::{CaRefusal, CaTerms, ca_terms, sign_ca};
-pub use peer::{RenewRefusal, Renewed};
 pub use protect::{ProtectError, Protected, Protection};
 pub use publish::{
     Document, OcspAnswer, PublishError, PublishReport, Published, PublishedIssuer, Publisher,
 };
 pub use reconcile::{RenewNowError, Selection};
 pub use redeem::{RedeemRefusal, RedeemRequest, Redeemer};
+pub use renewal::{RenewRefusal, Renewed};
 pub use report::{
     Change, CredentialFacts, CredentialState, CsrRequest, Problem, ProblemCode, Report, Tally,
 };

@@ -24,7 +24,6 @@ use crate::decide::{Reason, key_of};
 use crate::declared::Declared;
 use crate::desired::{DesiredCredential, SignedBy, is_of_a_generation, of_generation};
 use crate::inspect;
-use crate::peer::own_lineage;
 use crate::publish::pointers;
 
 /// Why a credential could not be made.
@@ -369,4 +368,9 @@ pub(crate) fn key_digest(spki: &[u8]) -> [u8; 32] {
     let mut hash = [0; 32];
     hash.copy_from_slice(digest::digest(&digest::SHA256, spki).as_ref());
     hash
+}
+
+/// The lineage of a credential that this site makes for itself.
+pub(crate) fn own_lineage(name: &str) -> Lineage {
+    format!("own/{name}").parse().expect("names are short and visible ASCII")
 }

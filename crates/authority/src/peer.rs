@@ -3,109 +3,14 @@
 //! The identity in the new certificate is the one that the peer proved, whatever it asks for, and
 //! its enrolment must be in the ledger. How the request travels is the caller's.
 
-use handfast_pki::{
-    Certificate, Chain, CsrError, IdentityKind, Issuer, Name, Profile, Purpose, SpiffeId, Subject,
-    TrustAnchors, verify_chain,
-};
-use handfast_store::{
-    AuditRow, CredentialStore, Issued, IssuedFilter, Ledger, Lineage, StoreError,
-};
+use handfast_pki::{IdentityKind, Profile, SpiffeId};
+use handfast_store::{CredentialStore, IssuedFilter, Ledger};
 use jiff::Timestamp;
 
 use crate::authority::Authority;
 use crate::declared::Declared;
-use crate::issue::Shared;
-use crate::making::{Making, MakingError, key_digest};
 use crate::redeem::read_request;
-use crate::schedule;
-
-/// The answer to a renewal.
-#[derive(Clone, Debug)]
-pub struct Renewed {
-    /// The new certificate with its issuers, leaf first.
-    pub chain: Chain,
-    /// The anchors it leads to.
-    pub anchors: TrustAnchors,
-}
-
-/// Why a renewal was refused.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum RenewRefusal {
-    /// The request is not one, or does not prove that the key is held.
-    #[error("the certificate request cannot be used: {0}")]
-    BadRequest(#[from] CsrError),
-    /// Every certificate of the enrolment has expired.
-    #[error(
-        "the enrolment of {identity} ended with its last certificate at {at}: redeem a new token \
-         made for it"
-    )]
-    Ended {
-        /// The identity.
-        identity: SpiffeId,
-        /// When it ended.
-        at: Timestamp,
-    },
-    /// The identity is not one that this site enrols.
-    #[error("{identity} is not enrolled here: redeem a token of this site first")]
-    NotEnrolled {
-        /// The identity.
-        identity: SpiffeId,
-    },
-    /// The authority cannot sign at the moment.
-    #[error("the site cannot sign at the moment, ask again later: {0}")]
-    NotReady(#[from] MakingError),
-    /// The enrolment was revoked.
-    #[error(
-        "the enrolment of {identity} was revoked at {at}, so nothing is renewed under it: ask the \
-         operator of this site why, and redeem a new token made for it"
-    )]
-    Revoked {
-        /// The identity.
-        identity: SpiffeId,
-        /// When.
-        at: Timestamp,
-    },
-    /// The key is that of a certificate that was revoked.
-    #[error(
-        "a certificate of {identity} with this key was revoked at {at}: make a new key, and ask again"
-    )]
-    RevokedKey {
-        /// The identity.
-        identity: SpiffeId,
-        /// When.
-        at: Timestamp,
-    },
-    /// The ledger failed.
-    #[error("the renewal could not be recorded, so it did not happen; ask again later: {0}")]
-    Store(#[from] StoreError),
-    /// The peer holds more certificates than it can need.
-    #[error(
-        "{identity} holds {count} valid certificates, more than it can need: ask again after some have expired"
-    )]
-    TooMany {
-        /// The identity.
-        identity: SpiffeId,
-        /// How many.
-        count: usize,
-    },
-}
-
-impl RenewRefusal {
-    /// A stable word for programs.
-    pub fn code(&self) -> &'static str {
-        match self {
-            Self::BadRequest(_) => "bad-request",
-            Self::Ended { .. } => "enrolment-ended",
-            Self::NotEnrolled { .. } => "not-enrolled",
-            Self::NotReady(_) => "not-ready",
-            Self::Revoked { .. } => "revoked",
-            Self::RevokedKey { .. } => "revoked-key",
-            Self::Store(_) => "unavailable",
-            Self::TooMany { .. } => "too-many",
-        }
-    }
-}
+use crate::renewal::{Enrolment, RenewRefusal, Renewed, Terms};
 
 impl<S: CredentialStore, L: Ledger> Authority<S, L> {
     /// Signs a new link certificate for `peer`, the identity that the link's handshake proved.
@@ -129,51 +34,10 @@ impl<S: CredentialStore, L: Ledger> Authority<S, L> {
         let _turn = self.signing_for(&site);
         let (declared, authority) = self.site_issuer()?;
         let enrolment = self.peer_enrolment(&declared, peer, now)?;
-        if let Some(at) = self.revoked_key(&enrolment, csr.spki_der())? {
-            return Err(RenewRefusal::RevokedKey { identity: peer.clone(), at });
-        }
-
-        if let Some(before) = enrolment.made_for(csr.spki_der(), now)
-            && let Some(chain) = self.chain_of(&declared.names.site_ca, &authority, before)?
-            // What leads to an anchor that was given up is no answer any more.
-            && verify_chain(&chain, authority.anchors(), Purpose::Client, now).is_ok()
-        {
-            return Ok(Renewed { chain, anchors: authority.anchors().clone() });
-        }
-        if enrolment.valid.len() >= MAX_VALID {
-            return Err(RenewRefusal::TooMany {
-                identity: peer.clone(),
-                count: enrolment.valid.len(),
-            });
-        }
-
-        let making = Making {
-            authority: &authority,
-            cross: self.cross_for(&declared.names.site_ca)?,
-            profile: Profile::LinkClient,
-            subject: Subject::new(enrolment.name).with_identity(peer.clone()),
-            ttl: declared.settings.leaf(),
-            lineage: enrolment.lineage.to_string(),
-            now,
-            distribution: declared.distribution.as_deref(),
-        };
-        let made = making.sign(csr.spki_der(), &mut Shared(&self.entropy))?;
-        self.ledger.record_issued(
-            &made.issued,
-            &AuditRow {
-                at: now,
-                actor: peer.to_string(),
-                action: "certificate.renew".to_owned(),
-                subject: peer.to_string(),
-                outcome: "ok".to_owned(),
-                detail: format!(
-                    "serial {}, until {}, enrolment {}",
-                    made.issued.serial, made.issued.not_after, enrolment.lineage
-                ),
-                why: String::new(),
-            },
-        )?;
-        Ok(Renewed { chain: made.chain, anchors: authority.anchors().clone() })
+        let ca = &declared.names.site_ca;
+        let terms =
+            Terms { declared: &declared, ca, authority: &authority, profile: Profile::LinkClient };
+        self.renew_within(enrolment, &terms, csr.spki_der(), now)
     }
 
     /// The enrolment under which `peer` may renew.
@@ -210,87 +74,11 @@ impl<S: CredentialStore, L: Ledger> Authority<S, L> {
         if valid.is_empty() {
             return Err(RenewRefusal::Ended { identity: peer.clone(), at: newest.not_after });
         }
-        Ok(Enrolment { name: site.to_string(), lineage: newest.lineage, valid })
-    }
-
-    /// Since when a certificate of this enrolment with this key is revoked, if one is.
-    pub(crate) fn revoked_key(
-        &self,
-        enrolment: &Enrolment,
-        spki: &[u8],
-    ) -> Result<Option<Timestamp>, StoreError> {
-        for issued in enrolment.valid.iter().take(REMEMBERED).filter(|each| is_for(each, spki)) {
-            let recorded = self.ledger.revocation(&issued.issuer_key_id, &issued.serial)?;
-            if let Some(recorded) = recorded {
-                return Ok(Some(recorded.revocation.at));
-            }
-        }
-        Ok(None)
-    }
-
-    /// The chain that an earlier certificate was handed out with, if its issuer is still known.
-    pub(crate) fn chain_of(
-        &self,
-        ca: &Name,
-        authority: &Issuer,
-        before: &Issued,
-    ) -> Result<Option<Chain>, RenewRefusal> {
-        let signed_by =
-            |issuer: &Certificate| key_digest(issuer.spki_der()) == before.issuer_key_id;
-        let Ok(leaf) = Chain::from_pem(before.pem.as_bytes()).map(|chain| chain.leaf().clone())
-        else {
-            return Ok(None);
-        };
-        if signed_by(authority.certificate()) {
-            return Ok(Some(authority.chain_for(leaf)));
-        }
-        // The CA was renewed since; the ledger has the one before.
-        let lineage: Lineage = own_lineage(ca.as_str());
-        for issued in self.ledger.lineage(&lineage)? {
-            let Ok(found) = Chain::from_pem(issued.pem.as_bytes()) else { continue };
-            if signed_by(found.leaf()) {
-                return Ok(Some(Chain::new(leaf, vec![found.leaf().clone()])));
-            }
-        }
-        Ok(None)
-    }
-}
-
-/// What the ledger knows of a peer's enrolment.
-pub(crate) struct Enrolment {
-    /// The name in it.
-    pub(crate) name: String,
-    pub(crate) lineage: Lineage,
-    /// Its certificates that have not expired, the newest first.
-    pub(crate) valid: Vec<Issued>,
-}
-
-impl Enrolment {
-    /// A certificate for this key that is not yet due for renewal. Only the newest are looked at:
-    /// a peer asks again with the key it asked with last.
-    pub(crate) fn made_for(&self, spki: &[u8], now: Timestamp) -> Option<&Issued> {
-        self.valid.iter().take(REMEMBERED).find(|issued| {
-            let due = schedule::renew_at(
-                issued.not_before,
-                issued.not_after,
-                issued.fingerprint.as_bytes(),
-            );
-            due > now && is_for(issued, spki)
+        Ok(Enrolment {
+            identity: peer.clone(),
+            name: site.to_string(),
+            lineage: newest.lineage,
+            valid,
         })
     }
 }
-
-/// Whether a certificate was issued for this key.
-fn is_for(issued: &Issued, spki: &[u8]) -> bool {
-    Chain::from_pem(issued.pem.as_bytes()).is_ok_and(|chain| chain.leaf().spki_der() == spki)
-}
-
-/// The lineage of a credential that this site makes for itself.
-pub(crate) fn own_lineage(name: &str) -> Lineage {
-    format!("own/{name}").parse().expect("names are short and visible ASCII")
-}
-
-/// Renewals happen a few times in a certificate's life; more valid ones at a time than this are a
-/// peer gone wrong, and would only fill the ledger.
-pub(crate) const MAX_VALID: usize = 256;
-const REMEMBERED: usize = 16;

@@ -20,8 +20,7 @@ use crate::decide::longest_below;
 use crate::declared::Declared;
 use crate::desired::{DesiredCredential, SignedBy, desired};
 use crate::inspect;
-use crate::making::{self, MakingError, key_digest};
-use crate::peer::own_lineage;
+use crate::making::{self, MakingError, key_digest, own_lineage};
 use crate::rotation::{Cause, Mend, Next, Phase, Rotation, Waiver, next, scheduled};
 
 pub use consumers::SiteSeen;

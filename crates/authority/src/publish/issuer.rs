@@ -10,8 +10,7 @@ use jiff::Timestamp;
 
 use super::{Document, Lists, PublishError, PublishedIssuer, Publisher, State, pointers};
 use crate::authority::{Authority, own_audit};
-use crate::making::{Making, key_digest};
-use crate::peer::own_lineage;
+use crate::making::{Making, key_digest, own_lineage};
 
 /// A responder that a CA appointed. Its key is made here, lives in memory only, and is made anew with its
 /// certificate at half of that one's life.
