@@ -6,7 +6,8 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use handfast_pki::{Certificate, Chain, Credential};
-use handfast_testkit::eventually::{eventually, now, until};
+use handfast_testkit::eventually::{eventually, now, within};
+use handfast_testkit::files::of_one_moment;
 use handfast_testkit::place::Place;
 use handfast_testkit::site::Site;
 use serde_json::Value;
@@ -159,11 +160,10 @@ fn killed(place: &Place, line: &str, after: Duration) {
 
 /// What lies in the directory: nothing, or a credential whose certificate, key and CA belong together.
 fn whole(directory: &Path) -> Option<Credential> {
-    let file = |name: &str| std::fs::read(directory.join(name));
-    let (Ok(chain), Ok(key), Ok(ca)) = (file("tls.crt"), file("tls.key"), file("ca.crt")) else {
-        for name in ["tls.crt", "tls.key", "ca.crt"] {
-            assert!(file(name).is_err(), "{name} is there, and another is not");
-        }
+    let files = of_one_moment(directory, ["tls.crt", "tls.key", "ca.crt"]);
+    let [Some(chain), Some(key), Some(ca)] = files else {
+        let there = files.map(|file| file.is_some());
+        assert_eq!(there, [false; 3], "certificate, key and CA: one is there, and another is not");
         return None;
     };
     let pem = |bytes: Vec<u8>| String::from_utf8(bytes).expect("PEM");
@@ -172,8 +172,25 @@ fn whole(directory: &Path) -> Option<Credential> {
     Some(credential.expect("files that belong together"))
 }
 
-/// How often a command is killed, each time a little later.
+/// How often a command is killed.
 const KILLS: u32 = 8;
+
+/// When to kill a command next: later than one that was not done, earlier than one that was. So it comes near to its end
+/// from both sides, however much faster or slower the machine has become since it was measured.
+struct Moment {
+    after: Duration,
+    step: Duration,
+}
+
+impl Moment {
+    fn of(took: Duration) -> Self {
+        Self { after: took / 2, step: took / KILLS }
+    }
+
+    fn learn(&mut self, done: bool) {
+        self.after = if done { self.after / 2 } else { self.after + self.step };
+    }
+}
 
 #[test]
 fn an_enrolment_that_is_killed_is_finished_by_the_same_command_and_uses_the_token_once() {
@@ -187,14 +204,15 @@ fn an_enrolment_that_is_killed_is_finished_by_the_same_command_and_uses_the_toke
     let first = token(0);
     let begin = Instant::now();
     enrol(&place, &format!("0 --token {first}"));
-    let took = begin.elapsed();
+    let mut moment = Moment::of(begin.elapsed());
     let mut unfinished = 0;
     for number in 1..=KILLS {
         let (directory, file) = (number.to_string(), token(number));
         let line = format!("enrol {directory} --token {file}");
-        killed(&place, &line, took * number / KILLS);
+        killed(&place, &line, moment.after);
         let left = whole(&place.path(&directory));
         unfinished += u32::from(left.is_none());
+        moment.learn(left.is_some());
         place.run(&line).ok();
         let held = whole(&place.path(&directory)).expect("it is enrolled");
         if let Some(left) = left {
@@ -215,7 +233,7 @@ fn an_enrolment_that_is_killed_is_finished_by_the_same_command_and_uses_the_toke
 #[test]
 fn a_renewal_that_is_killed_leaves_the_old_credential_or_the_new_one() {
     let place = place();
-    let west = west(&place, "40s");
+    let west = west(&place, "60s");
     let token = west.path("../shop.token").display().to_string();
     west.json(&format!("token issue {token} --agent shop --redemptions-allowed {KILLS}"));
     let directories: Vec<String> = (1..=KILLS).map(|number| number.to_string()).collect();
@@ -225,19 +243,21 @@ fn a_renewal_that_is_killed_leaves_the_old_credential_or_the_new_one() {
     std::fs::remove_file(&token).expect("the token");
     let before: Vec<Credential> =
         directories.iter().map(|one| whole(&place.path(one)).expect("enrolled")).collect();
-    // They are renewed at two thirds of their 40 seconds, some a little later.
+    // They are renewed at two thirds of their 60 seconds, some a little later.
     let end = before.last().expect("some").leaf().not_after();
-    until("all of them are due", || now() > end - Duration::from_secs(10));
+    let due = end - Duration::from_secs(15);
+    within(Duration::from_secs(70), "all of them are due", || (now() > due).then_some(()));
     let (mut old, mut new) = (0, 0);
     let begin = Instant::now();
     place.run(&format!("enrol {}", directories[0])).ok();
-    let took = begin.elapsed();
-    for (number, (directory, before)) in (1..).zip(directories.iter().zip(&before).skip(1)) {
+    let mut moment = Moment::of(begin.elapsed());
+    for (directory, before) in directories.iter().zip(&before).skip(1) {
         let line = format!("enrol {directory}");
-        killed(&place, &line, took * number / KILLS);
+        killed(&place, &line, moment.after);
         let left = whole(&place.path(directory)).expect("one of the two");
         let same = left.leaf().serial() == before.leaf().serial();
         (old, new) = (old + u32::from(same), new + u32::from(!same));
+        moment.learn(!same);
         place.run(&line).ok();
         let held = whole(&place.path(directory)).expect("renewed");
         assert_ne!(held.leaf().serial(), before.leaf().serial(), "it is renewed");

@@ -169,7 +169,7 @@ fn a_token_is_asked_for_and_another_one_is_taken_up_while_it_runs() {
     let metrics = page(collector.metrics, "/metrics");
     let accepted = "handfast_telemetry_accepted_total{station=\"collector\",name=\"collector\",kind=\"segment\"} 3.0";
     assert!(metrics.contains(accepted), "{metrics}");
-    assert!(page(collector.metrics, "/healthz").ends_with("ok\n"));
+    until("all is well", || page(collector.metrics, "/healthz").ends_with("ok\n"));
     scene.place.run("collector run --data other --authentication nowhere").exits(3);
 }
 
@@ -210,8 +210,10 @@ fn who_stands_on_a_new_revocation_list_is_cut_and_let_in_no_more() {
     let cut =
         "handfast_telemetry_connections_cut_total{station=\"collector\",name=\"collector\"} 1.0";
     until("the open connection is cut", || page(collector.metrics, "/metrics").contains(cut));
-    let refused = scene.report(&caller, &["3"]).unwrap_err();
-    assert!(refused.to_string().contains("revoked"), "{refused}");
+    // Its end of the connection may not have noticed yet; nothing is taken over it, and whoever dials is told why.
+    until("it is told that it is revoked", || {
+        scene.report(&caller, &["3"]).unwrap_err().to_string().contains("revoked")
+    });
     scene.report(&stays, &["4"]).unwrap();
     assert_eq!(stays.status().dialled, 1, "nobody else notices");
     // An older list takes nothing back, nonsense neither, and what is wrong is said.
@@ -268,13 +270,9 @@ fn what_goes_on_to_a_backend_brings_its_token_in_either_protocol() {
             let list = scene.place.run("trace ls --data second -o json");
             list.code == 0 && list.json().as_array().is_some_and(|list| list.len() == 1)
         });
-        let metrics = page(first.metrics, "/metrics");
-        assert!(
-            metrics.contains(
-                "handfast_telemetry_sent_total{station=\"collector\",name=\"collector\"} 1.0"
-            ),
-            "{metrics}"
-        );
+        // It is kept there before the one that sent it hears so.
+        let sent = "handfast_telemetry_sent_total{station=\"collector\",name=\"collector\"} 1.0";
+        until("it is counted", || page(first.metrics, "/metrics").contains(sent));
     }
 }
 
@@ -320,10 +318,11 @@ fn another_certificate_and_other_client_cas_are_taken_up_under_connected_agents(
     scene.place.write("server.key", pem.tls_key.as_bytes());
     scene.place.write("server.crt", &pem.tls_crt);
     until("they are taken up", || taken_up() > before && healthy());
+    // What it was told before may have been the first of the three files.
+    let new = Chain::from_pem(pem.tls_crt.as_bytes()).unwrap();
+    until("the new one is shown", || scene.presented(collector.grpc) == new.leaf().der());
     scene.report(&stays, &["8"]).unwrap();
     assert_eq!(stays.status().dialled, 1, "{}", scene.said("kept"));
-    let new = Chain::from_pem(pem.tls_crt.as_bytes()).unwrap();
-    assert_eq!(scene.presented(collector.grpc), new.leaf().der(), "the new one");
 
     // The other CA alone: its own agents stay, ours are cut and refused.
     scene.place.write("ca.crt", &theirs);

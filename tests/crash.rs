@@ -10,6 +10,7 @@ use std::time::Duration;
 use handfast_pki::{Certificate, Credential};
 use handfast_store::{IssuedFilter, Ledger, SqliteLedger};
 use handfast_testkit::eventually::{eventually, now, until};
+use handfast_testkit::files::of_one_moment;
 use handfast_testkit::place::{Place, Ran, free_port};
 use handfast_testkit::site::Site;
 use handfast_testkit::traffic::{Echo, visit};
@@ -226,13 +227,11 @@ fn grant_name(token: &Given) -> String {
 }
 
 fn credential(site: &Site, name: &str) -> Option<Credential> {
-    let read = |file: &str| fs::read(site.path(&format!("runtime/certs/{name}/{file}"))).ok();
-    let pem = (read("tls.crt")?, read("tls.key")?, read("ca.crt")?);
+    let directory = site.path(&format!("runtime/certs/{name}"));
+    let [chain, key, ca] = of_one_moment(&directory, ["tls.crt", "tls.key", "ca.crt"]);
     // What is there is whole: certificate, key and CA belong together.
-    Some(
-        Credential::from_pem(&pem.0, &pem.1, &pem.2, None)
-            .expect("a credential that is there is usable"),
-    )
+    let credential = Credential::from_pem(&chain?, &key?, &ca?, None);
+    Some(credential.expect("a credential that is there is usable"))
 }
 
 fn has_credential(site: &Site, name: &str) -> bool {

@@ -11,6 +11,7 @@ mod link;
 mod streams;
 
 use std::collections::{HashMap, VecDeque};
+use std::convert::Infallible;
 use std::io;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, SyncSender, TryRecvError};
@@ -51,8 +52,8 @@ pub(crate) enum Command {
         routing_key: String,
         counters: Arc<Counters>,
     },
-    /// Stop accepting clients; their flows go on.
-    Unlisten(Name),
+    /// Stop accepting clients; their flows go on. What is sent along is let go of when the socket is closed.
+    Unlisten(Name, Sender<Infallible>),
     /// Carry on with a client that another worker accepted.
     Adopt(Client),
     /// The routes changed: look again at the clients that wait for one.
@@ -375,7 +376,10 @@ impl Worker {
             Command::Listen { name, socket, routing_key, counters } => {
                 self.listen(name, socket, &routing_key, counters);
             }
-            Command::Unlisten(name) => self.unlisten(&name),
+            Command::Unlisten(name, closed) => {
+                self.unlisten(&name);
+                drop(closed);
+            }
             Command::Adopt(client) => self.adopt(client),
             Command::Reroute => self.retry_held(),
             Command::Stop(deadline) => {

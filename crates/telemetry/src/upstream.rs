@@ -16,7 +16,7 @@ mod pause;
 mod plan;
 
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -44,15 +44,20 @@ pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 
 /// The backends of a relay or a forwarder.
 pub struct Upstream {
-    plan: ArcSwap<UpstreamPlan>,
-    /// Grows with each plan: a connection of an earlier one is not used any more.
-    generation: AtomicU64,
+    plan: ArcSwap<Planned>,
     line: tokio::sync::Mutex<Line>,
     state: Mutex<State>,
     clock: Clock,
     dice: Dice,
     lookup: Lookup,
     tasks: TaskTracker,
+}
+
+/// A plan and which one it is, in one piece: what is dialled by an earlier plan must never pass for a later one's.
+struct Planned {
+    plan: Arc<UpstreamPlan>,
+    /// Grows with each plan: a connection of an earlier one is not used any more.
+    generation: u64,
 }
 
 #[derive(Clone, Default)]
@@ -82,8 +87,7 @@ impl Upstream {
     /// Dials nobody yet.
     pub fn new(plan: UpstreamPlan, clock: Clock, dice: Dice) -> Self {
         Self {
-            plan: ArcSwap::from_pointee(plan),
-            generation: AtomicU64::new(0),
+            plan: ArcSwap::from_pointee(Planned { plan: Arc::new(plan), generation: 0 }),
             line: tokio::sync::Mutex::default(),
             state: Mutex::default(),
             clock,
@@ -102,16 +106,19 @@ impl Upstream {
     /// From now on; what is under way ends over the connection it began on. A plan that says what the
     /// one before said changes nothing.
     pub fn set(&self, plan: UpstreamPlan) {
-        if self.plan.load().is(&plan) {
+        // One after the other, if several are set at the same time.
+        let _state = self.state();
+        let before = self.plan.load_full();
+        if before.plan.is(&plan) {
             return;
         }
-        self.plan.store(Arc::new(plan));
-        self.generation.fetch_add(1, Ordering::Release);
+        let generation = before.generation + 1;
+        self.plan.store(Arc::new(Planned { plan: Arc::new(plan), generation }));
     }
 
     /// Grows with each plan.
     pub(crate) fn generation(&self) -> u64 {
-        self.generation.load(Ordering::Acquire)
+        self.plan.load().generation
     }
 
     /// By the clock that it judges certificates with.
@@ -193,8 +200,7 @@ impl Upstream {
         headers: &HeaderMap,
         body: Body,
     ) -> Result<(Response<Incoming>, Connection), Status> {
-        let plan = self.plan.load_full();
-        let mut connection = self.connected(&plan).await?;
+        let (mut connection, plan) = self.connected().await?;
         let Connection { scheme, authority, .. } = &connection;
         let uri = Uri::builder()
             .scheme(*scheme)
@@ -235,11 +241,13 @@ impl Upstream {
         })
     }
 
-    /// The connection that works, or a new one.
-    async fn connected(&self, plan: &Arc<UpstreamPlan>) -> Result<Connection, Status> {
-        let generation = self.generation();
-        // Whoever dials, the others wait for the same connection.
+    /// The connection that works, or a new one; and the plan that it was made by.
+    async fn connected(&self) -> Result<(Connection, Arc<UpstreamPlan>), Status> {
+        // Whoever dials, the others wait for the same connection; and go by the plan of the time when it is their turn.
         let mut line = self.line.lock().await;
+        let planned = self.plan.load_full();
+        let Planned { plan, generation } = &*planned;
+        let generation = *generation;
         let several = plan.backends.len() > 1;
         if let Some(open) = &line.open
             && open.generation == generation
@@ -247,10 +255,10 @@ impl Upstream {
             && !(several && open.is_unable())
         {
             if open.index > 0 {
-                self.look_back(&mut line, plan).await;
+                self.look_back(&mut line, &planned).await;
             }
             if let Some(open) = &line.open {
-                return Ok(open.clone());
+                return Ok((open.clone(), Arc::clone(plan)));
             }
         }
         line.looking = None;
@@ -266,14 +274,14 @@ impl Upstream {
             Some(open) if several => open.index + 1,
             _ => self.state().next,
         };
-        let dialling = self.dialling(plan, security);
+        let dialling = self.dialling(&planned, security);
         let mut last = None;
         for attempt in 0..plan.backends.len() {
             let index = first.wrapping_add(attempt) % plan.backends.len();
             match dialling.dial(index).await {
                 Ok(connection) => {
                     self.took(index, &plan.backends[index]);
-                    return Ok(line.open.insert(connection).clone());
+                    return Ok((line.open.insert(connection).clone(), Arc::clone(plan)));
                 }
                 Err(fault) => last = Some(fault),
             }
@@ -287,7 +295,8 @@ impl Upstream {
     }
 
     /// Goes back to a backend that is preferred to the connected one, once it is there again.
-    async fn look_back(&self, line: &mut Line, plan: &Arc<UpstreamPlan>) {
+    async fn look_back(&self, line: &mut Line, planned: &Planned) {
+        let plan = &planned.plan;
         let (Some(open), Some(security)) = (&mut line.open, &plan.security) else { return };
         match line.looking.take() {
             Some(looking) if looking.is_finished() => {
@@ -300,18 +309,18 @@ impl Upstream {
                 }
             }
             None if Instant::now() >= open.look => {
-                let dialling = self.dialling(plan, security);
+                let dialling = self.dialling(planned, security);
                 line.looking = Some(tokio::spawn(dialling.better_than(open.index)));
             }
             looking => line.looking = looking,
         }
     }
 
-    fn dialling(&self, plan: &Arc<UpstreamPlan>, security: &Security) -> Dialling {
+    fn dialling(&self, planned: &Planned, security: &Security) -> Dialling {
         Dialling {
-            plan: Arc::clone(plan),
+            plan: Arc::clone(&planned.plan),
             security: security.clone(),
-            generation: self.generation(),
+            generation: planned.generation,
             now: (self.clock)(),
             lookup: Arc::clone(&self.lookup),
             tasks: self.tasks.clone(),
@@ -357,7 +366,7 @@ impl Upstream {
 
 impl fmt::Debug for Upstream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Upstream").field("plan", &self.plan.load()).finish_non_exhaustive()
+        f.debug_struct("Upstream").field("plan", &self.plan.load().plan).finish_non_exhaustive()
     }
 }
 

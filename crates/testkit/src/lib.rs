@@ -8,6 +8,7 @@ pub mod agents;
 pub mod authority;
 pub mod eventually;
 pub mod faults;
+pub mod files;
 pub mod hook;
 pub mod lists;
 pub mod openssl;

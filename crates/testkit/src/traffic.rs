@@ -58,6 +58,31 @@ fn serve(mut client: TcpStream, name: &str) -> io::Result<()> {
     client.shutdown(Shutdown::Write)
 }
 
+/// A port of 127.0.0.1 at which nobody listens: who connects is refused. It is taken, so that nobody else gets it as long as
+/// the value lives; a port that was only given back may be another test's a moment later.
+#[derive(Debug)]
+pub struct Nobody(Socket);
+
+impl Nobody {
+    /// Takes a port.
+    pub fn listens() -> Self {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+        socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).expect("a port");
+        Self(socket)
+    }
+
+    /// Where.
+    pub fn address(&self) -> SocketAddr {
+        self.0.local_addr().expect("bound").as_socket().expect("an address of the Internet")
+    }
+
+    /// Listens there from now on.
+    pub fn begins(self) -> TcpListener {
+        self.0.listen(8).expect("it listens");
+        self.0.into()
+    }
+}
+
 /// A connection to an [`Echo`] through the network.
 #[derive(Debug)]
 pub struct Client {

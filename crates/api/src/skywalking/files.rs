@@ -101,7 +101,7 @@ impl MaterialFiles {
                 .and_then(|material| material.no_weaker_than(&before).map(|()| material));
             match looked {
                 Ok(material) => {
-                    tracing::info!(ca = %self.places.ca.path.display(), "new TLS material is in use");
+                    tracing::info!(ca = %self.places.ca.path.display(), "new TLS material was read");
                     self.live.send_replace(Arc::new(material));
                     self.fault.send_replace(None);
                 }

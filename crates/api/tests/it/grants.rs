@@ -12,6 +12,7 @@ use handfast_api::secret::Secret;
 use handfast_pki::{Credential, Csr, IdentityKind, KeyAlgorithm, PrivateKey, Profile, Subject};
 use handfast_store::Applicant;
 use handfast_testkit::authority::TestAuthority;
+use handfast_testkit::traffic::Nobody;
 use handfast_tls::{Attempt, ClientAuth, ClientOptions, Clock, IdentityRule, ServerOptions};
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
@@ -146,9 +147,8 @@ async fn an_unreachable_site_is_told_from_one_that_is_no_handfast() {
     let ca = authority.anchors().to_pem();
     let east = East::new();
 
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("bound");
-    let address = listener.local_addr().expect("an address");
-    drop(listener);
+    let nobody = Nobody::listens();
+    let address = nobody.address();
     let result = east.redeem(&format!("https://{address}/v1/grants/good"), &ca).await;
     assert!(matches!(result, Err(RedeemError::Unreachable { .. })), "{result:?}");
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use handfast_api::admin::Client;
 use handfast_api::resources::edit::{self, Existing};
 use handfast_api::resources::{Kind, Listener, Resource, ServiceType};
 use handfast_pki::Name;
@@ -121,11 +122,9 @@ async fn delete(delete: Delete, context: &Context) -> anyhow::Result<()> {
     let file = edit::delete(&context.home.input_resources, Kind::Listener, &delete.name)?;
     let resource = format!("{}/{}", Kind::Listener, delete.name);
     let name = delete.name.as_str();
-    let uptake = uptake::wait(context, delete.wait, resource, file, async |client| {
-        let gone = client.listeners().await?.iter().all(|one| one.name != name);
-        Ok(gone.then_some("deleted"))
-    })
-    .await?;
+    let there =
+        async |client: &Client| Ok(client.listeners().await?.iter().any(|one| one.name == name));
+    let uptake = uptake::wait_until_gone(context, delete.wait, resource, file, there).await?;
     context.output.show(&uptake, |page| edge::deleted(page, &uptake))
 }
 

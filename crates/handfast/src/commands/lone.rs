@@ -10,7 +10,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use handfast_api::health::HealthServer;
+use handfast_api::health::{HealthError, HealthServer};
 use handfast_api::telemetry::StationKind;
 use handfast_pki::SystemEntropy;
 use handfast_telemetry::desk::Witness;
@@ -110,16 +110,15 @@ impl Lone {
         self.lock().as_ref().and_then(Station::keep).cloned()
     }
 
-    /// Serves `/healthz` and `/metrics`, if an address is named, until `ending`.
-    pub(super) async fn serve_health(
+    /// Serves `/healthz` and `/metrics` where [`bind_health`] has bound them, until `ending`.
+    pub(super) fn serve_health(
         &self,
-        address: Option<SocketAddr>,
+        server: Option<HealthServer>,
         troubles: Vec<Trouble>,
         due: Due,
         ending: &CancellationToken,
     ) -> anyhow::Result<Option<tokio::task::JoinHandle<()>>> {
-        let Some(address) = address else { return Ok(None) };
-        let server = HealthServer::bind(address).await?;
+        let Some(server) = server else { return Ok(None) };
         tracing::info!(address = %server.local_addr()?, "metrics and health are served");
         let health = LoneHealth { lone: self.clone(), troubles, due };
         Ok(Some(tokio::spawn(server.serve(Arc::new(health), ending.clone()))))
@@ -135,6 +134,17 @@ impl Lone {
 
     fn lock(&self) -> MutexGuard<'_, Option<Station>> {
         self.station.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Takes the address of `/healthz` and `/metrics`, if one is named. Before anything else is opened: whoever finds a port of
+/// the station open finds these too, and one that is in use is no start.
+pub(super) async fn bind_health(
+    address: Option<SocketAddr>,
+) -> Result<Option<HealthServer>, HealthError> {
+    match address {
+        Some(address) => HealthServer::bind(address).await.map(Some),
+        None => Ok(None),
     }
 }
 

@@ -82,6 +82,28 @@ pub(super) async fn wait_unless<T>(
     }
 }
 
+/// Waits until the node has let go of a resource that was deleted: it is not `there` any more, and nothing is said of it.
+/// What was wrong with it does not end the waiting; what is said of it in the end, by another document of its name, does.
+pub(super) async fn wait_until_gone(
+    context: &Context,
+    wait: Wait,
+    resource: String,
+    file: PathBuf,
+    there: impl AsyncFn(&Client) -> Result<bool, ClientError>,
+) -> anyhow::Result<Uptake<&'static str>> {
+    let subject = resource.clone();
+    let gone = async |client: &Client| {
+        let gone = !there(client).await? && problems(client, &subject).await?.is_empty();
+        Ok(gone.then_some("deleted"))
+    };
+    let start = Instant::now();
+    let obstacle = async |client: &Client, resource: &str, file: &Path| {
+        let late = start.elapsed() >= wait.timeout;
+        if late && !there(client).await? { problem(client, resource, file).await } else { Ok(None) }
+    };
+    wait_unless(context, wait, resource, file, gone, obstacle).await
+}
+
 /// A listener, connector or access that the node has taken up and that does not work.
 pub(super) fn must_work(
     resource: &str,

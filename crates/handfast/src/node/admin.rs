@@ -4,7 +4,7 @@ mod aside;
 mod revoke;
 mod telemetry;
 
-pub(super) use self::telemetry::stations_now;
+pub(super) use self::telemetry::stations;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -138,19 +138,19 @@ impl Node for Admin {
     }
 
     async fn stations(&self) -> Vec<StationView> {
-        telemetry::stations(&self.core).await
+        stations(&self.core)
     }
 
     async fn rollout(&self, question: RolloutQuestion) -> Rollout {
-        telemetry::rollout(&self.core, question).await
+        telemetry::rollout(&self.core, question)
     }
 
     async fn kept(&self) -> Vec<KeepReader> {
-        telemetry::kept(&self.core).await
+        telemetry::kept(&self.core)
     }
 
     async fn forwarder(&self, station: &str) -> Result<Arc<Forwarder>, Refusal> {
-        aside::forwarder(&self.core, station).await
+        aside::forwarder(&self.core, station)
     }
 
     async fn retry_aside(

@@ -325,8 +325,7 @@ impl Health for Core {
             if other == subject {
                 keep = station.keep().cloned();
             }
-        })
-        .await;
+        });
         super::page_of_measured(keep.ok_or(NothingMeasured::NoSuchStore)?).await
     }
 }

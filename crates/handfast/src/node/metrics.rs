@@ -89,7 +89,7 @@ impl Snapshot {
         rotation::add(&mut snapshot, &authorities);
         authority::add(&mut snapshot, core, &network);
         traffic::add(&mut snapshot, &network);
-        telemetry::add(&mut snapshot, &super::admin::stations_now(core));
+        telemetry::add(&mut snapshot, &super::admin::stations(core));
         revocations::add(&mut snapshot, core, &network);
         snapshot
     }

@@ -5,8 +5,8 @@ mod denials;
 pub(super) mod foreign;
 mod plan;
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
 use handfast_api::resources::{Kind, Origin, Resources};
@@ -15,7 +15,6 @@ use handfast_authority::{Declared, Report};
 use handfast_pki::SystemEntropy;
 use handfast_telemetry::station::{Station, StationPlan};
 use handfast_telemetry::upstream::{Clock, Dice};
-use tokio::sync::RwLock;
 
 use self::denials::Denials;
 use self::plan::Configurations;
@@ -25,8 +24,16 @@ use crate::clock;
 /// The running collectors and relays of a node, by kind and name: `Collector/telemetry`.
 #[derive(Default)]
 pub(super) struct Stations {
-    running: RwLock<BTreeMap<String, Running>>,
+    /// Held for moments only, never while one starts or stops: whoever scrapes or asks gets all of them at any time.
+    placed: RwLock<Placed>,
     denials: Denials,
+}
+
+#[derive(Default)]
+struct Placed {
+    running: BTreeMap<String, Running>,
+    /// Those that were let go of and have not ended yet.
+    stopping: BTreeSet<String>,
 }
 
 struct Running {
@@ -91,25 +98,26 @@ impl Core {
     }
 
     async fn stop_unwanted(&self, wanted: &BTreeMap<String, (StationPlan, Origin)>) {
-        let mut running = self.stations.running.write().await;
-        let gone: Vec<String> = running
-            .iter()
-            .filter(|(subject, running)| {
-                wanted.get(*subject).is_none_or(|(plan, _)| plan::output_of(plan) != running.output)
-            })
-            .map(|(subject, _)| subject.clone())
-            .collect();
-        for subject in gone {
-            if let Some(Running { station, .. }) = running.remove(&subject) {
-                tracing::info!(%subject, "stops");
-                station.stop(GRACE).await;
-            }
+        let gone: BTreeMap<String, Running> = {
+            let mut placed = self.stations_mut();
+            let stays = |(subject, running): &(String, Running)| {
+                wanted.get(subject).is_some_and(|(plan, _)| plan::output_of(plan) == running.output)
+            };
+            let (stay, gone) = std::mem::take(&mut placed.running).into_iter().partition(stays);
+            placed.running = stay;
+            let gone: BTreeMap<String, Running> = gone;
+            placed.stopping.extend(gone.keys().cloned());
+            gone
+        };
+        for (subject, Running { station, .. }) in gone {
+            tracing::info!(%subject, "stops");
+            station.stop(GRACE).await;
+            self.stations_mut().stopping.remove(&subject);
         }
     }
 
     async fn place_station(self: &Arc<Self>, subject: &str, plan: StationPlan) -> Vec<String> {
-        let mut running = self.stations.running.write().await;
-        if let Some(Running { station, .. }) = running.get_mut(subject) {
+        if let Some(Running { station, .. }) = self.stations_mut().running.get_mut(subject) {
             let faults = station.apply(plan);
             return faults.iter().map(ToString::to_string).collect();
         }
@@ -124,7 +132,7 @@ impl Core {
         match starting.await {
             Ok(Ok((station, faults))) => {
                 tracing::info!(%subject, "runs");
-                running.insert(subject.to_owned(), Running { output, station });
+                self.stations_mut().running.insert(subject.to_owned(), Running { output, station });
                 faults.iter().map(ToString::to_string).collect()
             }
             Ok(Err(error)) => vec![error.to_string()],
@@ -134,19 +142,10 @@ impl Core {
 
     /// Lets every station end: nothing new is taken, what is spooled stays.
     pub(super) async fn stop_telemetry(&self, grace: Duration) {
-        let stations = std::mem::take(&mut *self.stations.running.write().await);
+        let stations = std::mem::take(&mut self.stations_mut().running);
         for (_, Running { station, .. }) in stations {
             station.stop(grace).await;
         }
-    }
-
-    /// The same without waiting; says whether that was possible.
-    pub(super) fn each_station_now(&self, mut with: impl FnMut(&str, &Station)) -> bool {
-        let Ok(running) = self.stations.running.try_read() else { return false };
-        for (subject, Running { station, .. }) in &*running {
-            with(subject, station);
-        }
-        true
     }
 
     /// Relays that their collector does not know.
@@ -156,7 +155,7 @@ impl Core {
         if relays.is_empty() {
             return problems;
         }
-        self.each_station_now(|subject, station| {
+        self.each_station(|subject, station| {
             let relay = relays.values().find(|relay| relay.reference() == subject);
             let forward = relay.and_then(|_| station.status().forward);
             problems.extend(
@@ -166,11 +165,24 @@ impl Core {
         problems
     }
 
-    /// Calls `with` with each station.
-    pub(super) async fn each_station(&self, mut with: impl FnMut(&str, &Station)) {
-        for (subject, Running { station, .. }) in &*self.stations.running.read().await {
+    /// Calls `with` with each station. It must be quick: a turn waits for it.
+    pub(super) fn each_station(&self, mut with: impl FnMut(&str, &Station)) {
+        for (subject, Running { station, .. }) in &self.stations().running {
             with(subject, station);
         }
+    }
+
+    /// Stations that were let go of and have not ended yet.
+    pub(super) fn stopping_stations(&self) -> BTreeSet<String> {
+        self.stations().stopping.clone()
+    }
+
+    fn stations(&self) -> RwLockReadGuard<'_, Placed> {
+        self.stations.placed.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn stations_mut(&self) -> RwLockWriteGuard<'_, Placed> {
+        self.stations.placed.write().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

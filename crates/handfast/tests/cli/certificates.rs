@@ -2,6 +2,7 @@
 
 use handfast_pki::Credential;
 use handfast_testkit::authority::TestAuthority;
+use handfast_testkit::traffic::Nobody;
 use jiff::Timestamp;
 
 use crate::desk::Desk;
@@ -200,10 +201,8 @@ fn the_list_of_a_home_without_a_node_comes_from_its_files() {
 #[test]
 fn a_server_nobody_runs_is_unreachable() {
     let desk = Desk::new();
-    let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
-    let port = free.local_addr().expect("an address").port();
-    drop(free);
-    let ran = desk.run(&format!("cert verify 127.0.0.1:{port}"));
+    let nobody = Nobody::listens();
+    let ran = desk.run(&format!("cert verify {}", nobody.address()));
     assert_eq!(ran.code, 4, "{ran:#?}");
     assert!(ran.stderr.contains("unreachable"), "{ran:#?}");
 }

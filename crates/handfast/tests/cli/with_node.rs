@@ -35,6 +35,8 @@ struct Stub {
     /// How often it still answers that it knows no listener.
     unaware: Arc<AtomicUsize>,
     faults: Faults,
+    /// How often it still tells of its faults, if not for ever.
+    mended: Option<Arc<AtomicUsize>>,
     token: Option<Result<IssuedToken, Refusal>>,
     redeemed: Option<Result<RedeemedToken, Refusal>>,
     renewals: Renewals,
@@ -120,7 +122,11 @@ impl Node for Stub {
     }
 
     async fn faults(&self) -> Faults {
-        self.faults.clone()
+        let less = |left: usize| left.checked_sub(1);
+        let mended = self.mended.as_ref().is_some_and(|left| {
+            left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less).is_err()
+        });
+        if mended { Faults::default() } else { self.faults.clone() }
     }
 
     async fn authorize(
@@ -458,6 +464,30 @@ fn deleting_waits_until_the_node_has_let_go() {
     let ran = run(&desk, Stub::default(), "listener delete payments");
     assert_eq!(ran.code, 0, "{ran:#?}");
     assert!(ran.stdout.contains("stopped serving it"), "{ran:#?}");
+}
+
+/// What was wrong with it is still known until the node has looked again.
+#[test]
+fn deleting_what_cannot_be_used_waits_until_nothing_is_said_of_it() {
+    let problem = ProblemView {
+        severity: ProblemSeverity::Error,
+        subject: "Listener/payments".into(),
+        file: None,
+        line: None,
+        message: "`host` is no host".into(),
+        remedy: "write an address".into(),
+    };
+    let faults = Faults { problems: vec![problem], refusals: Vec::new() };
+    for (told, code) in [(3, 0), (usize::MAX, 3)] {
+        let desk = Desk::new();
+        assert_eq!(desk.run("--home h listener create payments 9090").code, 0);
+        let mended = Arc::new(AtomicUsize::new(told));
+        let stub =
+            Stub { faults: faults.clone(), mended: Some(Arc::clone(&mended)), ..Stub::default() };
+        let ran = run(&desk, stub, "listener delete payments --timeout 2s");
+        assert_eq!(ran.code, code, "{ran:#?}");
+        assert!(mended.load(Ordering::Relaxed) != told, "it was asked");
+    }
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
+use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
 use handfast_pki::Name;
@@ -33,6 +34,8 @@ pub(super) struct ConnectorEntry {
 
 /// How often a listener that cannot be opened is tried again.
 const LISTEN_AGAIN: Duration = Duration::from_secs(2);
+/// Workers close a socket at once, unless the machine gives them no time.
+const CLOSED: Duration = Duration::from_secs(2);
 /// How often a host name is looked up again.
 const LOOK_UP_AGAIN: Duration = Duration::from_secs(30);
 
@@ -45,14 +48,8 @@ impl Control {
             .filter(|entry| !self.plan.listeners.contains(&entry.plan))
             .map(|entry| entry.plan.name.clone())
             .collect();
-        for name in changed {
-            for worker in &self.workers {
-                worker.send(Command::Unlisten(name.clone()));
-            }
-            if !wanted.contains(&name) {
-                self.listeners.remove(&name);
-            }
-        }
+        self.close_listeners(&changed);
+        self.listeners.retain(|name, _| wanted.contains(name));
         for plan in self.plan.listeners.clone() {
             let known = self.listeners.get(&plan.name);
             if known.is_some_and(|entry| entry.plan == plan) {
@@ -68,6 +65,24 @@ impl Control {
             };
             self.open_listener(&mut entry);
             self.listeners.insert(entry.plan.name.clone(), entry);
+        }
+    }
+
+    /// Returns when every worker has closed its sockets: the next listener may want the same port, and whoever deleted one
+    /// may count on it that its port is free.
+    fn close_listeners(&self, names: &[Name]) {
+        if names.is_empty() {
+            return;
+        }
+        let (closed, all_closed) = channel();
+        for worker in &self.workers {
+            for name in names {
+                worker.send(Command::Unlisten(name.clone(), closed.clone()));
+            }
+        }
+        drop(closed);
+        if all_closed.recv_timeout(CLOSED) == Err(RecvTimeoutError::Timeout) {
+            tracing::warn!("a worker is busy: a listener that is gone is not closed yet");
         }
     }
 

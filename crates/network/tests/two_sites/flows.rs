@@ -1,8 +1,10 @@
 //! What a flow carries, and how it ends.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::mpsc::channel;
+
+use handfast_testkit::traffic::Nobody;
 
 use crate::pair::{PATIENCE, Site, connect, echo, linked, pattern, serve};
 
@@ -125,8 +127,8 @@ fn a_reset_arrives_as_a_reset_in_both_directions() {
 
 #[test]
 fn a_server_that_is_not_there_resets_the_client_and_shows_on_the_connector() {
-    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let (west, _east, front) = linked(nobody);
+    let nobody = Nobody::listens();
+    let (west, _east, front) = linked(nobody.address());
     let mut client = connect(front);
     let error = client.read(&mut [0; 8]).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::ConnectionReset);
@@ -134,7 +136,7 @@ fn a_server_that_is_not_there_resets_the_client_and_shows_on_the_connector() {
     let fault = status.connectors[0].fault.clone().unwrap();
     assert_eq!(fault.code().as_str(), "unreachable", "{fault}");
     // It comes back by itself when the server does.
-    let server = TcpListener::bind(nobody).unwrap();
+    let server = nobody.begins();
     let answered = std::thread::spawn(move || echo(server.accept().unwrap().0));
     assert_eq!(exchange(front, b"hello"), b"hello");
     answered.join().unwrap();

@@ -314,6 +314,26 @@ fn a_port_in_use_is_refused_and_taken_when_it_is_free() {
     assert_eq!(status.listeners[0].fault.as_ref().unwrap().code().as_str(), "port-in-use");
 }
 
+/// Its port is its own: neither another routing key nor another name stands in its way, and who deletes it has the port back.
+#[test]
+fn a_listener_that_leads_elsewhere_or_has_another_name_keeps_its_port() {
+    let mut site = Site::new("west");
+    let front = site.listener("first");
+    for (name, key) in [("first", "second"), ("other", "second"), ("first", "first")].repeat(20) {
+        let listener = &mut site.plan.listeners[0];
+        (listener.name, listener.port) = (name.parse().unwrap(), front.port());
+        key.clone_into(&mut listener.routing_key);
+        site.apply();
+        let status = site.network.status();
+        assert_eq!(status.listeners.len(), 1, "{status:#?}");
+        assert!(status.listeners[0].fault.is_none(), "{name} {key}: {status:#?}");
+        assert_eq!(status.listeners[0].bound, Some(front));
+    }
+    site.plan.listeners.clear();
+    site.apply();
+    std::net::TcpListener::bind(front).expect("the port is free");
+}
+
 #[test]
 fn stopping_lets_open_flows_end_and_refuses_new_ones() {
     let (_west, east, front) = linked(serve(echo));

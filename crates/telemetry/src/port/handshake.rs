@@ -53,9 +53,9 @@ pub(super) async fn admit(
         return Err(Fault::new(FaultCode::NoCertificate, Side::Ours, attempt_place(&attempt))
             .saying("this port has no credential yet, so it lets nobody in"));
     };
-    let accepting =
-        handfast_tls::accept(socket, Arc::clone(&tls.config), attempt, deadline - Instant::now());
-    let stream = Paced::new(accepting, Arc::clone(&shared.pace)).await?;
+    let accepting = handfast_tls::accept(socket, Arc::clone(&tls.config), attempt.clone(), STORM);
+    let accepting = Paced::new(accepting, Arc::clone(&shared.pace)).within(deadline);
+    let stream = accepting.await.ok_or_else(|| handfast_tls::timed_out(HANDSHAKE, &attempt))??;
     let (caller, proof) = who(stream.get_ref().1, tls, address, shared)?;
     if !protection.mode.admits(caller.transport) {
         return Err(Fault::new(FaultCode::NoCertificate, Side::Peer, address.to_string()));
@@ -150,5 +150,8 @@ const NO_TLS: &[u8] =
 /// The most that is read, and thrown away, of a client's TLS at a port in the clear.
 const HELLO_BYTES: u64 = 64 * 1024;
 
-/// A caller has so long until it is known who it is.
+/// However long it has to wait for us to compute, a handshake is given up then.
+const STORM: Duration = Duration::from_secs(120);
+
+/// A caller has so long until it is known who it is; what it waits for us does not count.
 pub(super) const HANDSHAKE: Duration = Duration::from_secs(10);

@@ -23,7 +23,7 @@ pub(super) struct Dialled {
     pub(super) ended: Ended,
 }
 
-/// Filled when a read fails, or brings what is not HTTP/2. In TLS 1.3 a server judges our certificate after we are done: its refusal is
+/// Filled when a read or a write fails, or when what comes is not HTTP/2. In TLS 1.3 a server judges our certificate after we are done: its refusal is
 /// the answer to the first read, and would otherwise be lost below HTTP/2.
 pub(super) type Ended = Arc<OnceLock<Fault>>;
 
@@ -159,6 +159,34 @@ impl<I> Watched<I> {
     }
 }
 
+impl<I: AsyncRead + Unpin> Watched<I> {
+    /// A write has failed, and nothing will be read any more. Why may have come already: whoever refuses says so and closes, and
+    /// it is chance whether the one or the other is noticed first.
+    fn broken(&mut self, error: &io::Error, context: &mut task::Context<'_>) {
+        for _ in 0..LAST_WORDS {
+            let mut space = [0; 1024];
+            let mut buffer = ReadBuf::new(&mut space);
+            let read = Pin::new(&mut *self).poll_read(context, &mut buffer);
+            if read.is_pending() || self.ended.get().is_some() || buffer.filled().is_empty() {
+                break;
+            }
+        }
+        self.ended.get_or_init(|| handfast_tls::fault_of_io(error, &self.attempt));
+    }
+
+    /// What came of writing.
+    fn wrote<T>(
+        &mut self,
+        outcome: task::Poll<io::Result<T>>,
+        context: &mut task::Context<'_>,
+    ) -> task::Poll<io::Result<T>> {
+        if let task::Poll::Ready(Err(error)) = &outcome {
+            self.broken(error, context);
+        }
+        outcome
+    }
+}
+
 impl<I: AsyncRead + Unpin> AsyncRead for Watched<I> {
     fn poll_read(
         mut self: Pin<&mut Self>,
@@ -178,13 +206,14 @@ impl<I: AsyncRead + Unpin> AsyncRead for Watched<I> {
     }
 }
 
-impl<I: AsyncWrite + Unpin> AsyncWrite for Watched<I> {
+impl<I: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Watched<I> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut task::Context<'_>,
         bytes: &[u8],
     ) -> task::Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write(context, bytes)
+        let outcome = Pin::new(&mut self.io).poll_write(context, bytes);
+        self.wrote(outcome, context)
     }
 
     fn poll_write_vectored(
@@ -192,7 +221,8 @@ impl<I: AsyncWrite + Unpin> AsyncWrite for Watched<I> {
         context: &mut task::Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> task::Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write_vectored(context, slices)
+        let outcome = Pin::new(&mut self.io).poll_write_vectored(context, slices);
+        self.wrote(outcome, context)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -203,7 +233,8 @@ impl<I: AsyncWrite + Unpin> AsyncWrite for Watched<I> {
         mut self: Pin<&mut Self>,
         context: &mut task::Context<'_>,
     ) -> task::Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(context)
+        let outcome = Pin::new(&mut self.io).poll_flush(context);
+        self.wrote(outcome, context)
     }
 
     fn poll_shutdown(
@@ -213,6 +244,9 @@ impl<I: AsyncWrite + Unpin> AsyncWrite for Watched<I> {
         Pin::new(&mut self.io).poll_shutdown(context)
     }
 }
+
+/// Reads after a write that failed: more than a refusal needs.
+const LAST_WORDS: usize = 64;
 
 /// The type of the frame that a server of HTTP/2 begins with.
 const SETTINGS: u8 = 4;
@@ -228,3 +262,69 @@ const WINDOW: u32 = 1024 * 1024;
 
 /// What is buffered towards the backend for one stream.
 const SEND_BUFFER: usize = 256 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use super::*;
+
+    /// A socket that takes nothing more, with this left to be read.
+    struct Reset(Option<&'static [u8]>);
+
+    impl AsyncRead for Reset {
+        fn poll_read(
+            mut self: Pin<&mut Self>,
+            _: &mut task::Context<'_>,
+            buffer: &mut ReadBuf<'_>,
+        ) -> task::Poll<io::Result<()>> {
+            match self.0.take() {
+                Some(left) => buffer.put_slice(left),
+                None => return task::Poll::Ready(Err(io::ErrorKind::ConnectionReset.into())),
+            }
+            task::Poll::Ready(Ok(()))
+        }
+    }
+
+    impl AsyncWrite for Reset {
+        fn poll_write(
+            self: Pin<&mut Self>,
+            _: &mut task::Context<'_>,
+            _: &[u8],
+        ) -> task::Poll<io::Result<usize>> {
+            task::Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()))
+        }
+
+        fn poll_flush(
+            self: Pin<&mut Self>,
+            _: &mut task::Context<'_>,
+        ) -> task::Poll<io::Result<()>> {
+            task::Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(
+            self: Pin<&mut Self>,
+            _: &mut task::Context<'_>,
+        ) -> task::Poll<io::Result<()>> {
+            task::Poll::Ready(Ok(()))
+        }
+    }
+
+    #[tokio::test]
+    async fn why_it_broke_is_known_whether_that_is_read_or_writing_fails_first() {
+        for (left, code) in [
+            (Some(&b"HTTP/1.1 400 Bad Request\r\n\r\n"[..]), FaultCode::Http2Missing),
+            (Some(&b""[..]), FaultCode::ConnectionReset),
+            (Some(&[0, 0, 0, SETTINGS, 0, 0, 0, 0, 0][..]), FaultCode::ConnectionReset),
+            (None, FaultCode::ConnectionReset),
+        ] {
+            let attempt = Attempt::client("localhost", Timestamp::UNIX_EPOCH);
+            let ended = Ended::default();
+            let mut io =
+                Watched { io: Reset(left), attempt, ended: Arc::clone(&ended), heard: false };
+            let wrote = poll_fn(|context| Pin::new(&mut io).poll_write(context, b"PRI")).await;
+            assert_eq!(wrote.expect_err("broken").kind(), io::ErrorKind::BrokenPipe);
+            assert_eq!(ended.get().map(Fault::code), Some(code), "{left:?}");
+        }
+    }
+}

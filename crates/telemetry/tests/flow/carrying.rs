@@ -6,6 +6,7 @@ use handfast_telemetry::grpc::Code;
 use handfast_telemetry::journal::JournalSettings;
 use handfast_telemetry::port::Mode;
 use handfast_telemetry::station::Output;
+use handfast_testkit::traffic::Nobody;
 
 use crate::support::{Scene, accepted, grpc, plain_caller, report, segment, until};
 
@@ -82,14 +83,12 @@ async fn a_question_is_answered_by_nobodys_commands_and_an_unknown_method_by_a_s
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_full_spool_refuses_is_not_counted_as_accepted() {
     let scene = Scene::new();
-    let nobody = std::net::TcpListener::bind("127.0.0.1:0").expect("bound");
-    let to = nobody.local_addr().expect("an address");
-    drop(nobody);
+    let nobody = Nobody::listens();
     let output = Output::Forward {
         dialect: Dialect::SkyWalking,
         directory: scene.path("small"),
         spool: JournalSettings { limit_bytes: 16 << 10, ..JournalSettings::default() },
-        upstream: Scene::plain_upstream(&[to]),
+        upstream: Scene::plain_upstream(&[nobody.address()]),
     };
     let relay = scene.start(scene.plan("relay", Mode::Plaintext, output));
     let agent = plain_caller(grpc(&relay));

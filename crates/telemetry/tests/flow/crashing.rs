@@ -142,7 +142,9 @@ async fn what_was_accepted_is_in_the_store_once_however_often_relay_and_collecto
     let mut relay = Process::start("relay", &at_relay, any, to);
     let at = relay.address;
     let mut accepted = Vec::new();
-    for round in 0..ROUNDS {
+    // More rounds where little is accepted in one: on a machine that has no time.
+    let mut round = 0;
+    while round < ROUNDS || (round < MOST_ROUNDS && accepted.len() <= ENOUGH) {
         let agents: Vec<_> = (0..3)
             .map(|agent| tokio::spawn(report_until_refused(at, round * 10 + agent)))
             .collect();
@@ -158,10 +160,11 @@ async fn what_was_accepted_is_in_the_store_once_however_often_relay_and_collecto
             accepted.extend(agent.await.expect("no panic"));
         }
         relay = Process::start("relay", &at_relay, at, to);
+        round += 1;
     }
     drop(relay);
     drop(collector);
-    assert!(accepted.len() > 500, "{} segments were accepted", accepted.len());
+    assert!(accepted.len() > ENOUGH, "{} segments were accepted", accepted.len());
     assert_eq!(accepted.iter().collect::<HashSet<_>>().len(), accepted.len());
 
     // What they have left is brought together here.
@@ -226,3 +229,9 @@ fn recent(id: &str) -> Bytes {
 }
 
 const ROUNDS: u64 = 20;
+
+/// On a machine that has little time less is accepted in each round: then there are more of them.
+const MOST_ROUNDS: u64 = 400;
+
+/// So many segments have to be accepted that something could have been lost.
+const ENOUGH: usize = 500;

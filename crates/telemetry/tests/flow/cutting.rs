@@ -8,7 +8,9 @@ use handfast_telemetry::port::Mode;
 use handfast_tls::RevokedInfo;
 use hyper::body::Frame;
 
-use crate::support::{SEGMENTS, Scene, accepted, grpc, plain_caller, report, segment, until};
+use crate::support::{
+    SEGMENTS, Scene, accepted, grpc, plain_caller, refused_anew, report, segment, until,
+};
 
 fn framed(message: &[u8]) -> Frame<bytes::Bytes> {
     let mut body = bytes::BytesMut::new();
@@ -56,7 +58,8 @@ async fn revocation_cuts_an_open_stream_within_a_second_and_keeps_it_out() {
     assert!(outcome.is_err(), "the stream did not end well");
     println!("cut {} ms after the revocation was known", took.as_millis());
     assert!(took < Duration::from_secs(1), "{took:?}");
-    assert_eq!(collector.status().counted.connections_cut, 1);
+    // It is cut first and counted then.
+    until("it is counted", || collector.status().counted.connections_cut == 1).await;
 
     let refused = report(&shop, &[segment("shop", "2")]).await.expect_err("revoked");
     assert!(refused.message.contains("revoked"), "{refused}");
@@ -88,6 +91,8 @@ async fn a_port_that_turns_to_mutual_tls_ends_the_others_and_turns_back() {
     })
     .await;
     report(&plain, &[segment("shop", "2")]).await.expect_err("plaintext is over");
+    // Over the connection that was ended, if its end had not come here yet; this one comes anew.
+    report(&plain_caller(to), &[segment("shop", "2")]).await.expect_err("plaintext is over");
     report(&mutual, &[segment("bank", "2")]).await.expect("mutual TLS");
     assert_eq!(mutual.status().dialled, before, "its connection was left alone");
     until("the refusal is told", || {
@@ -123,7 +128,7 @@ async fn a_change_of_our_own_domain_asks_for_everybody_anew() {
             collector.status().ports.iter().all(|port| port.connections.is_empty())
         })
         .await;
-        let refused = report(&shop, &[segment("shop", "2")]).await.expect_err("none of ours");
+        let refused = refused_anew(&shop, &segment("shop", "2")).await;
         assert_eq!(refused.code, handfast_telemetry::grpc::Code::PermissionDenied, "{refused}");
         assert!(collector.apply(ours.clone()).is_empty());
         // Nobody was put out who only becomes more than he was.

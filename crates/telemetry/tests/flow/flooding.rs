@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use handfast_telemetry::port::{Mode, UNKNOWN, WAITING};
-use handfast_tls::{Attempt, ClientOptions, client_config};
+use handfast_tls::{Attempt, ClientOptions, Fault, client_config};
 use hyper::body::Frame;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpSocket, TcpStream};
@@ -94,7 +94,11 @@ async fn a_storm_of_agents_behind_one_address_comes_in_whole() {
             let socket = connect([127, 0, 0, 1], to).await;
             let attempt = Attempt::client("localhost", handfast_testkit::eventually::now());
             let limit = Duration::from_secs(60);
-            handfast_tls::connect(socket, config, "localhost", attempt, limit).await
+            let mut stream =
+                handfast_tls::connect(socket, config, "localhost", attempt, limit).await?;
+            // Whoever is in and says nothing is ended after a while.
+            stream.write_all(FIRST_WORD).await.expect("it stays");
+            Ok::<_, Fault>(stream)
         });
     }
     let begin = Instant::now();
@@ -116,6 +120,9 @@ async fn a_storm_of_agents_behind_one_address_comes_in_whole() {
     .await;
     assert_eq!(collector.status().counted.connections_refused, 0);
 }
+
+/// The preface of HTTP/2, and settings without a setting.
+const FIRST_WORD: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
 
 /// So much each call says that it sends.
 const MESSAGE: usize = 40 << 20;

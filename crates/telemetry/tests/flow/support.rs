@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Duration;
 
 use bytes::Bytes;
 use handfast_pki::{Credential, IdentityKind, Profile, Subject, SystemEntropy};
@@ -11,7 +12,7 @@ use handfast_proto::skywalking::v3::{SegmentObject, SpanObject};
 use handfast_telemetry::caller::OwnDomain;
 use handfast_telemetry::desk::{Denial, DeskPlan};
 use handfast_telemetry::forward::Dialect;
-use handfast_telemetry::grpc::Status;
+use handfast_telemetry::grpc::{Code, Status};
 use handfast_telemetry::journal::JournalSettings;
 use handfast_telemetry::port::{Mode, Place, PortTls, Protection, Protocol};
 use handfast_telemetry::station::{Output, PortPlan, Station, StationPlan};
@@ -255,17 +256,36 @@ pub(crate) async fn report(caller: &Upstream, segments: &[Bytes]) -> Result<Byte
     caller.call(SEGMENTS, segments).await
 }
 
+/// What somebody is refused with whose connection was just cut. While its own end has not come to know that, it hears only
+/// that the connection is lost; it is never taken.
+pub(crate) async fn refused_anew(caller: &Upstream, message: &Bytes) -> Status {
+    let refusing = async {
+        loop {
+            let refused = report(caller, std::slice::from_ref(message)).await;
+            let refused = refused.expect_err("it is taken");
+            if refused.code != Code::Unavailable {
+                return refused;
+            }
+            tokio::time::sleep(STEP).await;
+        }
+    };
+    tokio::time::timeout(LIMIT, refusing).await.expect("it is refused by whoever judges it")
+}
+
 pub(crate) fn accepted(station: &Station, kind: &str) -> u64 {
     station.status().counted.accepted.get(kind).copied().unwrap_or_default()
 }
 
 /// Waits for a condition without holding up the runtime.
 pub(crate) async fn until(what: &str, mut holds: impl FnMut() -> bool) {
-    let limit = std::time::Duration::from_secs(20);
     let waiting = async {
         while !holds() {
-            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+            tokio::time::sleep(STEP).await;
         }
     };
-    assert!(tokio::time::timeout(limit, waiting).await.is_ok(), "never happened: {what}");
+    assert!(tokio::time::timeout(LIMIT, waiting).await.is_ok(), "never happened: {what}");
 }
+
+/// Nothing takes longer on a machine that works.
+const LIMIT: Duration = Duration::from_secs(20);
+const STEP: Duration = Duration::from_millis(5);

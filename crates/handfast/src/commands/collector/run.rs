@@ -28,7 +28,7 @@ use tokio_util::sync::CancellationToken;
 use self::settings::{PortSettings, Settings};
 use super::super::lone::lists::Lists;
 use super::super::lone::token::Token;
-use super::super::lone::{Lone, WhenFull};
+use super::super::lone::{Lone, WhenFull, bind_health};
 use crate::clock;
 use crate::exit::Exit;
 use crate::failure::Failure;
@@ -148,19 +148,22 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<()> {
         callers: Token::open(settings.authentication.clone())?,
         backends: Token::open(settings.forward_authentication.clone())?,
         material: Material::default(),
+        found: None,
         trouble: watch::Sender::new(None),
     };
     supply.material = Material::read(&settings, &supply.lists.view()).map_err(Failure::from)?;
-    supply.lists.read(&supply.material.issuers, clock::now()).map_err(Failure::from)?;
+    supply.lists.read(&supply.material.issuers).map_err(Failure::from)?;
     let plan = plan(&settings, &supply);
     warn_if_nobody_may_report(&settings, &plan);
     let (kind, revocations) = (StationKind::Collector, supply.lists.view());
     let options = "--grpc or --http";
+    let health = bind_health(settings.metrics).await?;
     let lone = Lone::start(kind, &settings.data, options, plan, revocations, witness()).await?;
     for port in lone.status().into_iter().flat_map(|status| status.ports) {
         let address = port.address.map(|address| address.to_string()).unwrap_or_default();
         tracing::info!(port = port.name, address, mode = %port.mode, "listens");
     }
+    supply.tell();
     let troubles = vec![
         supply.trouble.subscribe(),
         supply.callers.trouble(),
@@ -168,22 +171,21 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<()> {
         supply.lists.trouble(),
     ];
     let due = supply.lists.due();
-    let health = lone.serve_health(settings.metrics, troubles, due, &ending).await?;
+    let health = lone.serve_health(health, troubles, due, &ending)?;
     node::say_ready();
     loop {
+        let mut taken_up = false;
         tokio::select! {
             signal = stopping.told() => {
                 tracing::info!(signal, "stopping: nothing new is taken");
                 break;
             }
             Ok(()) = certificates_changed.changed() => {
-                if supply.take_up(&settings) {
-                    tracing::info!("certificates were read again and are in use");
-                }
-                supply.lists.read_again(&supply.material.issuers, clock::now());
+                taken_up = supply.take_up(&settings);
+                supply.lists.read_again(&supply.material.issuers);
             }
             Ok(()) = crls_changed.changed() => {
-                supply.lists.read_again(&supply.material.issuers, clock::now());
+                supply.lists.read_again(&supply.material.issuers);
                 if !settings.forward.is_empty() {
                     // What is dialled anew is judged anew.
                     supply.take_up(&settings);
@@ -195,6 +197,11 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<()> {
             }
         }
         lone.apply(self::plan(&settings, &supply));
+        // Said when it is so, and not a moment before: somebody may act upon it.
+        supply.tell();
+        if taken_up {
+            tracing::info!("certificates were read again and are in use");
+        }
     }
     ending.cancel();
     lone.stop().await;
@@ -213,17 +220,19 @@ struct Supply {
     callers: Token,
     lists: Lists,
     material: Material,
-    /// Why the certificates that lie there are not in use.
+    /// Why the certificates that lie there are not in use, as they were read last.
+    found: Option<String>,
+    /// The same, as it is shown.
     trouble: watch::Sender<Option<String>>,
 }
 
 impl Supply {
-    /// Reads the certificates again; says whether they are in use.
+    /// Reads the certificates again; says whether they are to be used.
     fn take_up(&mut self, settings: &Settings) -> bool {
         match Material::read(settings, &self.lists.view()) {
             Ok(material) => {
                 self.material = material;
-                self.trouble.send_replace(None);
+                self.found = None;
                 true
             }
             Err(broken) => {
@@ -232,11 +241,18 @@ impl Supply {
                     why = broken.why,
                     "what was changed cannot be used; the last good certificate stays in use"
                 );
-                let told = format!("{}: {}", broken.file.display(), broken.why);
-                self.trouble.send_replace(Some(told));
+                self.found = Some(format!("{}: {}", broken.file.display(), broken.why));
                 false
             }
         }
+    }
+
+    /// Shows what was read last, once it is used.
+    fn tell(&mut self) {
+        self.trouble.send_replace(self.found.clone());
+        self.callers.tell();
+        self.backends.tell();
+        self.lists.tell(clock::now());
     }
 }
 

@@ -40,6 +40,10 @@ pub(in crate::commands) struct Lists {
     files: Vec<PathBuf>,
     set: CrlSet,
     view: Revocations,
+    /// Why what lies there is not in force, as it was read last.
+    found: Option<String>,
+    /// There are lists in force that nobody was told of.
+    news: bool,
     trouble: watch::Sender<Option<String>>,
     due: watch::Sender<Option<(Timestamp, String)>>,
 }
@@ -48,7 +52,8 @@ impl Lists {
     /// Of these files, none of which was read yet.
     pub(in crate::commands) fn of(files: Vec<PathBuf>) -> Self {
         let (trouble, due) = (watch::Sender::new(None), watch::Sender::new(None));
-        Self { files, set: CrlSet::default(), view: Revocations::new(), trouble, due }
+        let (set, view) = (CrlSet::default(), Revocations::new());
+        Self { files, set, view, found: None, news: false, trouble, due }
     }
 
     /// What is revoked, as every verifier is to see it.
@@ -65,15 +70,12 @@ impl Lists {
         self.due.subscribe()
     }
 
-    /// Reads the files. What can be used is in force when this returns, with or without an error.
+    /// Reads the files. Whoever is met from now on is judged by what can be used of them, with or without an error.
+    /// Followed by [`tell`](Self::tell).
     ///
     /// # Errors
     /// The first file that cannot be used.
-    pub(in crate::commands) fn read(
-        &mut self,
-        issuers: &[Certificate],
-        now: Timestamp,
-    ) -> Result<(), BrokenList> {
+    pub(in crate::commands) fn read(&mut self, issuers: &[Certificate]) -> Result<(), BrokenList> {
         let mut broken = None;
         let mut news = false;
         for file in &self.files {
@@ -83,29 +85,29 @@ impl Lists {
             }
         }
         if news {
-            self.enforce(now);
+            self.enforce();
         }
         broken.map_or(Ok(()), Err)
     }
 
     /// Reads them again while it runs: what is broken is said, and the last good one stays.
-    pub(in crate::commands) fn read_again(&mut self, issuers: &[Certificate], now: Timestamp) {
-        let broken = self.read(issuers, now).err().map(|broken| broken.to_string());
-        if let Some(why) = &broken {
+    pub(in crate::commands) fn read_again(&mut self, issuers: &[Certificate]) {
+        self.found = self.read(issuers).err().map(|broken| broken.to_string());
+        if let Some(why) = &self.found {
             tracing::error!(
                 why,
                 "what was changed cannot be used; the last good revocation list stays in force"
             );
         }
-        self.trouble.send_replace(broken);
     }
 
-    fn enforce(&self, now: Timestamp) {
-        let lists = self.set.views().map(|(issuer_key_id, view)| RevocationList {
-            issuer_key_id: *issuer_key_id,
-            view: view.clone(),
-        });
-        self.view.set_lists(lists.collect::<Vec<_>>());
+    /// Says which lists are in force, and shows what was read last to whoever asks for [`trouble`](Self::trouble) and
+    /// [`due`](Self::due). For when open connections are judged by them too.
+    pub(in crate::commands) fn tell(&mut self, now: Timestamp) {
+        self.trouble.send_replace(self.found.clone());
+        if !std::mem::take(&mut self.news) {
+            return;
+        }
         for (_, view) in self.set.views() {
             let (issuer, number, until) = (view.full().issuer(), view.number(), view.next_update());
             if until < now {
@@ -117,6 +119,15 @@ impl Lists {
         let due =
             self.set.views().map(|(_, view)| (view.next_update(), view.full().issuer().to_owned()));
         self.due.send_replace(due.min());
+    }
+
+    fn enforce(&mut self) {
+        let lists = self.set.views().map(|(issuer_key_id, view)| RevocationList {
+            issuer_key_id: *issuer_key_id,
+            view: view.clone(),
+        });
+        self.view.set_lists(lists.collect::<Vec<_>>());
+        self.news = true;
     }
 }
 

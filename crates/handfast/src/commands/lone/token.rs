@@ -23,6 +23,8 @@ pub(in crate::commands) enum TokenFrom {
 pub(in crate::commands) struct Token {
     from: TokenFrom,
     good: Option<Secret>,
+    /// Why what lies there is not in use, as it was read last.
+    found: Option<String>,
     trouble: watch::Sender<Option<String>>,
 }
 
@@ -88,7 +90,7 @@ impl Token {
     /// As it is now.
     pub(in crate::commands) fn open(from: TokenFrom) -> Result<Self, Failure> {
         let good = from.read()?;
-        Ok(Self { from, good, trouble: watch::Sender::new(None) })
+        Ok(Self { from, good, found: None, trouble: watch::Sender::new(None) })
     }
 
     pub(in crate::commands) fn get(&self) -> Option<&Secret> {
@@ -100,12 +102,12 @@ impl Token {
         self.trouble.subscribe()
     }
 
-    /// Reads it again; one that cannot be used is said, and the last good one stays.
+    /// Reads it again; one that cannot be used is said, and the last good one stays. Followed by [`tell`](Self::tell).
     pub(in crate::commands) fn read_again(&mut self) {
         match self.from.read() {
             Ok(good) => {
                 self.good = good;
-                self.trouble.send_replace(None);
+                self.found = None;
             }
             Err(failure) => {
                 let file = self.from.place();
@@ -113,9 +115,14 @@ impl Token {
                     file,
                     "what was changed cannot be used; the last good token stays in use"
                 );
-                self.trouble.send_replace(Some(format!("{file}: {failure}")));
+                self.found = Some(format!("{file}: {failure}"));
             }
         }
+    }
+
+    /// Shows what was read last to whoever asks for [`trouble`](Self::trouble), once it is used.
+    pub(in crate::commands) fn tell(&self) {
+        self.trouble.send_replace(self.found.clone());
     }
 }
 

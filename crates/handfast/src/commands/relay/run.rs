@@ -25,10 +25,10 @@ use handfast_tls::Revocations;
 use tokio_util::sync::CancellationToken;
 
 use self::settings::Settings;
-use self::supply::Supply;
+use self::supply::{Changed, Supply};
 use super::super::lone::lists::Lists;
 use super::super::lone::token::Token;
-use super::super::lone::{Lone, WhenFull};
+use super::super::lone::{Lone, WhenFull, bind_health};
 use crate::clock;
 use crate::failure::Failure;
 use crate::node::{self, LogFormat, Stopping};
@@ -121,28 +121,41 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<()> {
     let mut lists = Lists::of(settings.crl.clone());
     let mut supply = Supply::open(&settings, lists.view(), &ending)?;
     if !supply.awaits_certificate() {
-        lists.read(&supply.issuers(), clock::now()).map_err(Failure::from)?;
+        lists.read(&supply.issuers()).map_err(Failure::from)?;
     }
     let mut token = Token::open(settings.authentication.clone())?;
+    let health = bind_health(settings.metrics).await?;
     let lone = start(&settings, plan(&settings, &supply, &token)).await?;
+    lists.tell(clock::now());
     let troubles = vec![supply.fault(), token.trouble(), lists.trouble()];
-    let health = lone.serve_health(settings.metrics, troubles, lists.due(), &ending).await?;
+    let health = lone.serve_health(health, troubles, lists.due(), &ending)?;
     node::say_ready();
     loop {
+        let mut taken_up = false;
         tokio::select! {
             signal = stopping.told() => {
                 tracing::info!(signal, "stopping: nothing new is taken");
                 break;
             }
-            () = supply.changed() => lists.read_again(&supply.issuers(), clock::now()),
+            changed = supply.changed() => {
+                taken_up = changed == Changed::Material && supply.make_again();
+                lists.read_again(&supply.issuers());
+            }
             Ok(()) = token_changed.changed() => token.read_again(),
             Ok(()) = lists_changed.changed() => {
-                lists.read_again(&supply.issuers(), clock::now());
+                lists.read_again(&supply.issuers());
                 // What is dialled anew is judged anew.
                 supply.make_again();
             }
         }
         lone.apply(plan(&settings, &supply, &token));
+        // Said when it is so, and not a moment before: somebody may act upon it.
+        supply.tell();
+        token.tell();
+        lists.tell(clock::now());
+        if taken_up {
+            tracing::info!("new TLS material is in use");
+        }
     }
     ending.cancel();
     lone.stop().await;

@@ -1,6 +1,6 @@
 //! Declaring collectors and relays, and taking them away: what both have in common.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use handfast_api::admin::Client;
 use handfast_api::resources::edit::{self, Existing};
@@ -92,13 +92,10 @@ pub(in crate::commands) async fn delete(
     let file = edit::delete(&context.home.input_resources, resource, &delete.name)?;
     let name = delete.name.as_str();
     let subject = format!("{resource}/{name}");
-    let gone = async |client: &Client| {
+    let there = async |client: &Client| {
         let is_it = |one: &StationView| (one.kind, one.name.as_str()) == (kind, name);
-        let gone = !client.stations().await?.iter().any(is_it);
-        Ok(gone.then_some("deleted"))
+        Ok(client.stations().await?.iter().any(is_it))
     };
-    // What was wrong with it does not matter any more.
-    let nothing = async |_: &Client, _: &str, _: &Path| Ok(None);
-    let uptake = uptake::wait_unless(context, delete.wait, subject, file, gone, nothing).await?;
+    let uptake = uptake::wait_until_gone(context, delete.wait, subject, file, there).await?;
     context.output.show(&uptake, |page| edge::deleted(page, &uptake))
 }

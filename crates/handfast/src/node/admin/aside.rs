@@ -19,14 +19,13 @@ pub(super) enum Fate {
 }
 
 /// The way on of a station.
-pub(super) async fn forwarder(core: &Core, subject: &str) -> Result<Arc<Forwarder>, Refusal> {
+pub(super) fn forwarder(core: &Core, subject: &str) -> Result<Arc<Forwarder>, Refusal> {
     let mut found = None;
     core.each_station(|one, station| {
         if one == subject {
             found = Some(station.forwarder().map(Arc::clone));
         }
-    })
-    .await;
+    });
     let subject: String = subject.chars().filter(|one| !one.is_control()).take(300).collect();
     let (what, remedy) = match found {
         Some(Some(forwarder)) => return Ok(forwarder),
@@ -52,7 +51,7 @@ pub(super) async fn deal(
     actor: String,
 ) -> Result<AsideDealt, Refusal> {
     let chosen = choice.chosen()?;
-    let forwarder = forwarder(&core, &choice.station).await?;
+    let forwarder = forwarder(&core, &choice.station)?;
     let outcome = match fate {
         Fate::Dropped => forwarder.drop_aside(&chosen).await,
         Fate::Retried => forwarder.retry_aside(&chosen).await,

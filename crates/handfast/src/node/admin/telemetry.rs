@@ -1,6 +1,6 @@
 //! Collectors and relays behind the admin API: as they run, and those that are declared and do not.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use handfast_api::resources::Kind;
 use handfast_api::status::{FaultView, ProblemView, RefusalView};
@@ -13,26 +13,22 @@ use handfast_telemetry::station::StationStatus;
 use super::super::core::Core;
 use super::super::telemetry::foreign;
 
-/// Every station, by kind and name.
-pub(super) async fn stations(core: &Core) -> Vec<StationView> {
+/// Every station, by kind and name: those that are declared, and those that have not ended yet.
+pub(in crate::node) fn stations(core: &Core) -> Vec<StationView> {
+    // Asked in this order: what is let go of meanwhile is found in one of the two.
     let mut running = BTreeMap::new();
     core.each_station(|subject, station| {
         running.insert(subject.to_owned(), station.status());
-    })
-    .await;
-    views(core, running)
-}
-
-/// The same without waiting; nothing while stations are being started or stopped.
-pub(in crate::node) fn stations_now(core: &Core) -> Vec<StationView> {
-    let mut running = BTreeMap::new();
-    let seen = core.each_station_now(|subject, station| {
-        running.insert(subject.to_owned(), station.status());
     });
-    if seen { views(core, running) } else { Vec::new() }
+    let stopping = core.stopping_stations();
+    views(core, running, stopping)
 }
 
-fn views(core: &Core, mut running: BTreeMap<String, StationStatus>) -> Vec<StationView> {
+fn views(
+    core: &Core,
+    mut running: BTreeMap<String, StationStatus>,
+    stopping: BTreeSet<String>,
+) -> Vec<StationView> {
     let mut problems: BTreeMap<String, Vec<ProblemView>> = BTreeMap::new();
     let mut declared: Vec<(String, StationKind, String)> = Vec::new();
     let relays;
@@ -52,6 +48,16 @@ fn views(core: &Core, mut running: BTreeMap<String, StationStatus>) -> Vec<Stati
         }
         relays = state.resources.relays.clone();
     }
+    let known: BTreeSet<&String> = declared.iter().map(|(subject, ..)| subject).collect();
+    let left: BTreeSet<String> =
+        running.keys().chain(&stopping).filter(|one| !known.contains(one)).cloned().collect();
+    declared.extend(left.into_iter().filter_map(|subject| {
+        let (kind, name) = subject.split_once('/')?;
+        let collects = kind == Kind::Collector.as_str();
+        let kind = if collects { StationKind::Collector } else { StationKind::Relay };
+        let name = name.to_owned();
+        Some((subject, kind, name))
+    }));
     let view = |(subject, kind, name): (String, StationKind, String)| {
         let mut problems = problems.remove(&subject).unwrap_or_default();
         let forward = running.get(&subject).and_then(|status| status.forward.as_ref());
@@ -67,7 +73,7 @@ fn views(core: &Core, mut running: BTreeMap<String, StationStatus>) -> Vec<Stati
 
 /// Who reports to them. What a mode would need is said for collectors only: the ports of a relay are
 /// in the clear, on loopback, whatever comes.
-pub(super) async fn rollout(core: &Core, question: RolloutQuestion) -> Rollout {
+pub(super) fn rollout(core: &Core, question: RolloutQuestion) -> Rollout {
     let mut rollout = Rollout::default();
     core.each_station(|subject, station| {
         let collects = subject.starts_with(Kind::Collector.as_str());
@@ -84,18 +90,16 @@ pub(super) async fn rollout(core: &Core, question: RolloutQuestion) -> Rollout {
             fault: FaultView::from(&refusal.fault.with("times", refusal.times.to_string())),
         });
         rollout.refusals.extend(refusals);
-    })
-    .await;
+    });
     rollout.refusals.sort_by_key(|refusal| std::cmp::Reverse(refusal.at));
     rollout
 }
 
 /// The stores of the collectors that keep.
-pub(super) async fn kept(core: &Core) -> Vec<KeepReader> {
+pub(super) fn kept(core: &Core) -> Vec<KeepReader> {
     let mut readers = Vec::new();
     core.each_station(|_, station| {
         readers.extend(station.keep().map(|keep| keep.reader().clone()));
-    })
-    .await;
+    });
     readers
 }

@@ -75,7 +75,7 @@ async fn keep(
                 let live = enrolment.live();
                 if let Some(credential) = &*live.borrow() {
                     let until = credential.leaf().not_after();
-                    tracing::info!(?step, %until, "a new certificate is in use");
+                    tracing::info!(?step, %until, "there is a new certificate");
                 }
                 said.send_replace(None);
                 SOON

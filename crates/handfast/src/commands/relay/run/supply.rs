@@ -26,6 +26,17 @@ pub(super) struct Supply {
     good: Option<Security>,
     /// Why what lies there is not in use.
     fault: watch::Receiver<Option<String>>,
+    /// The same, as it is shown.
+    told: watch::Sender<Option<String>>,
+}
+
+/// What is another than before.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Changed {
+    /// Why what lies there is not in use.
+    Fault,
+    /// There is something else to dial with.
+    Material,
 }
 
 /// What is asked of whoever is dialled, whatever it is dialled with.
@@ -55,7 +66,7 @@ impl Supply {
                 tracing::warn!("--mode plaintext: everything is sent on in the clear");
                 let fault = watch::Sender::new(None).subscribe();
                 let good = Some(Security::Plaintext);
-                Ok(Self { from: Source::Nothing, dialling, good, fault })
+                Ok(Self::of(Source::Nothing, dialling, good, fault))
             }
             With::Enrolment { directory, token } => {
                 let (live, fault) = enrolled::open(directory, token.as_deref(), ending)?;
@@ -67,7 +78,7 @@ impl Supply {
                     }
                     None => None,
                 };
-                Ok(Self { from: Source::Enrolment(live), dialling, good, fault })
+                Ok(Self::of(Source::Enrolment(live), dialling, good, fault))
             }
             With::Files(named) => {
                 let environment = settings.environment.clone();
@@ -99,9 +110,18 @@ impl Supply {
                     },
                 )?);
                 tokio::spawn(files.keep(ending.clone()));
-                Ok(Self { from: Source::Files(live), dialling, good, fault })
+                Ok(Self::of(Source::Files(live), dialling, good, fault))
             }
         }
+    }
+
+    fn of(
+        from: Source,
+        dialling: Dialling,
+        good: Option<Security>,
+        fault: watch::Receiver<Option<String>>,
+    ) -> Self {
+        Self { from, dialling, good, fault, told: watch::Sender::new(None) }
     }
 
     /// What to dial with; nothing is sent without.
@@ -109,40 +129,69 @@ impl Supply {
         self.good.clone()
     }
 
-    /// Why what lies there is not in use, now and later.
+    /// Why what lies there is not in use, now and later, as far as it was [told](Self::tell).
     pub(super) fn fault(&self) -> watch::Receiver<Option<String>> {
-        self.fault.clone()
+        self.told.subscribe()
     }
 
-    /// Returns when there is something else to dial with.
-    pub(super) async fn changed(&mut self) {
-        let changed = match &mut self.from {
-            Source::Files(live) => live.changed().await.is_ok(),
-            Source::Enrolment(live) => live.changed().await.is_ok(),
+    /// Shows why what lies there is not in use, once what is good is.
+    pub(super) fn tell(&mut self) {
+        let waits = match &self.from {
+            Source::Files(live) => live.has_changed().is_ok_and(|changed| changed),
+            Source::Enrolment(live) => live.has_changed().is_ok_and(|changed| changed),
             Source::Nothing => false,
         };
-        if !changed {
-            return std::future::pending().await;
+        if waits {
+            return;
         }
-        self.make_again();
+        let fault = self.fault.borrow_and_update().clone();
+        self.told.send_replace(fault);
     }
 
-    /// Makes it anew of what is there: a connection that was made before is not used any more.
-    pub(super) fn make_again(&mut self) {
+    /// Returns when there is something else to dial with, or another reason why there is not.
+    pub(super) async fn changed(&mut self) -> Changed {
+        let material = async {
+            match &mut self.from {
+                Source::Files(live) => live.changed().await.is_ok(),
+                Source::Enrolment(live) => live.changed().await.is_ok(),
+                Source::Nothing => false,
+            }
+        };
+        let changed = tokio::select! {
+            // First what is good, then that nothing is wrong any more.
+            biased;
+            is_there = material => is_there.then_some(Changed::Material),
+            is_there = self.fault.changed() => is_there.is_ok().then_some(Changed::Fault),
+        };
+        match changed {
+            Some(changed) => changed,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Makes it anew of what is there: a connection that was made before is not used any more. Says whether there is
+    /// anything new to dial with.
+    pub(super) fn make_again(&mut self) -> bool {
         let made = match &mut self.from {
             Source::Files(live) => {
                 let material = Arc::clone(&live.borrow_and_update());
                 self.dialling.by_files(&material).map_err(|lack| lack.to_string())
             }
             Source::Enrolment(live) => {
-                let Some(credential) = live.borrow_and_update().clone() else { return };
+                let Some(credential) = live.borrow_and_update().clone() else { return false };
                 self.dialling.mutual(&credential)
             }
-            Source::Nothing => return,
+            Source::Nothing => return false,
         };
         match made {
-            Ok(security) => self.good = Some(security),
-            Err(why) => tracing::error!(why, "what was good last stays in use"),
+            Ok(security) => {
+                self.good = Some(security);
+                true
+            }
+            Err(why) => {
+                tracing::error!(why, "what was good last stays in use");
+                false
+            }
         }
     }
 
