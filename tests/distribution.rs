@@ -210,6 +210,39 @@ fn the_responders_are_listed_and_measured_like_every_credential() {
     assert!(check.stdout.contains("can be used"), "{check:#?}");
 }
 
+/// While a root is rotated our servers also show the new one as the old one certified it. Whoever trusts the new one needs
+/// no word about that.
+#[test]
+fn a_server_is_known_to_be_good_while_its_root_is_rotated() {
+    let place = Place::new(env!("CARGO_BIN_EXE_handfast"));
+    let mut west = place.site("west");
+    let (link, grant, port) = (free_port(), free_port(), free_port());
+    west.json(&format!(
+        "site create west --trust-domain demo.example --enable-link-access --link-host 127.0.0.1 \
+         --link-port {link} --grant-port {grant} --revocation-port {port}"
+    ));
+    west.start();
+    let mut east = place.lone("east");
+    east.start();
+    place.link(&west, &east);
+    east.stop();
+    west.json("ca rotate root");
+    eventually("the new root signs, and the old one drains", || {
+        let keys = west.json("ca status root")[0]["keys"].clone();
+        (keys[0]["state"] == "active" && keys[1]["state"] == "draining").then_some(())
+    });
+    let anchors = west.path("runtime/certs/handfast-site-server/ca.crt");
+    let line = format!("cert verify 127.0.0.1:{grant} --ca {} --online", anchors.display());
+    let verdict = eventually("the server shows the cross certificate", || {
+        let verdict = west.run(&format!("{line} -o json")).ok().json();
+        (verdict["certificates"].as_array().unwrap().len() == 3).then_some(verdict)
+    });
+    let findings = verdict["revocation"].as_array().unwrap();
+    assert!(findings.iter().all(|one| one["status"] == "good"), "{verdict:#}");
+    // The stapled one, and one for each of leaf and site CA.
+    assert_eq!(findings.len(), 3, "{verdict:#}");
+}
+
 #[test]
 fn our_listeners_staple_an_answer() {
     let Some(west) = West::start("stapled OCSP answers") else { return };

@@ -223,6 +223,22 @@ fn a_forced_rotation_cuts_what_stands_on_the_old_key() {
     }
 }
 
+/// A stolen site is revoked, and then the root is changed: that does not wait for the thief.
+#[test]
+fn who_was_revoked_keeps_no_rotation_waiting() {
+    let place = Place::new(env!("CARGO_BIN_EXE_handfast"));
+    let (mut west, mut east) = place.linked();
+    east.kill();
+    west.json("ca rotate root");
+    eventually("east is waited for", || {
+        (laggards(&west, "root") == ["\"site\" \"east\""]).then_some(())
+    });
+    west.json("cert revoke --name east --reason key-compromise --yes");
+    eventually("the rotation ends by itself", || (phase(&west, "root") == "revoked").then_some(()));
+    assert_eq!(authority(&west, "root")["keys"].as_array().map(Vec::len), Some(1));
+    west.stop();
+}
+
 #[test]
 fn who_is_away_is_named_comes_back_over_the_cross_certificate_and_is_waited_for() {
     let place = Place::new(env!("CARGO_BIN_EXE_handfast"));

@@ -5,6 +5,7 @@
 
 mod agents;
 mod consumers;
+mod living;
 mod order;
 mod standing;
 

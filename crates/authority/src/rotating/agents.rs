@@ -47,7 +47,7 @@ impl<S: CredentialStore, L: Ledger> Authority<S, L> {
             .filter(|_| signer.is_some() && signer == record.new)
             .map(|ca| (Fingerprint::of(ca.spki_der()).0, ca.not_before()));
         let mut services: BTreeMap<Name, Consumer> = BTreeMap::new();
-        for newest in self.newest_of_agents(now)? {
+        for newest in self.newest_of_agents(ca, now)? {
             let Some(service) = newest.identity.as_ref().and_then(SpiffeId::name) else { continue };
             // It was made anew with another key; should it have kept it, its dates tell, to the second.
             let follows = signs.is_some_and(|(key, since)| {
@@ -71,12 +71,16 @@ impl<S: CredentialStore, L: Ledger> Authority<S, L> {
         Ok(services.into_values().collect())
     }
 
-    /// Of each enrolment that was not ended, the newest certificate that has not expired.
-    fn newest_of_agents(&self, now: Timestamp) -> Result<Vec<Issued>, StoreError> {
+    /// Of each enrolment that was not ended, the newest certificate that has neither expired nor been revoked.
+    fn newest_of_agents(&self, ca: &Name, now: Timestamp) -> Result<Vec<Issued>, StoreError> {
         let valid = IssuedFilter { unexpired_at: Some(now), ..IssuedFilter::default() };
+        let dead = self.dead_keys(ca, now)?;
         let mut newest: BTreeMap<Lineage, Issued> = BTreeMap::new();
         for issued in self.ledger.issued(&valid)? {
             if issued.profile != Profile::Agent || !enrolled_by_token(&issued) {
+                continue;
+            }
+            if !self.counts(&issued, &dead)? {
                 continue;
             }
             match newest.get(&issued.lineage) {

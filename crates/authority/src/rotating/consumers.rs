@@ -202,7 +202,7 @@ impl<S: CredentialStore, L: Ledger> Authority<S, L> {
         Ok(consumers.collect())
     }
 
-    /// Every site with a link credential of this one that has not expired.
+    /// Every site with a link credential of this one that has neither expired nor been revoked.
     fn enrolled(
         &self,
         declared: &Declared,
@@ -210,6 +210,7 @@ impl<S: CredentialStore, L: Ledger> Authority<S, L> {
     ) -> Result<BTreeMap<Name, Enrolled>, StoreError> {
         let domain = declared.effective_trust_domain();
         let valid = IssuedFilter { unexpired_at: Some(now), ..IssuedFilter::default() };
+        let dead = self.dead_keys(&declared.names.site_ca, now)?;
         let mut sites: BTreeMap<Name, Enrolled> = BTreeMap::new();
         for issued in self.ledger.issued(&valid)? {
             let identity =
@@ -220,6 +221,9 @@ impl<S: CredentialStore, L: Ledger> Authority<S, L> {
             else {
                 continue;
             };
+            if !self.counts(&issued, &dead)? {
+                continue;
+            }
             let entry = sites
                 .entry(site)
                 .or_insert(Enrolled { expires: issued.not_after, renewed_at: issued.not_before });

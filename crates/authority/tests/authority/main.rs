@@ -9,6 +9,7 @@ mod grants;
 mod hard_times;
 mod issuing;
 mod killed;
+mod killed_rotating;
 mod publishing;
 mod reconciling;
 mod rotations;

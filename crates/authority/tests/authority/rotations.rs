@@ -7,8 +7,12 @@ use std::time::Duration;
 use handfast_authority::rotation::{
     Cause, Consumer, Heard, Mend, Next, Phase, Rotation, Seen, Waiver, Who, next, scheduled,
 };
-use handfast_authority::{GrantOptions, KeyState, RotateError, RotateOrder, SiteSeen};
-use handfast_pki::{Certificate, Fingerprint, Purpose, TrustAnchors, verify_chain};
+use handfast_authority::{
+    GrantOptions, KeyState, Revocable, RevokeRequest, RotateError, RotateOrder, SiteSeen,
+};
+use handfast_pki::{
+    Certificate, Fingerprint, Purpose, RevocationReason, TrustAnchors, verify_chain,
+};
 use handfast_store::{Audience, AuditRange, CredentialStore, Kind, Ledger};
 use jiff::Timestamp;
 use proptest::prelude::*;
@@ -390,6 +394,46 @@ fn by_force_nobody_waits_for_the_away_and_nothing_of_the_old_key_may_finish() {
         2,
         "the tainted key vouches for nothing"
     );
+}
+
+/// Nothing that a revoked site holds opens a door, so it would be waited for in vain, until that has expired.
+#[test]
+fn whose_certificates_are_revoked_is_waited_for_no_more() {
+    for what in [
+        Revocable::Identity("spiffe://demo.example/site/east".parse().unwrap()),
+        Revocable::Name("east".to_owned()),
+        // With the CA that signed it; this site's own are made anew.
+        Revocable::Name("handfast-site-ca".to_owned()),
+    ] {
+        let mut west = Site::new("west");
+        west.settled();
+        let (mut east, _) = enrolled(&west, "east");
+        (east.linked, east.chain) = (false, None);
+        west.authority.sites_seen(vec![east]);
+        order(&west, "handfast-root", false, false);
+        west.settled();
+        assert_eq!(states(&west, "handfast-root"), [KeyState::Active, KeyState::Draining]);
+        let request = RevokeRequest {
+            what: what.clone(),
+            reason: RevocationReason::KeyCompromise,
+            actor: "uid:0".to_owned(),
+            why: "stolen".to_owned(),
+        };
+        west.authority.revoke(&request, west.now).unwrap();
+        let report = west.settled();
+        assert_eq!(states(&west, "handfast-root"), [KeyState::Active], "{what}");
+        assert_live_are_valid(&report, west.now);
+
+        // Let in again by a new token, it counts again.
+        west.pass(60);
+        west.settled();
+        let options =
+            GrantOptions { audience: Audience::Site(name("east")), ..GrantOptions::default() };
+        west.enrol(&options, &Applicant::new("east"));
+        order(&west, "handfast-root", false, false);
+        west.settled();
+        assert_eq!(states(&west, "handfast-root"), [KeyState::Active, KeyState::Draining]);
+    }
 }
 
 #[test]

@@ -67,13 +67,24 @@ pub(super) struct Path<'a>(Vec<Link<'a>>);
 
 impl<'a> Path<'a> {
     pub(super) fn of(chain: &'a [Certificate], anchors: &'a [Certificate]) -> Self {
+        // What is trusted is not asked about, nor what vouches for it besides: a root that is rotated is shown with a
+        // certificate by the one before.
+        let is_trusted = |certificate: &Certificate| {
+            let same = |anchor: &Certificate| {
+                anchor.subject() == certificate.subject()
+                    && anchor.spki_der() == certificate.spki_der()
+            };
+            anchors.iter().any(same)
+        };
         let signer = |certificate: &Certificate| {
-            chain.iter().chain(anchors).find(|candidate| {
+            anchors.iter().chain(chain).find(|candidate| {
                 certificate.names_issuer(candidate)
                     && certificate.verify_signed_by(candidate).is_ok()
             })
         };
-        let links = chain.iter().filter(|certificate| !certificate.is_self_issued());
+        let links = chain
+            .iter()
+            .filter(|certificate| !certificate.is_self_issued() && !is_trusted(certificate));
         Self(
             links
                 .filter_map(|certificate| Some(Link { certificate, issuer: signer(certificate)? }))
