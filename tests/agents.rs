@@ -1,14 +1,14 @@
-//! Agents of a real node: enrolled by a token, renewed at the grant port by the certificate in hand, ended by revocation; and
-//! every way to get more out of it than was meant.
+//! Agents of a real node: enrolled by a token, renewed at the grant port by the certificate in hand, ended by revocation; told of
+//! rotations, which wait for them; and every way to get more out of it than was meant.
 
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use handfast_pki::{Certificate, Chain, Credential};
-use handfast_testkit::eventually::{eventually, now, within};
+use handfast_testkit::eventually::{eventually, now, until, within};
 use handfast_testkit::files::of_one_moment;
-use handfast_testkit::place::Place;
+use handfast_testkit::place::{Place, free_port};
 use handfast_testkit::site::Site;
 use serde_json::Value;
 
@@ -291,14 +291,106 @@ fn an_agent_goes_along_when_the_service_ca_and_the_root_get_new_keys() {
     }
 }
 
+/// How the rotation of the root ended, as it was told to whoever waited for it.
+#[track_caller]
+fn rotated(west: &Site, line: &str) -> Value {
+    let done = west.json(&format!("{line} --wait --timeout 90s"));
+    assert_eq!(done["rotation"]["phase"], "revoked", "{done:#}");
+    done
+}
+
+#[test]
+fn agents_and_relays_hear_of_a_rotation_by_themselves_and_of_one_by_force_too() {
+    let place = place();
+    // None of them renews by its life while this test runs.
+    let west = west(&place, "24h");
+    let mut keepers = Vec::new();
+    let (grpc, http) = (free_port(), free_port());
+    for (service, line) in [
+        ("shop", "enrol shop --keep --ask-every 1s".to_owned()),
+        ("cart", "enrol cart --keep --ask-every 1s".to_owned()),
+        (
+            "relay",
+            format!(
+                "relay run --backend 127.0.0.1:1 --listen 127.0.0.1:{grpc} --http 127.0.0.1:{http} \
+                 --data spool --enrol-dir relay --ask-every 1s"
+            ),
+        ),
+    ] {
+        let token = west.path(&format!("../{service}.token")).display().to_string();
+        west.json(&format!("token issue {token} --agent {service}"));
+        enrol(&place, &format!("{service} --token {token}"));
+        keepers.push(Keeper::start(&place, &line));
+    }
+    let held = || {
+        ["shop", "cart", "relay"].map(|service| {
+            whole(&place.path(service)).unwrap_or_else(|| panic!("{service} has a credential"))
+        })
+    };
+    let first = held();
+    // It waits for all of them, and nobody types anything on their machines.
+    rotated(&west, "ca rotate root");
+    let second = held();
+    for (before, after) in first.iter().zip(&second) {
+        assert_ne!(after.chain().rest(), before.chain().rest(), "under the new root");
+        assert_eq!(after.leaf().uris(), before.leaf().uris());
+    }
+
+    // By force nobody vouches for the new root with the old one: they learn it before it signs, or never. What asked is
+    // waited for, and goes on until it trusts the new root alone.
+    for authority in ["root", "service"] {
+        let before = held();
+        let done = rotated(&west, &format!("ca rotate {authority} --forced --reason stolen"));
+        assert_eq!(done["rotation"]["cause"], "forced", "{done:#}");
+        let after = held();
+        for (before, after) in before.iter().zip(&after) {
+            assert_ne!(after.chain().rest(), before.chain().rest(), "{authority}");
+        }
+        until("the old root is trusted no more", || {
+            held().iter().all(|held| held.anchors().iter().count() == 1)
+        });
+    }
+    // None of them was ever refused, and all renew as before.
+    let log = west.log();
+    for refusal in ["refused at the grant port", "a renewal was refused"] {
+        assert!(!log.contains(refusal), "{log}");
+    }
+}
+
+#[test]
+fn an_agent_that_gets_no_answer_keeps_to_its_own_time_and_says_so_once() {
+    let place = place();
+    let mut west = west(&place, "45s");
+    let token = west.path("../shop.token").display().to_string();
+    west.json(&format!("token issue {token} --agent shop"));
+    enrol(&place, &format!("shop --token {token}"));
+    let directory = place.path("shop");
+    let first = leaf(&directory);
+    let said = place.path("said");
+    let log = std::fs::File::create(&said).expect("a file");
+    west.stop();
+    let _keeper = Keeper::telling(&place, "enrol shop --keep --ask-every 1s", log);
+    let text = || std::fs::read_to_string(&said).expect("text");
+    until("it is said", || text().contains("not told when to renew"));
+    west.start();
+    until("it is renewed", || leaf(&directory).serial() != first.serial());
+    let text = text();
+    assert_eq!(text.matches("not told when to renew").count(), 1, "{text}");
+}
+
 /// A command that runs until the value goes away.
 struct Keeper(Child);
 
 impl Keeper {
     fn start(place: &Place, line: &str) -> Self {
+        Self::telling(place, line, Stdio::null())
+    }
+
+    /// With its log in a file, say.
+    fn telling(place: &Place, line: &str, log: impl Into<Stdio>) -> Self {
         let words: Vec<&str> = line.split_whitespace().collect();
         let mut command: Command = place.command(&words);
-        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         Self(child.spawn().expect("the command starts"))
     }
 }

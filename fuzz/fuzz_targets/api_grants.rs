@@ -1,7 +1,7 @@
 //! What strangers and token files say about redemptions: URLs, request bodies, answers.
 #![no_main]
 
-use handfast_api::grants::{GrantUrl, Problem, RedemptionBody, RedemptionReply};
+use handfast_api::grants::{GrantUrl, HintReply, Problem, RedemptionBody, RedemptionReply};
 use handfast_pki::{Csr, Name};
 use libfuzzer_sys::fuzz_target;
 
@@ -20,4 +20,10 @@ fuzz_target!(|bytes: &[u8]| {
     }
     let _ = serde_json::from_slice::<RedemptionReply>(bytes);
     let _ = serde_json::from_slice::<Problem>(bytes);
+    if let Ok(reply) = serde_json::from_slice::<HintReply>(bytes)
+        && let Ok(reply) = reply.checked()
+    {
+        assert!(reply.suggested_window.start <= reply.suggested_window.end);
+        let _ = reply.why.to_string();
+    }
 });

@@ -5,15 +5,20 @@
 //! the certificate that was shown, whose key the handshake proved, whatever the request asks for. Only what a token
 //! enrolled is renewed; a certificate that was issued for a time of somebody's choosing ends when it ends.
 
+use std::collections::BTreeMap;
+use std::time::Duration;
+
 use handfast_pki::{IdentityKind, Profile, Serial, SpiffeId, TrustAnchors};
-use handfast_store::{CredentialStore, Issued, IssuedFilter, Kind, Ledger};
+use handfast_store::{CredentialStore, Issued, IssuedFilter, Kind, Ledger, Lineage};
 use jiff::Timestamp;
 
 use crate::authority::Authority;
 use crate::declared::Declared;
+use crate::hint::{AskedAbout, Leaning, RenewalHint, hint};
 use crate::making::MakingError;
 use crate::redeem::read_request;
 use crate::renewal::{Enrolment, RenewRefusal, Renewed, Terms};
+use crate::schedule::span;
 
 /// The certificate of an agent, as a completed handshake proved it.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -53,6 +58,28 @@ impl<S: CredentialStore, L: Ledger> Authority<S, L> {
         self.renew_within(enrolment, &terms, csr.spki_der(), now)
     }
 
+    /// When the agent that showed `presented` should renew it. Reads, and changes nothing but the memory of who asked.
+    ///
+    /// # Errors
+    ///
+    /// [`RenewRefusal`], as a renewal would be refused.
+    pub fn renewal_hint(
+        &self,
+        presented: &PresentedAgent,
+        now: Timestamp,
+    ) -> Result<RenewalHint, RenewRefusal> {
+        let declared = self.declared().ok_or(MakingError::NotReconciled)?;
+        let shown = self.shown_by_agent(&declared, presented, now)?;
+        let asking = self.memory().agents_heard.hear(&shown.lineage, now);
+        let leanings = self.leanings_of_agent(&declared, &shown, now)?;
+        let leanings: Vec<Leaning<'_>> = leanings
+            .iter()
+            .map(|(rotation, on, follows)| Leaning { rotation, on: *on, follows: *follows })
+            .collect();
+        let certificate = AskedAbout { not_before: shown.not_before, not_after: shown.not_after };
+        Ok(hint(certificate, &leanings, asking))
+    }
+
     /// The anchors under which agents prove who they are.
     ///
     /// # Errors
@@ -82,6 +109,29 @@ impl<S: CredentialStore, L: Ledger> Authority<S, L> {
         let identity = &presented.identity;
         let stranger = || RenewRefusal::NotEnrolled { identity: identity.clone() };
         let name = identity.name().ok_or_else(stranger)?;
+        let shown = self.shown_by_agent(declared, presented, now)?;
+        let valid = self.ledger.issued(&IssuedFilter {
+            lineage: Some(shown.lineage.clone()),
+            unexpired_at: Some(now),
+            ..IssuedFilter::default()
+        })?;
+        Ok(Enrolment {
+            identity: presented.identity.clone(),
+            name: name.to_string(),
+            lineage: shown.lineage,
+            valid,
+        })
+    }
+
+    /// The presented certificate as it was issued, if it may be renewed.
+    fn shown_by_agent(
+        &self,
+        declared: &Declared,
+        presented: &PresentedAgent,
+        now: Timestamp,
+    ) -> Result<Issued, RenewRefusal> {
+        let identity = &presented.identity;
+        let stranger = || RenewRefusal::NotEnrolled { identity: identity.clone() };
         let ours = declared.effective_trust_domain().as_ref() == Some(identity.trust_domain());
         if identity.kind() != Some(IdentityKind::Agent) || !ours {
             return Err(stranger());
@@ -104,19 +154,47 @@ impl<S: CredentialStore, L: Ledger> Authority<S, L> {
         if shown.not_after < now {
             return Err(RenewRefusal::Ended { identity: identity.clone(), at: shown.not_after });
         }
-        let valid = self.ledger.issued(&IssuedFilter {
-            lineage: Some(shown.lineage.clone()),
-            unexpired_at: Some(now),
-            ..IssuedFilter::default()
-        })?;
-        Ok(Enrolment {
-            identity: identity.clone(),
-            name: name.to_string(),
-            lineage: shown.lineage,
-            valid,
-        })
+        Ok(shown)
     }
 }
+
+/// Which enrolments asked when to renew, and when they did last. Only those of the ledger get in; it is forgotten when the
+/// process ends.
+#[derive(Debug, Default)]
+pub(crate) struct AgentsHeard(BTreeMap<Lineage, Timestamp>);
+
+impl AgentsHeard {
+    /// Notes that this one asked, and says how many did lately.
+    fn hear(&mut self, lineage: &Lineage, now: Timestamp) -> usize {
+        if self.0.len() >= MOST_HEARD && !self.0.contains_key(lineage) {
+            self.0.retain(|_, at| is_lately(*at, now));
+        }
+        if self.0.len() < MOST_HEARD || self.0.contains_key(lineage) {
+            self.0.insert(lineage.clone(), now);
+        }
+        self.0.len()
+    }
+
+    /// Whether this one asked lately.
+    pub(crate) fn lately(&self, lineage: &Lineage, now: Timestamp) -> bool {
+        self.0.get(lineage).is_some_and(|at| is_lately(*at, now))
+    }
+
+    /// Forgets who has not asked for long.
+    pub(crate) fn forget(&mut self, now: Timestamp) {
+        self.0.retain(|_, at| is_lately(*at, now));
+    }
+}
+
+fn is_lately(at: Timestamp, now: Timestamp) -> bool {
+    span(at, now) <= LATELY
+}
+
+/// Who asked within this counts as somebody who will ask again: twice the usual time between two questions, and a margin.
+const LATELY: Duration = Duration::from_secs(25 * 60);
+
+/// Enrolments that are remembered. Beyond that a rotation by force does not wait for whoever comes new.
+const MOST_HEARD: usize = 65_536;
 
 pub(crate) fn enrolled_by_token(issued: &Issued) -> bool {
     issued.profile == Profile::Agent && issued.lineage.as_str().starts_with("grant/")

@@ -14,6 +14,7 @@ use handfast_pki::{
 use handfast_store::{AuditRow, CredentialStore, Ledger, StoreError};
 use jiff::Timestamp;
 
+use crate::agent::AgentsHeard;
 use crate::decide::{Failure, Key};
 use crate::declared::Declared;
 use crate::issue::ReadyIssuers;
@@ -81,6 +82,8 @@ pub(crate) struct Memory {
     pub(crate) live: BTreeMap<Name, Arc<Credential>>,
     /// The last good certificate of each issuer that is used by its name.
     pub(crate) issuers: BTreeMap<Name, Certificate>,
+    /// The agents that asked when to renew.
+    pub(crate) agents_heard: AgentsHeard,
     /// The sites that link here, as the network saw them last.
     pub(crate) sites: BTreeMap<Name, SiteSeen>,
     /// Anchors that an authority gave up in order, by authority.

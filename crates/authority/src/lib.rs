@@ -22,6 +22,7 @@ mod desired;
 mod enrol;
 mod grant;
 mod heard;
+pub mod hint;
 mod inspect;
 mod issue;
 mod keyring;
@@ -77,6 +78,7 @@ pub use report::{
 pub use revoke::{Revocable, RevokeError, RevokeRequest, RevokedCertificate, RevokedNow};
 pub use rotating::{AuthorityStanding, KeyStanding, KeyState, RotateError, RotateOrder, SiteSeen};
 pub use schedule::{
-    ISSUANCE_CUSHION, issued_at, left_at_renewal, life_leaving, lifetime, renew_at, retry_at,
+    ISSUANCE_CUSHION, issued_at, left_at_renewal, life_leaving, lifetime, moment_between, renew_at,
+    renewal_window, retry_at,
 };
 pub use skew::{Skew, detect};

@@ -47,6 +47,7 @@ impl<S: CredentialStore, L: Ledger> Authority<S, L> {
         wanted: &[DesiredCredential],
         now: Timestamp,
     ) -> bool {
+        self.memory().agents_heard.forget(now);
         let mut moved = false;
         let mut wake: Option<Timestamp> = None;
         for issuer in wanted.iter().filter(|each| each.kind == Kind::Issuer) {

@@ -28,7 +28,7 @@ use jiff::Timestamp;
 
 use crate::schedule;
 
-pub use gate::{Consumer, Lack, Laggard, Who};
+pub use gate::{AGENTS_GRACE, Consumer, Lack, Laggard, Who};
 
 /// Where a rotation stands, as the ledger keeps it.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -197,6 +197,11 @@ impl Rotation {
     /// Whether it has not ended.
     pub fn is_under_way(&self) -> bool {
         !matches!(self.phase, Phase::Revoked | Phase::RolledBack)
+    }
+
+    /// Whether the new key signs.
+    pub fn is_past_promotion(&self) -> bool {
+        matches!(self.phase, Phase::Draining | Phase::Revoked)
     }
 
     /// The number of the key that signs now.

@@ -20,8 +20,21 @@ use jiff::{SignedDuration, Timestamp};
 pub fn renew_at(not_before: Timestamp, not_after: Timestamp, seed: &[u8]) -> Timestamp {
     let start = issued_at(not_before, not_after);
     let life = span(start, not_after);
-    let per_million = 600_000 + u128::from(fraction(seed)) * 133_333 / u128::from(u32::MAX);
+    let per_million = EARLIEST + u128::from(fraction(seed)) * SPREAD / u128::from(u32::MAX);
     later(start, scale(life, per_million, 1_000_000))
+}
+
+/// The first and the last moment that [`renew_at`] chooses, over all seeds.
+pub fn renewal_window(not_before: Timestamp, not_after: Timestamp) -> (Timestamp, Timestamp) {
+    let start = issued_at(not_before, not_after);
+    let life = span(start, not_after);
+    let after = |per_million| later(start, scale(life, per_million, 1_000_000));
+    (after(EARLIEST), after(EARLIEST + SPREAD))
+}
+
+/// The moment between two that belongs to this seed; the first one, if they are no window.
+pub fn moment_between(start: Timestamp, end: Timestamp, seed: &[u8]) -> Timestamp {
+    later(start, scale(span(start, end), fraction(seed).into(), u32::MAX.into()))
 }
 
 /// How long a certificate has to live so that it is renewed with at least `grace` left, whatever its seed.
@@ -106,6 +119,10 @@ fn fraction(seed: &[u8]) -> u32 {
     hash.as_ref().iter().take(4).fold(0, |value, byte| (value << 8) | u32::from(*byte))
 }
 
+/// What part of a life has gone by at the earliest renewal, in millionths, and how much more at the latest.
+const EARLIEST: u128 = 600_000;
+const SPREAD: u128 = 133_333;
+
 /// How far our issuers date a certificate back.
 pub const ISSUANCE_CUSHION: Duration = Duration::from_secs(60);
 const FIRST_RETRY: Duration = Duration::from_secs(2);
@@ -155,6 +172,18 @@ mod tests {
             prop_assert!(due <= later(issued, total.mul_f64(0.7334)));
             prop_assert!(due < not_after);
             prop_assert_eq!(due, renew_at(not_before, not_after, &seed));
+            let (first, last) = renewal_window(not_before, not_after);
+            prop_assert!(first <= due && due <= last);
+            // A window of that kind is walked by the same seed to the same place.
+            let walked = moment_between(first, last, &seed);
+            prop_assert!(span(due.min(walked), due.max(walked)) <= total / 500_000 + Duration::from_secs(1));
+        }
+
+        #[test]
+        fn a_moment_in_a_window_is_in_it(from in any::<i32>(), to in any::<i32>(), seed in any::<[u8; 32]>()) {
+            let (start, end) = (at(from.into()), at(to.into()));
+            let moment = moment_between(start, end, &seed);
+            prop_assert!(moment >= start && moment <= end.max(start));
         }
 
         #[test]

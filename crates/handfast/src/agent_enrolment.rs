@@ -1,19 +1,21 @@
 //! The credential of telemetry agents for a process without a node: enrolled by a token, renewed before it ends, in a
 //! directory of its own. The key is made here, and what comes back is proven by a handshake before it takes over.
 //!
-//! When what is done is decided in `due`, the files are `handfast_store::LoneCredential`, the exchange is
-//! `handfast_api::grants`.
+//! When what is done is decided in `due`, what the other side says about that counts by `hints`, the files are
+//! `handfast_store::LoneCredential`, the exchange is `handfast_api::grants`.
 
 mod due;
+mod hints;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use handfast_api::grants::{
-    RedeemError, Redeeming, RedemptionReply, Renewing, TokenError, TokenFile, read_token, redeem,
-    renew,
+    HintQuestion, ProblemCode, RedeemError, Redeeming, RedemptionReply, Renewing, TokenError,
+    TokenFile, ask_for_hint, read_token, redeem, renew,
 };
+use handfast_authority::renew_at;
 use handfast_pki::{
     Chain, Credential, CredentialPem, Csr, IdentityKind, KeyAlgorithm, Name, PrivateKey, Purpose,
     Subject, TrustAnchors,
@@ -27,6 +29,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use self::due::{Due, Held, Known, due};
+pub(crate) use self::hints::{Hints, USUAL_EVERY};
 
 /// An agent's credential and how it is kept.
 pub(crate) struct AgentEnrolment {
@@ -42,6 +45,8 @@ pub(crate) struct AgentEnrolment {
     token_broken: bool,
     /// Whether the next renewal is not to wait for its time.
     hastened: bool,
+    /// What the other side says about that, if it is asked.
+    hints: Option<Hints>,
 }
 
 /// What was done in one step.
@@ -90,7 +95,15 @@ impl AgentEnrolment {
             refused: false,
             token_broken: false,
             hastened: false,
+            hints: None,
         })
+    }
+
+    /// Asks the site that it is enrolled with when to renew, too.
+    #[must_use]
+    pub(crate) fn asking(mut self, hints: Hints) -> Self {
+        self.hints = Some(hints);
+        self
     }
 
     /// The next renewal comes now, as after a new key of a CA above it.
@@ -129,17 +142,27 @@ impl AgentEnrolment {
             failed_at: self.failed_at,
             refused: self.refused,
             hastened: self.hastened,
+            hinted: self.hints.as_ref().and_then(Hints::renew_at),
+            ask_at: held.as_deref().and_then(|held| {
+                let hints = self.hints.as_mut()?;
+                Some(hints.ask_at(&held.leaf().fingerprint(), now))
+            }),
         };
-        let due = due(&known, now);
-        if let Due::Nothing(until) = due {
-            return Ok(Step::Waits(until));
-        }
+        let due = match (due(&known, now), &held) {
+            (Due::Nothing(until), _) => return Ok(Step::Waits(until)),
+            (Due::Ask, Some(held)) => {
+                self.ask(held, now).await?;
+                // What was answered is looked at in the next step.
+                return Ok(Step::Waits(now));
+            }
+            (due, _) => due,
+        };
         let readable = token.as_ref().and_then(|token| token.as_ref().ok());
         if let Some(step) = self.finish(readable, held.as_deref(), now)? {
             return Ok(step);
         }
         let done = match (due, token, held) {
-            (Due::NeedsToken | Due::Nothing(_), ..) => return Ok(Step::NeedsToken),
+            (Due::Ask | Due::NeedsToken | Due::Nothing(_), ..) => return Ok(Step::NeedsToken),
             (Due::Renew, _, Some(held)) => self.renew(&held, now).await.map(|()| Step::Renewed),
             (_, Some(Ok(token)), _) => self.redeem(&token, now).await.map(|()| Step::Enrolled),
             (_, Some(Err(error)), _) => Err(error.into()),
@@ -149,11 +172,12 @@ impl AgentEnrolment {
             Ok(_) => {
                 (self.failures, self.failed_at, self.refused) = (0, None, false);
                 self.hastened = false;
+                if let Some(hints) = &mut self.hints {
+                    hints.renewed(now);
+                }
             }
             Err(fault) => {
-                self.failures = self.failures.saturating_add(1);
-                self.failed_at = Some(now);
-                self.refused = fault.is_final();
+                self.failed(fault, now);
                 if self.refused {
                     // This key will never get an answer: the next attempt is made with another.
                     self.files.unstage()?;
@@ -161,6 +185,56 @@ impl AgentEnrolment {
             }
         }
         done
+    }
+
+    fn failed(&mut self, fault: &EnrolmentFault, now: Timestamp) {
+        self.failures = self.failures.saturating_add(1);
+        self.failed_at = Some(now);
+        self.refused = fault.is_final();
+    }
+
+    /// Asks when to renew. Without an answer everything stays as it was, and is done at its own time; that the enrolment has
+    /// ended is an error, the same as for a renewal.
+    async fn ask(&mut self, held: &Credential, now: Timestamp) -> Result<(), EnrolmentFault> {
+        let (Some(hints), Some(enrolled)) = (&mut self.hints, &self.enrolled) else {
+            return Ok(());
+        };
+        let question = HintQuestion {
+            url: &enrolled.url,
+            ca: &enrolled.ca,
+            credential: held,
+            now,
+            timeout: PATIENCE,
+        };
+        let leaf = held.leaf();
+        let of = leaf.fingerprint();
+        match ask_for_hint(question).await {
+            Ok(reply) => {
+                if !hints.are_answered() {
+                    tracing::info!("the site that enrolled this agent says again when to renew");
+                }
+                let usual = renew_at(leaf.not_before(), leaf.not_after(), of.as_bytes());
+                let before = hints.renew_at();
+                let ask_after = Duration::from_secs(reply.retry_after_seconds);
+                hints.answered(reply.suggested_window, ask_after, usual, &of, now);
+                if let Some(at) = hints.renew_at().filter(|_| before.is_none()) {
+                    tracing::info!(%at, why = %reply.why, "the certificate is renewed before its time");
+                }
+                Ok(())
+            }
+            Err(error) => {
+                let first = hints.unanswered(&of, now);
+                let fault = EnrolmentFault::from(error);
+                if fault.ends_enrolment() {
+                    self.failed(&fault, now);
+                    return Err(fault);
+                }
+                if first {
+                    tracing::warn!(%fault, "not told when to renew: it is done by the certificate's own time");
+                }
+                Ok(())
+            }
+        }
     }
 
     /// Puts to use what an earlier run was given and was killed over: the token may be spent by it.
@@ -357,6 +431,16 @@ pub(crate) enum EnrolmentFault {
 }
 
 impl EnrolmentFault {
+    /// Whether it says that nothing is renewed with this certificate any more. A site that knows no such question says that
+    /// it does not know it, and means nothing by it.
+    fn ends_enrolment(&self) -> bool {
+        let unknown = matches!(
+            self,
+            Self::Exchange(RedeemError::Refused { problem, .. }) if problem.error != ProblemCode::Refused
+        );
+        self.is_final() && !unknown
+    }
+
     /// Whether the same request will never be granted.
     fn is_final(&self) -> bool {
         match self {

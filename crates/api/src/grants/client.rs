@@ -1,5 +1,5 @@
-//! Redeeming another site's token, and renewing what an agent got by one: TLS 1.3 to the host in its URL, trusting only
-//! the CA in it, one request, no redirects.
+//! Redeeming another site's token, renewing what an agent got by one, and asking when to: TLS 1.3 to the host in its URL,
+//! trusting only the CA in it, one request, no redirects.
 
 use std::io;
 use std::time::Duration;
@@ -11,14 +11,15 @@ use http_body_util::Full;
 use hyper::{Request, StatusCode, header};
 use jiff::Timestamp;
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 use thiserror::Error;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::rustls;
 
-use super::message::{Problem, RedemptionBody, RedemptionReply, RenewalBody};
+use super::message::{HintReply, Problem, RedemptionBody, RedemptionReply, RenewalBody};
 use super::server::HTTP_ALPN;
-use super::url::{GrantUrl, GrantUrlError, RENEWAL_PATH};
+use super::url::{GrantUrl, GrantUrlError, HINT_PATH, RENEWAL_PATH};
 use crate::exchange::exchange;
 use crate::secret::Secret;
 
@@ -60,7 +61,7 @@ pub async fn redeem(redeeming: Redeeming<'_>) -> Result<RedemptionReply, RedeemE
         now: redeeming.now,
         timeout: redeeming.timeout,
     };
-    asking.ask(&body).await
+    asking.ask(Some(&body), ANSWER_BYTES).await
 }
 
 /// What an agent renews, and where.
@@ -92,7 +93,38 @@ pub async fn renew(renewing: Renewing<'_>) -> Result<RedemptionReply, RedeemErro
         now: renewing.now,
         timeout: renewing.timeout,
     };
-    asking.ask(&RenewalBody { csr: renewing.csr.to_pem() }).await
+    asking.ask(Some(&RenewalBody { csr: renewing.csr.to_pem() }), ANSWER_BYTES).await
+}
+
+/// Which certificate is asked about, and where.
+#[derive(Clone, Debug)]
+pub struct HintQuestion<'a> {
+    /// URL of the token that the agent enrolled with: the same host and port tell.
+    pub url: &'a str,
+    /// PEM of what the server there must chain to, as for [`Renewing`].
+    pub ca: &'a str,
+    /// The certificate; showing it is the whole question.
+    pub credential: &'a Credential,
+    /// The moment, for checking the server's certificate and for faults.
+    pub now: Timestamp,
+    /// For everything together; half of it for connecting.
+    pub timeout: Duration,
+}
+
+/// Asks when an agent's certificate should be renewed. The window that is answered is one: it does not end before it starts.
+pub async fn ask_for_hint(question: HintQuestion<'_>) -> Result<HintReply, RedeemError> {
+    let url: GrantUrl = question.url.parse()?;
+    let asking = Asking {
+        url: &url,
+        path: HINT_PATH,
+        ca: question.ca,
+        credential: Some(question.credential),
+        what: "asking when to renew a certificate",
+        now: question.now,
+        timeout: question.timeout,
+    };
+    let reply: HintReply = asking.ask(None::<&()>, HINT_BYTES).await?;
+    reply.checked().map_err(|reason| RedeemError::Odd { at: url.authority(), reason })
 }
 
 /// One request to a grant port.
@@ -107,8 +139,13 @@ struct Asking<'a> {
 }
 
 impl Asking<'_> {
-    async fn ask<B: Serialize>(&self, body: &B) -> Result<RedemptionReply, RedeemError> {
-        match timeout(self.timeout, self.ask_patiently(body)).await {
+    /// Sends the body, or asks without one.
+    async fn ask<B: Serialize, R: DeserializeOwned>(
+        &self,
+        body: Option<&B>,
+        answer_bytes: usize,
+    ) -> Result<R, RedeemError> {
+        match timeout(self.timeout, self.ask_patiently(body, answer_bytes)).await {
             Ok(result) => result,
             Err(_) => Err(RedeemError::TimedOut {
                 at: self.url.authority(),
@@ -117,7 +154,11 @@ impl Asking<'_> {
         }
     }
 
-    async fn ask_patiently<B: Serialize>(&self, body: &B) -> Result<RedemptionReply, RedeemError> {
+    async fn ask_patiently<B: Serialize, R: DeserializeOwned>(
+        &self,
+        body: Option<&B>,
+        answer_bytes: usize,
+    ) -> Result<R, RedeemError> {
         let at = self.url.authority();
         let anchors = TrustAnchors::from_pem(self.ca.as_bytes())
             .map_err(|error| RedeemError::Ca { reason: error.to_string() })?;
@@ -148,13 +189,18 @@ impl Asking<'_> {
             handfast_tls::connect(stream, config, &host, attempt.clone(), self.timeout).await?;
 
         let odd = |reason: String| RedeemError::Odd { at: at.clone(), reason };
-        let body = serde_json::to_vec(body).map_err(|error| odd(error.to_string()))?;
-        let request = Request::post(self.path)
-            .header(header::HOST, &at)
-            .header(header::CONTENT_TYPE, "application/json")
-            .body(Full::new(body.into()))
-            .map_err(|error| odd(error.to_string()))?;
-        let exchanged = exchange(stream, request, ANSWER_BYTES).await;
+        let request = match body {
+            None => Request::get(self.path).header(header::HOST, &at).body(Full::default()),
+            Some(body) => {
+                let body = serde_json::to_vec(body).map_err(|error| odd(error.to_string()))?;
+                Request::post(self.path)
+                    .header(header::HOST, &at)
+                    .header(header::CONTENT_TYPE, "application/json")
+                    .body(Full::new(body.into()))
+            }
+        };
+        let request = request.map_err(|error| odd(error.to_string()))?;
+        let exchanged = exchange(stream, request, answer_bytes).await;
         let (status, bytes) =
             exchanged.map_err(|error| match refused_in_tls(&error, &attempt) {
                 // In TLS 1.3 a client learns with its first read that its certificate was refused.
@@ -266,3 +312,6 @@ impl From<Fault> for RedeemError {
 
 /// Largest answer that is read, in bytes.
 const ANSWER_BYTES: usize = 256 * 1024;
+
+/// The same of the answer to when to renew, which has two moments, a word and a number; or a problem in sentences.
+const HINT_BYTES: usize = 4 * 1024;

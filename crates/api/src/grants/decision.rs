@@ -1,11 +1,12 @@
 //! Between the HTTP of a redemption and the authority's decision: what goes in, and which of its
 //! words a stranger may read.
 
+use handfast_authority::hint::{HintReason, RenewalHint};
 use handfast_authority::{RedeemRefusal, RedeemRequest, Redeemer, RenewRefusal};
 use handfast_store::Applicant;
 use zeroize::Zeroizing;
 
-use super::message::{Problem, ProblemCode};
+use super::message::{HintReply, HintWhy, Problem, ProblemCode, SuggestedWindow};
 use super::server::RedemptionRequest;
 
 impl From<RedemptionRequest> for RedeemRequest {
@@ -20,6 +21,20 @@ impl From<RedemptionRequest> for RedeemRequest {
             name: request.applicant.name().to_string(),
             csr: request.csr.der().to_vec(),
             origin: request.from.to_string(),
+        }
+    }
+}
+
+impl From<RenewalHint> for HintReply {
+    fn from(hint: RenewalHint) -> Self {
+        Self {
+            suggested_window: SuggestedWindow { start: hint.start, end: hint.end },
+            why: match hint.why {
+                HintReason::Life => HintWhy::Life,
+                HintReason::Rotation => HintWhy::Rotation,
+                HintReason::Taint => HintWhy::Taint,
+            },
+            retry_after_seconds: hint.ask_after.as_secs(),
         }
     }
 }

@@ -1,8 +1,10 @@
 //! What is said between the two sites when a token is redeemed.
 
+use std::fmt;
 use std::time::Duration;
 
 use axum::http::StatusCode;
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -50,6 +52,69 @@ pub struct RedemptionReply {
     pub trust_domain: String,
     /// Name of the granting site.
     pub site: String,
+}
+
+/// The answer to `GET /v1/renewal-hint`, asked over a connection that an agent's certificate authenticates: when that certificate
+/// should be renewed. After RFC 9773, section 4.2, where a certificate is named in the path; here it is the one that is shown,
+/// so that nobody can ask about another's.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct HintReply {
+    /// When: at a moment of one's own within it, or at once where it is past.
+    pub suggested_window: SuggestedWindow,
+    /// Why then: for the log, and to be asked about by people.
+    pub why: HintWhy,
+    /// How long not to ask again, in seconds. `Retry-After` of the answer is the same.
+    pub retry_after_seconds: u64,
+}
+
+/// From when to when.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct SuggestedWindow {
+    /// Its first moment.
+    pub start: Timestamp,
+    /// Its last.
+    pub end: Timestamp,
+}
+
+/// Why a certificate should be renewed then.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum HintWhy {
+    /// Its life is going by.
+    Life,
+    /// What it leans on has a successor.
+    Rotation,
+    /// A key that it leans on is in the wrong hands.
+    Taint,
+    /// A reason of a later version. (Last, because serde wants it so.)
+    #[serde(other, skip_serializing)]
+    Unrecognised,
+}
+
+impl HintReply {
+    /// The answer, if its window is one; else why not, in a sentence.
+    pub fn checked(self) -> Result<Self, String> {
+        let SuggestedWindow { start, end } = self.suggested_window;
+        if end < start {
+            return Err(format!(
+                "the window to renew in ends at {end}, before it starts at {start}"
+            ));
+        }
+        Ok(self)
+    }
+}
+
+impl fmt::Display for HintWhy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Life => "its life is going by",
+            Self::Rotation => "what it leans on has a successor",
+            Self::Taint => "a key that it leans on is in the wrong hands",
+            Self::Unrecognised => "the site that gave it says so",
+        })
+    }
 }
 
 /// One way to link to the granting site.

@@ -1,4 +1,4 @@
-//! The grant port: HTTPS for strangers that hold a token, and for agents that renew what they got by one.
+//! The grant port: HTTPS for strangers that hold a token, and for agents that renew what they got by one or ask when to.
 
 use std::future::Future;
 use std::io;
@@ -11,7 +11,7 @@ use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::Response;
-use axum::routing::post;
+use axum::routing::{get, post};
 use handfast_pki::{Csr, Name};
 use handfast_store::Applicant;
 use handfast_tls::{Attempt, Fault, Peer};
@@ -23,8 +23,10 @@ use tokio::time::Instant;
 use tokio_rustls::rustls::ServerConfig;
 use tokio_util::sync::CancellationToken;
 
-use super::message::{Problem, ProblemCode, RedemptionBody, RedemptionReply, RenewalBody};
-use super::url::{PATH_PREFIX, RENEWAL_PATH};
+use super::message::{
+    HintReply, Problem, ProblemCode, RedemptionBody, RedemptionReply, RenewalBody,
+};
+use super::url::{HINT_PATH, PATH_PREFIX, RENEWAL_PATH};
 use crate::admin::json_fault;
 use crate::gate::{Gate, Place, Rate, RateLimiter};
 use crate::secret::Secret;
@@ -45,6 +47,9 @@ pub trait Granter: Send + Sync + 'static {
         &self,
         request: RenewalRequest,
     ) -> impl Future<Output = Result<RedemptionReply, Problem>> + Send;
+
+    /// Says when the certificate of this agent should be renewed. Signs and records nothing.
+    fn hint(&self, peer: Peer) -> impl Future<Output = Result<HintReply, Problem>> + Send;
 
     /// The node's clock, for faults.
     fn now(&self) -> Timestamp;
@@ -94,19 +99,23 @@ pub struct GrantLimits {
     /// Requests from one address over time. What is too many is answered with
     /// [`ProblemCode::TooMany`] and the time to wait.
     pub request_rate: Rate,
+    /// The same for questions when to renew, which take nothing from what may be redeemed and renewed.
+    pub hint_rate: Rate,
     /// Addresses that are remembered.
     pub sources: usize,
 }
 
 impl Default for GrantLimits {
     /// [`Limits::GRANTS`]; from one address 16 connections at a time, 60 at once and 5 per second after
-    /// that, 20 requests at once and one per second after that; 4096 addresses remembered.
+    /// that, 20 requests at once and one per second after that, and as many questions when to renew as
+    /// connections; 4096 addresses remembered.
     fn default() -> Self {
         Self {
             connection: Limits::GRANTS,
             connections_per_source: 16,
             connection_rate: Rate { burst: 60, every: Duration::from_millis(200) },
             request_rate: Rate { burst: 20, every: Duration::from_secs(1) },
+            hint_rate: Rate { burst: 60, every: Duration::from_millis(200) },
             sources: 4096,
         }
     }
@@ -142,8 +151,11 @@ impl GrantServer {
     {
         let limits = self.limits;
         let gate = Gate::new(limits.connections_per_source, limits.connection_rate, limits.sources);
-        let requests = RateLimiter::new(limits.request_rate, limits.sources, Instant::now());
-        let requests = Arc::new(Mutex::new(requests));
+        let limiter = |rate| Mutex::new(RateLimiter::new(rate, limits.sources, Instant::now()));
+        let rates = Arc::new(Rates {
+            hints: limiter(limits.hint_rate),
+            requests: limiter(limits.request_rate),
+        });
         serve::accept(self.listener, limits.connection, shutdown.clone(), move |stream, from| {
             let Some(place) = gate.enter(from.ip()) else {
                 tracing::debug!(%from, "too many connections to the grant port from this address");
@@ -155,7 +167,7 @@ impl GrantServer {
                 from,
                 Arc::clone(&granter),
                 config,
-                Arc::clone(&requests),
+                Arc::clone(&rates),
                 place,
                 limits.connection,
                 shutdown.clone(),
@@ -171,7 +183,7 @@ async fn connection<G: Granter>(
     from: SocketAddr,
     granter: Arc<G>,
     config: Arc<ServerConfig>,
-    requests: Arc<Mutex<RateLimiter>>,
+    rates: Arc<Rates>,
     place: Place,
     limits: Limits,
     shutdown: CancellationToken,
@@ -187,10 +199,11 @@ async fn connection<G: Granter>(
         }
     };
     let peer = Peer::of(stream.get_ref().1);
-    let shared = Arc::new(Shared { granter, from, peer, requests, limits });
+    let shared = Arc::new(Shared { granter, from, peer, rates, limits });
     let router = Router::new()
         .route(&format!("{PATH_PREFIX}{{id}}"), post(redeem::<G>))
         .route(RENEWAL_PATH, post(renew::<G>))
+        .route(HINT_PATH, get(hint::<G>))
         .fallback(|| async { problem(&Problem::new(ProblemCode::Unknown)) })
         .method_not_allowed_fallback(wrong_method)
         .with_state(shared);
@@ -202,8 +215,33 @@ struct Shared<G> {
     from: SocketAddr,
     /// Who is at the other end, if a certificate was shown.
     peer: Option<Peer>,
-    requests: Arc<Mutex<RateLimiter>>,
+    rates: Arc<Rates>,
     limits: Limits,
+}
+
+/// How often each address may ask, over all connections.
+struct Rates {
+    hints: Mutex<RateLimiter>,
+    requests: Mutex<RateLimiter>,
+}
+
+async fn hint<G: Granter>(State(shared): State<Arc<Shared<G>>>) -> Response {
+    match answer_hint(&shared).await {
+        Ok(reply) => {
+            let mut response = json(StatusCode::OK, serde_json::to_vec(&reply));
+            let headers = response.headers_mut();
+            headers.insert(header::RETRY_AFTER, reply.retry_after_seconds.into());
+            response
+        }
+        Err(reason) => problem(&reason),
+    }
+}
+
+/// Whoever shows no certificate learns nothing, and whoever shows one can ask about no other.
+async fn answer_hint<G: Granter>(shared: &Shared<G>) -> Result<HintReply, Problem> {
+    shared.admit(&shared.rates.hints)?;
+    let peer = shared.peer.clone().ok_or_else(|| Problem::new(ProblemCode::Unauthenticated))?;
+    shared.granter.hint(peer).await
 }
 
 async fn renew<G: Granter>(State(shared): State<Arc<Shared<G>>>, body: Body) -> Response {
@@ -217,7 +255,7 @@ async fn answer_renewal<G: Granter>(
     shared: &Shared<G>,
     body: Body,
 ) -> Result<RedemptionReply, Problem> {
-    shared.admit()?;
+    shared.admit(&shared.rates.requests)?;
     // Before the body: who is nobody need not send one.
     let peer = shared.peer.clone().ok_or_else(|| Problem::new(ProblemCode::Unauthenticated))?;
     let body: RenewalBody = read(body, shared.limits, "a renewal").await?;
@@ -241,7 +279,7 @@ async fn answer<G: Granter>(
     id: &str,
     body: Body,
 ) -> Result<RedemptionReply, Problem> {
-    shared.admit()?;
+    shared.admit(&shared.rates.requests)?;
     // An identifier that cannot be one of ours is simply not known.
     let grant: Name = id.parse().map_err(|_| Problem::new(ProblemCode::Unknown))?;
     let body: RedemptionBody = read(body, shared.limits, "a redemption").await?;
@@ -263,9 +301,8 @@ async fn answer<G: Granter>(
 
 impl<G> Shared<G> {
     /// Counts a request against the address that it comes from.
-    fn admit(&self) -> Result<(), Problem> {
-        self.requests
-            .lock()
+    fn admit(&self, rate: &Mutex<RateLimiter>) -> Result<(), Problem> {
+        rate.lock()
             // Nothing that runs under the lock can panic half-way through a change.
             .unwrap_or_else(PoisonError::into_inner)
             .take(self.from.ip(), Instant::now())
@@ -293,7 +330,9 @@ fn invalid(message: String) -> Problem {
 }
 
 async fn wrong_method() -> Response {
-    let reason = Problem::new(ProblemCode::Invalid).because("grants are redeemed with POST");
+    let reason = Problem::new(ProblemCode::Invalid).because(
+        "a grant is redeemed and a certificate renewed with POST, and GET asks when to renew one",
+    );
     let mut response = problem(&reason);
     *response.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
     response

@@ -107,6 +107,9 @@ pub(super) const PATH_PREFIX: &str = "/v1/grants/";
 /// Where agents renew at our own servers.
 pub(super) const RENEWAL_PATH: &str = "/v1/renew";
 
+/// Where agents ask when to renew.
+pub(super) const HINT_PATH: &str = "/v1/renewal-hint";
+
 /// RFC 9110 section 4.2.2.
 const HTTPS_PORT: u16 = 443;
 

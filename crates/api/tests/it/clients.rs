@@ -16,8 +16,8 @@ use handfast_api::admin::{
     RevokedCertificate, RollBack, Rotate, Taint, TestPolicy,
 };
 use handfast_api::grants::{
-    GrantLimits, GrantServer, Granter, LinkOffer, Problem, ProblemCode, RedemptionReply,
-    RedemptionRequest, RenewalRequest,
+    GrantLimits, GrantServer, Granter, HintReply, HintWhy, LinkOffer, Problem, ProblemCode,
+    RedemptionReply, RedemptionRequest, RenewalRequest, SuggestedWindow,
 };
 use handfast_api::secret::Secret;
 use handfast_api::serve::Limits;
@@ -30,7 +30,7 @@ use handfast_store::Applicant;
 use handfast_telemetry::forward::Forwarder;
 use handfast_telemetry::keep::KeepReader;
 use handfast_testkit::authority::TestAuthority;
-use handfast_tls::{ClientAuth, Fault, ServerOptions};
+use handfast_tls::{ClientAuth, Fault, Peer, ServerOptions};
 use jiff::Timestamp;
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::task::JoinHandle;
@@ -322,6 +322,7 @@ pub(crate) async fn serve_admin(socket: &Path, limits: Limits) -> Running {
 #[derive(Default)]
 pub(crate) struct FakeGranter {
     pub(crate) redeemed: AtomicUsize,
+    pub(crate) hints: AtomicUsize,
     pub(crate) refusals: Mutex<Vec<Fault>>,
 }
 
@@ -367,6 +368,15 @@ impl Granter for FakeGranter {
             links: Vec::new(),
             trust_domain: "demo.example".to_owned(),
             site: identity.unwrap_or_default(),
+        })
+    }
+
+    async fn hint(&self, peer: Peer) -> Result<HintReply, Problem> {
+        self.hints.fetch_add(1, Ordering::Relaxed);
+        Ok(HintReply {
+            suggested_window: SuggestedWindow { start: peer.not_before, end: peer.not_after },
+            why: HintWhy::Rotation,
+            retry_after_seconds: 7,
         })
     }
 

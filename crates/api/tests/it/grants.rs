@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use handfast_api::grants::{
-    GrantLimits, ProblemCode, Rate, RedeemError, Redeeming, RedemptionReply, Renewing, redeem,
-    renew,
+    GrantLimits, HintQuestion, HintReply, HintWhy, ProblemCode, Rate, RedeemError, Redeeming,
+    RedemptionReply, Renewing, ask_for_hint, redeem, renew,
 };
 use handfast_api::secret::Secret;
 use handfast_pki::{Credential, Csr, IdentityKind, KeyAlgorithm, PrivateKey, Profile, Subject};
@@ -242,9 +242,8 @@ async fn a_server_that_stops_closes_its_port() {
     assert!(TcpStream::connect(address).await.is_err(), "the port is closed");
 }
 
-#[tokio::test]
-async fn an_agent_renews_over_mutual_tls_and_nobody_else_does() {
-    let authority = authority();
+/// A grant port that agents renew at.
+async fn port_for_agents(authority: &TestAuthority, limits: GrantLimits) -> GrantPort {
     let options = ServerOptions {
         alpn: vec![b"http/1.1".to_vec()],
         client_auth: ClientAuth::Optional,
@@ -255,11 +254,140 @@ async fn an_agent_renews_over_mutual_tls_and_nobody_else_does() {
     };
     let config = handfast_tls::server_config(&authority.server("west", &["127.0.0.1"]), &options)
         .expect("a configuration");
-    let port =
-        GrantPort::start_with(move || Some(Arc::clone(&config)), GrantLimits::default()).await;
-    let (url, ca) = (port.url("whatever"), authority.anchors().to_pem());
+    GrantPort::start_with(move || Some(Arc::clone(&config)), limits).await
+}
+
+fn agent_of(authority: &TestAuthority) -> Credential {
     let agent = Subject::new("shop").with_identity(authority.identity(IdentityKind::Agent, "shop"));
-    let agent = authority.issue(Profile::Agent, agent);
+    authority.issue(Profile::Agent, agent)
+}
+
+async fn hint(port: &GrantPort, ca: &str, agent: &Credential) -> Result<HintReply, RedeemError> {
+    let url = port.url("whatever");
+    let question = HintQuestion { url: &url, ca, credential: agent, now: now(), timeout: PATIENCE };
+    ask_for_hint(question).await
+}
+
+/// What is answered to a client that shows no certificate.
+async fn anonymously(authority: &TestAuthority, port: &GrantPort, request: &str) -> Vec<u8> {
+    let options = ClientOptions { clock: Clock::fixed(now()), ..ClientOptions::default() };
+    let dialler = handfast_tls::client_config(None, &authority.anchors(), &options).expect("sound");
+    let socket = TcpStream::connect(port.address).await.expect("loopback");
+    let attempt = Attempt::client("127.0.0.1", now());
+    let mut anonymous = handfast_tls::connect(socket, dialler, "127.0.0.1", attempt, PATIENCE)
+        .await
+        .expect("without a certificate");
+    anonymous.write_all(request.as_bytes()).await.expect("written");
+    crate::clients::read_to_end(&mut anonymous).await
+}
+
+#[tokio::test]
+async fn an_agent_is_told_when_to_renew_and_nobody_else_is() {
+    let authority = authority();
+    let port = port_for_agents(&authority, GrantLimits::default()).await;
+    let (ca, agent) = (authority.anchors().to_pem(), agent_of(&authority));
+    let told = hint(&port, &ca, &agent).await.expect("told");
+    assert_eq!(told.suggested_window.start, agent.leaf().not_before(), "by what it showed");
+    assert_eq!((told.why, told.retry_after_seconds), (HintWhy::Rotation, 7));
+    let asked = port.granter.hints.load(Ordering::Relaxed);
+    // Another kind of certificate and another CA's end in the handshake, nobody's in a sentence.
+    let stranger = TestAuthority::new("demo.example", now());
+    for credential in [authority.client("east"), stranger.client("east")] {
+        let refused = hint(&port, &ca, &credential).await.expect_err("no agent of ours");
+        assert!(matches!(refused, RedeemError::Tls(_)), "{refused:?}");
+    }
+    let request = "GET /v1/renewal-hint HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+    let answer = anonymously(&authority, &port, request).await;
+    assert_eq!(crate::clients::status_of(&answer), Some(401));
+    // Whatever is added to it, the question is about who asks: there is no way to name another's.
+    for path in ["/v1/renewal-hint/00", "/v1/renewal-hint?serial=00"] {
+        let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+        let answer = anonymously(&authority, &port, &request).await;
+        assert!(matches!(crate::clients::status_of(&answer), Some(401 | 404)), "{path}");
+    }
+    assert_eq!(port.granter.hints.load(Ordering::Relaxed), asked);
+    port.server.stop().await;
+}
+
+#[tokio::test]
+async fn questions_are_bounded_and_take_nothing_from_renewals() {
+    let authority = authority();
+    let slow = Rate { burst: 2, every: Duration::from_secs(3600) };
+    let limits = GrantLimits { hint_rate: slow, ..GrantLimits::default() };
+    let port = port_for_agents(&authority, limits).await;
+    let (ca, agent) = (authority.anchors().to_pem(), agent_of(&authority));
+    for _ in 0..2 {
+        hint(&port, &ca, &agent).await.expect("told");
+    }
+    let Err(RedeemError::Refused { problem, .. }) = hint(&port, &ca, &agent).await else {
+        panic!("not limited")
+    };
+    assert_eq!(problem.error, ProblemCode::TooMany);
+    let east = East::new();
+    let (url, now) = (port.url("whatever"), now());
+    renew(Renewing {
+        url: &url,
+        ca: &ca,
+        credential: &agent,
+        csr: &east.csr,
+        now,
+        timeout: PATIENCE,
+    })
+    .await
+    .expect("renewed all the same");
+    port.server.stop().await;
+}
+
+#[tokio::test]
+async fn an_answer_that_makes_no_sense_is_none() {
+    let authority = authority();
+    let (ca, agent) = (authority.anchors().to_pem(), agent_of(&authority));
+    let window = |start: &str, end: &str, more: &str| {
+        format!(
+            "{{\"suggestedWindow\":{{\"start\":\"{start}\",\"end\":\"{end}\"}},\"why\":\"life\",\"retryAfterSeconds\":1{more}}}"
+        )
+    };
+    let (early, late) = ("2026-11-21T12:00:00Z", "2026-11-21T13:00:00Z");
+    let huge = format!(",\"more\":\"{}\"", "x".repeat(8 * 1024));
+    for (body, good) in [
+        (window(early, late, ""), true),
+        (window(early, late, ",\"more\":1"), true),
+        (window(late, early, ""), false),
+        (window(early, "whenever", ""), false),
+        (window(early, late, &huge), false),
+        (String::from("{}"), false),
+    ] {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("bound");
+        let address = listener.local_addr().expect("an address");
+        let config = server_config(&authority);
+        let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+        let odd = tokio::spawn(async move {
+            let (stream, _) = listener.accept().await.expect("a client");
+            let acceptor = tokio_rustls::TlsAcceptor::from(config);
+            let mut stream = acceptor.accept(stream).await.expect("a handshake");
+            // Whoever has read enough may be gone.
+            drop(stream.write_all(answer.as_bytes()).await);
+            crate::clients::read_to_end(&mut stream).await;
+        });
+        let url = format!("https://{address}/v1/grants/good");
+        let question =
+            HintQuestion { url: &url, ca: &ca, credential: &agent, now: now(), timeout: PATIENCE };
+        let result = ask_for_hint(question).await;
+        match result {
+            Ok(_) => assert!(good, "{body}"),
+            Err(RedeemError::Odd { .. }) => assert!(!good, "{body}"),
+            Err(other) => panic!("{body}: {other:?}"),
+        }
+        odd.await.expect("no panic");
+    }
+}
+
+#[tokio::test]
+async fn an_agent_renews_over_mutual_tls_and_nobody_else_does() {
+    let authority = authority();
+    let port = port_for_agents(&authority, GrantLimits::default()).await;
+    let (url, ca) = (port.url("whatever"), authority.anchors().to_pem());
+    let agent = agent_of(&authority);
     let east = East::new();
     let ask = async |credential: &Credential| {
         renew(Renewing {
@@ -284,19 +412,11 @@ async fn an_agent_renews_over_mutual_tls_and_nobody_else_does() {
     }
     // A client without a certificate redeems as before, and renews nothing.
     east.redeem(&port.url("good"), &ca).await.expect("granted");
-    let options = ClientOptions { clock: Clock::fixed(now()), ..ClientOptions::default() };
-    let dialler = handfast_tls::client_config(None, &authority.anchors(), &options).expect("sound");
-    let socket = TcpStream::connect(port.address).await.expect("loopback");
-    let attempt = Attempt::client("127.0.0.1", now());
-    let mut anonymous = handfast_tls::connect(socket, dialler, "127.0.0.1", attempt, PATIENCE)
-        .await
-        .expect("without a certificate");
     let body = "{\"csr\":\"\"}";
     let head = "POST /v1/renew HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n";
     let request =
         format!("{head}Connection: close\r\nContent-Length: {}\r\n\r\n{body}", body.len());
-    anonymous.write_all(request.as_bytes()).await.expect("written");
-    let answer = crate::clients::read_to_end(&mut anonymous).await;
+    let answer = anonymously(&authority, &port, &request).await;
     assert_eq!(crate::clients::status_of(&answer), Some(401));
     assert!(String::from_utf8_lossy(&answer).contains("unauthenticated"));
     port.server.stop().await;

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use handfast_api::grants::{HintReply, HintWhy, SuggestedWindow};
 use handfast_api::resources::{
     AccessGrant, Connector, Endpoint, Link, Listener, Resource, Resources, RoutingKey, ServiceType,
     Spec, edit,
@@ -171,5 +172,43 @@ proptest! {
             let line = fault.line.unwrap_or(1);
             prop_assert!((1..=lines + 1).contains(&line), "{fault} of {lines} lines\n{damaged}");
         }
+    }
+}
+
+proptest! {
+    #[test]
+    fn an_answer_when_to_renew_reads_back_as_it_was_and_is_a_window_or_none(
+        start in any::<i32>(),
+        end in any::<i32>(),
+        retry_after_seconds in any::<u64>(),
+        why in prop::sample::select(vec![HintWhy::Life, HintWhy::Rotation, HintWhy::Taint]),
+    ) {
+        let at = |second: i32| jiff::Timestamp::from_second(second.into()).expect("in range");
+        let suggested_window = SuggestedWindow { start: at(start), end: at(end) };
+        let reply = HintReply { suggested_window, why, retry_after_seconds };
+        let bytes = serde_json::to_vec(&reply).expect("written");
+        let read: HintReply = serde_json::from_slice(&bytes).expect("read");
+        prop_assert_eq!(&read, &reply);
+        prop_assert_eq!(read.checked().is_ok(), start <= end);
+    }
+
+    #[test]
+    fn whatever_comes_instead_of_an_answer_when_to_renew_is_an_error_and_no_panic(
+        text in "\\PC{0,80}",
+        why in "[a-z-]{0,20}",
+        number in any::<i64>(),
+    ) {
+        let shaped = format!(
+            "{{\"suggestedWindow\":{{\"start\":\"{text}\",\"end\":{number}}},\"why\":\"{why}\",\"retryAfterSeconds\":{number}}}"
+        );
+        for text in [text.as_str(), shaped.as_str()] {
+            prop_assert!(serde_json::from_str::<HintReply>(text).is_err());
+        }
+        // A reason of a later version is none to refuse the rest for.
+        let later = format!(
+            "{{\"suggestedWindow\":{{\"start\":\"2026-11-21T12:00:00Z\",\"end\":\"2026-11-21T12:00:00Z\"}},\"why\":\"x{why}\",\"retryAfterSeconds\":0}}"
+        );
+        let reply: HintReply = serde_json::from_str(&later).expect("read");
+        prop_assert_eq!(reply.why, HintWhy::Unrecognised);
     }
 }

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 
 use crate::authority::Authority;
 use crate::making::key_digest;
-use crate::peer::own_lineage;
+use crate::making::own_lineage;
 
 /// The keys of a CA of this home whose every certificate is revoked.
 pub(super) struct DeadKeys(BTreeSet<[u8; 32]>);

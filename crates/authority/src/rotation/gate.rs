@@ -1,11 +1,17 @@
 //! Who has to be ready before a rotation goes on, and who is not.
 
 use std::fmt;
+use std::time::Duration;
 
 use handfast_pki::Name;
 use jiff::Timestamp;
 
 use super::{Cause, Rotation, Seen};
+use crate::schedule::later;
+
+/// For how long a step of a rotation by force waits for agents: as long as they usually let pass between two questions, with
+/// their jitter, and time to renew.
+pub const AGENTS_GRACE: Duration = Duration::from_secs(15 * 60);
 
 /// Whoever trusts an authority, or holds what it signed.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -25,6 +31,12 @@ pub struct Consumer {
     /// When the last thing it holds expires: after that it has to enrol anew whatever happens, and
     /// nobody waits for it.
     pub expires: Option<Timestamp>,
+}
+
+impl Consumer {
+    fn is_agents(&self) -> bool {
+        matches!(self.who, Who::Agent(_))
+    }
 }
 
 /// Who a consumer is.
@@ -85,14 +97,18 @@ impl Lack {
 }
 
 /// Who must trust the new key before it signs: everybody who can be reached. Who is away comes back
-/// over the cross certificate.
+/// over the cross certificate; so do agents, which hear of nothing before they ask, unless there is none: in a compromise.
 pub(super) fn before_activation(record: &Rotation, seen: &Seen, now: Timestamp) -> Vec<Laggard> {
-    let waits = |consumer: &Consumer| consumer.reachable && !consumer.trusts;
+    let forced = record.cause == Cause::Forced;
+    let waits = |consumer: &Consumer| {
+        consumer.reachable && !consumer.trusts && (forced || !consumer.is_agents())
+    };
     laggards(record, seen, now, waits)
 }
 
 /// Who must have moved before the old key goes: everybody that it would shut out. In a compromise
-/// nobody waits for who is away: a thief would be as welcome meanwhile.
+/// nobody waits for who is away: a thief would be as welcome meanwhile. Agents that ask when to renew are not away, but
+/// nobody sees them between two questions: they are waited for as long as it takes to ask, [`AGENTS_GRACE`].
 pub(super) fn before_revocation(record: &Rotation, seen: &Seen, now: Timestamp) -> Vec<Laggard> {
     let absent = seen.awaits_absent && record.cause != Cause::Forced;
     let waits = |consumer: &Consumer| {
@@ -107,8 +123,10 @@ fn laggards(
     now: Timestamp,
     waits: impl Fn(&Consumer) -> bool,
 ) -> Vec<Laggard> {
+    let late = record.cause == Cause::Forced && now >= later(record.since, AGENTS_GRACE);
     seen.consumers
         .iter()
+        .filter(|consumer| !(late && consumer.is_agents()))
         .filter(|consumer| consumer.expires.is_none_or(|end| end > now))
         // What is ours can be mended here, and is never left behind.
         .filter(|consumer| record.waiver.is_none() || matches!(consumer.who, Who::Credential(_)))

@@ -7,6 +7,7 @@ mod decisions;
 mod enrolment;
 mod grants;
 mod hard_times;
+mod hints;
 mod issuing;
 mod killed;
 mod killed_rotating;

@@ -26,11 +26,17 @@ pub(super) struct Known {
     pub(super) refused: bool,
     /// Whether somebody wants a new certificate before its time.
     pub(super) hastened: bool,
+    /// When the site that it is enrolled with said to renew, if it is in a hurry.
+    pub(super) hinted: Option<Timestamp>,
+    /// When it is asked about that next, if it is.
+    pub(super) ask_at: Option<Timestamp>,
 }
 
 /// What to do.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Due {
+    /// Ask when to renew.
+    Ask,
     /// Nothing can be done before somebody brings a token.
     NeedsToken,
     /// Nothing before this moment.
@@ -52,11 +58,9 @@ pub(super) fn due(known: &Known, now: Timestamp) -> Due {
     };
     // Somebody brought another token because the enrolment ended.
     let anew = known.refused && known.token_is_new;
-    let first = if known.hastened {
-        now
-    } else {
-        renew_at(held.not_before, held.not_after, held.fingerprint.as_bytes())
-    };
+    let usual = renew_at(held.not_before, held.not_after, held.fingerprint.as_bytes());
+    let first =
+        if known.hastened { now } else { known.hinted.map_or(usual, |hinted| hinted.min(usual)) };
     let again = match (known.refused, anew) {
         // Asking more often would change nothing; another token might.
         (true, false) => known.failed_at.map(|last| retry_at(u32::MAX, last, None)),
@@ -65,7 +69,11 @@ pub(super) fn due(known: &Known, now: Timestamp) -> Due {
     };
     let at = again.map_or(first, |again| again.max(first));
     match (now < at, anew) {
-        (true, _) => Due::Nothing(at),
+        (true, _) => match known.ask_at.filter(|_| !known.refused) {
+            Some(ask_at) if ask_at <= now => Due::Ask,
+            Some(ask_at) => Due::Nothing(at.min(ask_at)),
+            None => Due::Nothing(at),
+        },
         (false, true) => Due::Redeem,
         (false, false) => Due::Renew,
     }
@@ -124,6 +132,30 @@ mod tests {
         let known = Known { token: true, token_is_new: true, ..known };
         assert_eq!(due(&known, first), Due::Renew);
         assert_eq!(due(&known, at(86_400)), Due::Redeem);
+    }
+
+    #[test]
+    fn what_was_said_hastens_a_renewal_and_does_not_delay_it() {
+        let known = Known { held: Some(held()), hinted: Some(at(100)), ..Known::default() };
+        assert_eq!(due(&known, at(99)), Due::Nothing(at(100)));
+        assert_eq!(due(&known, at(100)), Due::Renew);
+        // A failure is waited out all the same.
+        let failed = Known { failures: 1, failed_at: Some(at(100)), ..known };
+        assert!(matches!(due(&failed, at(100)), Due::Nothing(again) if again > at(100)));
+        let late = Known { hinted: Some(at(86_399)), ..known };
+        assert!(matches!(due(&late, at(99)), Due::Nothing(at) if at < self::at(63_361)));
+        assert_eq!(due(&late, at(63_361)), Due::Renew);
+    }
+
+    #[test]
+    fn it_is_asked_while_nothing_else_is_due_and_by_nobody_who_was_refused() {
+        let known = Known { held: Some(held()), ask_at: Some(at(600)), ..Known::default() };
+        assert_eq!(due(&known, at(599)), Due::Nothing(at(600)));
+        assert_eq!(due(&known, at(600)), Due::Ask);
+        assert_eq!(due(&known, at(63_361)), Due::Renew);
+        let refused = Known { refused: true, failures: 1, failed_at: Some(at(600)), ..known };
+        assert!(matches!(due(&refused, at(601)), Due::Nothing(next) if next > at(50_000)));
+        assert_eq!(due(&Known { held: None, ..known }, at(600)), Due::NeedsToken);
     }
 
     #[test]

@@ -8,11 +8,12 @@ use handfast_pki::Credential;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::words;
-use crate::agent_enrolment::{AgentEnrolment, EnrolmentFault, Step};
+use super::{duration, words};
+use crate::agent_enrolment::{AgentEnrolment, EnrolmentFault, Hints, Step, USUAL_EVERY};
 use crate::clock;
 use crate::exit::Exit;
 use crate::failure::Failure;
+use crate::node::{self, LogFormat};
 use crate::output::Output;
 
 /// Arguments of `handfast enrol`.
@@ -24,7 +25,8 @@ use crate::output::Output;
     Needs no home and no node. The key is made in the directory and never leaves it; tls.crt, tls.key and ca.crt there\n\
     are switched together. Running it again renews what is due, and does nothing else. Killed at any moment, it leaves the\n\
     old files or the new ones, whole: type it again with the same DIR and token, and what was redeemed is finished, not\n\
-    redeemed twice. --now is for the rotation of a root, which waits for the agents that were enrolled (`ca status`).")]
+    redeemed twice. The rotation of a root waits for the agents that were enrolled (`ca status`): with --keep they ask and\n\
+    hear of it by themselves, --now is for the others.")]
 pub(crate) struct Arguments {
     /// The directory for tls.crt, tls.key and ca.crt
     #[arg(value_name = "DIR")]
@@ -35,6 +37,9 @@ pub(crate) struct Arguments {
     /// Stay, and renew before the certificate ends
     #[arg(long)]
     keep: bool,
+    /// How often the site is asked whether to renew before the usual time, within 1s and 1h
+    #[arg(long, value_name = "DURATION", default_value = USUAL_EVERY, value_parser = duration, requires = "keep")]
+    ask_every: Duration,
     /// Renew at once, though it is not due
     #[arg(long)]
     now: bool,
@@ -43,6 +48,10 @@ pub(crate) struct Arguments {
 /// Does what is due; with `--keep` until it is told to end.
 pub(crate) async fn run(arguments: Arguments, output: Output) -> anyhow::Result<()> {
     let mut enrolment = AgentEnrolment::open(&arguments.directory, arguments.token.clone())?;
+    if arguments.keep {
+        node::start_log(LogFormat::Text);
+        enrolment = enrolment.asking(Hints::every(arguments.ask_every));
+    }
     let live = enrolment.live();
     if arguments.now {
         enrolment.hasten();

@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use handfast_api::grants::{
-    GrantLimits, GrantServer, GrantServerError, Granter, LinkOffer, Problem, ProblemCode,
-    RedemptionReply, RedemptionRequest, RenewalRequest,
+    GrantLimits, GrantServer, GrantServerError, Granter, HintReply, LinkOffer, Problem,
+    ProblemCode, RedemptionReply, RedemptionRequest, RenewalRequest,
 };
 use handfast_api::status::{FaultView, RefusalView};
 use handfast_authority::{PresentedAgent, RedeemRequest, Redeemer};
 use handfast_store::{Audience, Grant};
-use handfast_tls::Fault;
+use handfast_tls::{Fault, Peer};
 use jiff::Timestamp;
 use rustls::ServerConfig;
 use tokio_util::sync::CancellationToken;
@@ -84,6 +84,12 @@ impl Granter for Answers {
         work.await.unwrap_or_else(|_| Err(Problem::new(ProblemCode::Internal)))
     }
 
+    async fn hint(&self, peer: Peer) -> Result<HintReply, Problem> {
+        let core = Arc::clone(&self.0);
+        let work = tokio::task::spawn_blocking(move || hint(&core, &peer));
+        work.await.unwrap_or_else(|_| Err(Problem::new(ProblemCode::Internal)))
+    }
+
     fn now(&self) -> Timestamp {
         clock::now()
     }
@@ -144,9 +150,8 @@ fn decide(core: &Core, request: RedemptionRequest) -> Result<RedemptionReply, Pr
 
 fn renew(core: &Core, request: &RenewalRequest) -> Result<RedemptionReply, Problem> {
     let RenewalRequest { peer, csr, from } = request;
-    let identity =
-        peer.identity.clone().ok_or_else(|| Problem::new(ProblemCode::Unauthenticated))?;
-    let presented = PresentedAgent { identity: identity.clone(), serial: peer.serial.clone() };
+    let presented = presented(peer)?;
+    let identity = presented.identity.clone();
     let renewed = core.authority().renew_for_agent(&presented, csr.der(), clock::now()).map_err(
         |refusal| {
             tracing::warn!(%identity, %from, %refusal, "a renewal was refused");
@@ -168,6 +173,21 @@ fn renew(core: &Core, request: &RenewalRequest) -> Result<RedemptionReply, Probl
         trust_domain,
         site,
     })
+}
+
+/// Whoever is refused here is refused at each question: that is no news.
+fn hint(core: &Core, peer: &Peer) -> Result<HintReply, Problem> {
+    let hint = core.authority().renewal_hint(&presented(peer)?, clock::now());
+    hint.map(HintReply::from).map_err(|refusal| {
+        tracing::debug!(peer = peer.label(), %refusal, "not told when to renew");
+        Problem::from(&refusal)
+    })
+}
+
+fn presented(peer: &Peer) -> Result<PresentedAgent, Problem> {
+    let identity = peer.identity.clone();
+    let identity = identity.ok_or_else(|| Problem::new(ProblemCode::Unauthenticated))?;
+    Ok(PresentedAgent { identity, serial: peer.serial.clone() })
 }
 
 /// This site and its trust domain.

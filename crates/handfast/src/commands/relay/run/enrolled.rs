@@ -10,7 +10,7 @@ use handfast_pki::Credential;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::agent_enrolment::{AgentEnrolment, Step};
+use crate::agent_enrolment::{AgentEnrolment, Hints, Step};
 use crate::clock;
 use crate::exit::Exit;
 use crate::failure::Failure;
@@ -23,6 +23,7 @@ pub(super) type Enrolled =
 pub(super) fn open(
     directory: &Path,
     token: Option<&Path>,
+    ask_every: Duration,
     ending: &CancellationToken,
 ) -> Result<Enrolled, Failure> {
     let enrolment =
@@ -31,6 +32,7 @@ pub(super) fn open(
                 .at(directory.display())
                 .because(fault)
         })?;
+    let enrolment = enrolment.asking(Hints::every(ask_every));
     let live = enrolment.live();
     let held = live.borrow().is_some();
     match token {

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use handfast_api::resources::Quantity;
 use handfast_api::skywalking::{AgentEnvironment, NamedFiles};
@@ -43,7 +44,7 @@ pub(super) enum With {
     /// From files that somebody puts there.
     Files(NamedFiles),
     /// By a token, into a directory.
-    Enrolment { directory: PathBuf, token: Option<PathBuf> },
+    Enrolment { directory: PathBuf, token: Option<PathBuf>, ask_every: Duration },
     /// None, and no TLS: that was asked for.
     Nothing,
 }
@@ -78,7 +79,8 @@ impl Settings {
         let authentication =
             TokenFrom::of(given.authentication, "SW_AGENT_AUTHENTICATION", variable);
         let named = NamedFiles { ca: given.ca, chain: given.cert, key: given.key };
-        let with = with(given.mode, named, given.enrol_dir, given.token, &environment)?;
+        let enrolment = given.enrol_dir.map(|directory| (directory, given.token, given.ask_every));
+        let with = with(given.mode, named, enrolment, &environment)?;
         Ok(Self {
             agent_dir: given.agent_dir,
             authentication,
@@ -103,17 +105,16 @@ impl Settings {
 fn with(
     mode: Option<Mode>,
     named: NamedFiles,
-    enrol_dir: Option<PathBuf>,
-    token: Option<PathBuf>,
+    enrolment: Option<(PathBuf, Option<PathBuf>, Duration)>,
     environment: &AgentEnvironment,
 ) -> Result<With, Failure> {
     let any_named = named.ca.is_some() || named.chain.is_some() || named.key.is_some();
-    match (mode, enrol_dir) {
+    match (mode, enrolment) {
         (Some(Mode::Permissive), _) => {
             Err(usage("a relay that takes what it gets is none: there is no mode permissive here")
                 .remedy("choose --mode mtls, tls or plaintext"))
         }
-        (Some(Mode::Plaintext), enrol_dir) if any_named || enrol_dir.is_some() => {
+        (Some(Mode::Plaintext), enrolment) if any_named || enrolment.is_some() => {
             Err(usage("mode plaintext uses no certificates, and some are named")
                 .remedy("leave --mode plaintext away, or the certificates"))
         }
@@ -122,7 +123,7 @@ fn with(
             Err(usage("a certificate by token is there to be shown, and mode tls shows none")
                 .remedy("leave --mode away, or name the CA with --ca instead of --enrol-dir"))
         }
-        (_, Some(directory)) => {
+        (_, Some((directory, token, ask_every))) => {
             let said = [
                 ("SW_AGENT_SSL_TRUSTED_CA_PATH", &environment.trusted_ca),
                 ("SW_AGENT_SSL_CERT_CHAIN_PATH", &environment.chain),
@@ -133,7 +134,7 @@ fn with(
                     .at(name)
                     .remedy("unset the variable, or leave --enrol-dir away"));
             }
-            Ok(With::Enrolment { directory, token })
+            Ok(With::Enrolment { directory, token, ask_every })
         }
         (_, None) => Ok(With::Files(named)),
     }

@@ -68,8 +68,9 @@ impl Supply {
                 let good = Some(Security::Plaintext);
                 Ok(Self::of(Source::Nothing, dialling, good, fault))
             }
-            With::Enrolment { directory, token } => {
-                let (live, fault) = enrolled::open(directory, token.as_deref(), ending)?;
+            With::Enrolment { directory, token, ask_every } => {
+                let (live, fault) =
+                    enrolled::open(directory, token.as_deref(), *ask_every, ending)?;
                 let held = live.borrow().clone();
                 let good = match held {
                     Some(credential) => {
