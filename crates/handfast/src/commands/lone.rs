@@ -138,7 +138,8 @@ impl Lone {
     }
 }
 
-fn word(kind: StationKind) -> &'static str {
+/// What it is called.
+pub(super) fn word(kind: StationKind) -> &'static str {
     match kind {
         StationKind::Collector => "collector",
         StationKind::Relay => "relay",
