@@ -269,8 +269,10 @@ fn what_was_refused_for_good_is_shown_sent_again_and_thrown_away_on_record() {
     assert_eq!((bank.as_array().unwrap().len(), &one["kind"]), (2, &"segment".into()), "{bank:#}");
     assert_eq!(one["reason"], "PERMISSION_DENIED: wrong-identity: no");
     assert!(one["at"].as_str().unwrap() >= one["received"].as_str().unwrap(), "{one:#}");
-    let table = west.run("collector aside ls away --limit 3").ok().stdout;
-    assert!(table.contains("wrong-identity") && table.contains("--after"), "{table}");
+    let table = west.run("collector aside ls away --limit 3").ok();
+    assert!(table.stdout.contains("wrong-identity"), "{}", table.stdout);
+    assert!(table.stderr.contains("showing the oldest 3") && table.stderr.contains("--after"));
+    assert_eq!(west.run("collector aside ls away --limit 4").ok().stderr, "");
     let shown = west.json(&format!("collector aside show away {}", one["id"]));
     assert_eq!(shown["record"], *one);
     assert!(!shown["message"].as_str().unwrap().is_empty());

@@ -2,6 +2,8 @@
 //! token; what is broken, changed or killed loses nothing and opens nothing.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
+#[path = "relay_run/aside.rs"]
+mod aside;
 #[path = "relay_run/scene.rs"]
 mod scene;
 

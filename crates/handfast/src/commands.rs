@@ -5,6 +5,7 @@ pub(crate) mod approve;
 mod aside;
 pub(crate) mod audit;
 pub(crate) mod backup;
+mod bound;
 pub(crate) mod ca;
 pub(crate) mod cert;
 pub(crate) mod check;

@@ -66,6 +66,25 @@ impl Output {
         print(&rendered)
     }
 
+    /// The same, with a sentence that is no part of the result: below the page on a terminal, else on standard error as
+    /// `note: ...`, so that what is read by programs stays as it is.
+    pub(crate) fn show_noting<T: Serialize + ?Sized>(
+        self,
+        value: &T,
+        note: Option<&str>,
+        text: impl FnOnce(&mut Page),
+    ) -> anyhow::Result<()> {
+        self.show(value, |page| {
+            text(page);
+            note.filter(|_| self.is_interactive()).iter().for_each(|note| page.line(note));
+        })?;
+        if let Some(note) = note.filter(|_| !self.is_interactive()) {
+            // Whoever closed standard error does not want to know.
+            let _ = writeln!(anstream::stderr().lock(), "note: {note}");
+        }
+        Ok(())
+    }
+
     /// Prints a line of progress for people; programs that asked for JSON or YAML do not see it.
     pub(crate) fn say(self, line: &str) -> anyhow::Result<()> {
         if self.format == Format::Text { print(&format!("{line}\n")) } else { Ok(()) }

@@ -27,8 +27,10 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use self::aside::{ASIDE_BYTES, Aside, AsideStatus};
-pub use self::aside::{AsideError, AsideFault, Chosen, Dealt, SetAside};
+use self::aside::{ASIDE_BYTES, Aside, AsideStatus, Shelf as _};
+pub use self::aside::{
+    AsideDirectory, AsideDirectoryError, AsideError, AsideFault, Chosen, Dealt, SetAside,
+};
 use self::gate::Gate;
 use self::said::Said;
 use crate::grpc::{Body, Code, Status, failed};
@@ -138,9 +140,9 @@ impl Forwarder {
         upstream: Arc<Upstream>,
         dice: Dice,
     ) -> Result<(Self, Repair), JournalError> {
-        let (spool, repair) = Journal::open(directory.join("spool"), settings)?;
-        let aside = Aside::open(&directory.join("aside"), ASIDE_BYTES)?;
-        let cursor = Cursor::open(directory.join("cursor"))?;
+        let (spool, repair) = Journal::open(directory.join(SPOOL), settings)?;
+        let aside = Aside::open(&directory.join(ASIDE), ASIDE_BYTES)?;
+        let cursor = Cursor::open(directory.join(CURSOR))?;
         let progress = Progress { done: cursor.position(), trouble: None };
         let shared = Arc::new(Shared {
             spool,
@@ -353,6 +355,11 @@ impl fmt::Debug for Forwarder {
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+/// What has yet to be sent, what a backend will never take, and how far it was sent: beside each other in the directory.
+const SPOOL: &str = "spool";
+const ASIDE: &str = "aside";
+const CURSOR: &str = "cursor";
 
 /// Methods that a backend of OpenTelemetry may know although we do not.
 const OTLP_METHODS: &str = "/opentelemetry.";

@@ -49,6 +49,7 @@ mod error;
 pub mod frame;
 mod reader;
 mod repair;
+mod snapshot;
 mod state;
 mod writer;
 
@@ -63,6 +64,7 @@ pub use self::error::{AppendError, JournalError, ReadError};
 pub use self::reader::Reader;
 use self::repair::Found;
 pub use self::repair::Repair;
+pub(crate) use self::snapshot::Snapshot;
 pub use self::state::JournalStatus;
 use self::state::State;
 pub(crate) use self::writer::Placed;

@@ -374,3 +374,6 @@ impl Shared {
         self.taking.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+/// Traces, lines of log and events in one list, at most.
+pub const MOST_LISTED: usize = 10_000;

@@ -188,8 +188,15 @@ pub fn aside_record(forwarder: &Forwarder, wanted: &AsideWanted) -> Result<Aside
             "list them; one that was sent again, thrown away or refused again is not there any more under its id",
         )
     })?;
-    let shown = &message[..message.len().min(SHOWN)];
-    Ok(AsideRecord { record: facts.into(), message: STANDARD.encode(shown) })
+    Ok(AsideRecord::of(facts, &message))
+}
+
+impl AsideRecord {
+    /// What is known of it, and as much of its message as is shown.
+    pub fn of(facts: SetAside, message: &[u8]) -> Self {
+        let shown = &message[..message.len().min(SHOWN)];
+        Self { record: facts.into(), message: STANDARD.encode(shown) }
+    }
 }
 
 impl From<SetAside> for AsideLine {

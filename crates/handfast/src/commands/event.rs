@@ -2,6 +2,7 @@
 
 use handfast_api::telemetry::{self, EventLine, EventSearch, EventType};
 
+use super::bound::Bound;
 use super::kept::{Period, Source, milliseconds, shown};
 use super::{Context, words};
 
@@ -55,6 +56,7 @@ enum Kind {
 pub(crate) async fn run(verb: Verb, context: &Context) -> anyhow::Result<()> {
     let Verb::Ls(ls) = verb;
     let (from, to) = (ls.period.from(), ls.period.to());
+    let bound = Bound::of_store(ls.limit);
     let search = EventSearch {
         service: ls.service,
         instance: ls.instance,
@@ -65,7 +67,7 @@ pub(crate) async fn run(verb: Verb, context: &Context) -> anyhow::Result<()> {
         }),
         from,
         to,
-        limit: usize::try_from(ls.limit).ok(),
+        limit: Some(bound.asked()),
     };
     let mut events = ls
         .source
@@ -75,8 +77,10 @@ pub(crate) async fn run(verb: Verb, context: &Context) -> anyhow::Result<()> {
             |stores| telemetry::events(stores, &search),
         )
         .await?;
+    let cut = bound.cut(&mut events);
+    let note = cut.note("newest", "--service, --name, --type, --since or --to");
     events.reverse();
-    context.output.show(&events, |page| {
+    context.output.show_noting(&events, note.as_deref(), |page| {
         let rows: Vec<Vec<String>> = events.iter().map(row).collect();
         let header = ["BEGAN", "TOOK", "TYPE", "EVENT", "SERVICE", "INSTANCE", "MESSAGE"];
         page.table(&header, &rows, "No event is kept that matches.");

@@ -3,6 +3,7 @@
 use handfast_api::telemetry::{self, LogSearch};
 
 use super::Context;
+use super::bound::Bound;
 use super::kept::{Period, Source, shown, tag};
 use super::words;
 
@@ -52,6 +53,7 @@ pub(crate) struct Ls {
 pub(crate) async fn run(verb: Verb, context: &Context) -> anyhow::Result<()> {
     let Verb::Ls(ls) = verb;
     let (from, to) = (ls.period.from(), ls.period.to());
+    let bound = Bound::of_store(ls.limit);
     let search = LogSearch {
         service: ls.service,
         instance: ls.instance,
@@ -61,7 +63,7 @@ pub(crate) async fn run(verb: Verb, context: &Context) -> anyhow::Result<()> {
         to,
         tag: ls.tag,
         text: ls.text,
-        limit: usize::try_from(ls.limit).ok(),
+        limit: Some(bound.asked()),
     };
     let mut lines = ls
         .source
@@ -71,8 +73,10 @@ pub(crate) async fn run(verb: Verb, context: &Context) -> anyhow::Result<()> {
             |stores| telemetry::logs(stores, &search),
         )
         .await?;
+    let cut = bound.cut(&mut lines);
+    let note = cut.note("newest", "--service, --since, --to, --text or --tag");
     lines.reverse();
-    context.output.show(&lines, |page| {
+    context.output.show_noting(&lines, note.as_deref(), |page| {
         let row = |one: &telemetry::LogLine| {
             vec![
                 words::whole_seconds(one.time),

@@ -148,7 +148,8 @@ pub(super) async fn bind_health(
     }
 }
 
-fn word(kind: StationKind) -> &'static str {
+/// What it is called.
+pub(super) fn word(kind: StationKind) -> &'static str {
     match kind {
         StationKind::Collector => "collector",
         StationKind::Relay => "relay",

@@ -5,6 +5,7 @@ use std::time::Duration;
 use handfast_api::telemetry::{self, NewestMetric, NewestSearch};
 use jiff::SignedDuration;
 
+use super::bound::Bound;
 use super::kept::{Source, shown};
 use super::{Context, words};
 use crate::clock;
@@ -49,15 +50,16 @@ pub(crate) struct Ls {
 pub(crate) async fn run(verb: Verb, context: &Context) -> anyhow::Result<()> {
     let Verb::Ls(ls) = verb;
     let now = clock::now();
+    let bound = Bound::of(ls.limit);
     let since = SignedDuration::try_from(ls.since).unwrap_or(SignedDuration::MAX);
     let search = NewestSearch {
         service: ls.service,
         instance: ls.instance,
         name: ls.name,
         from: now.checked_sub(since).ok(),
-        limit: usize::try_from(ls.limit).ok(),
+        limit: Some(bound.asked()),
     };
-    let metrics = ls
+    let mut metrics = ls
         .source
         .ask(
             context,
@@ -65,7 +67,9 @@ pub(crate) async fn run(verb: Verb, context: &Context) -> anyhow::Result<()> {
             |stores| telemetry::newest(stores, &search),
         )
         .await?;
-    context.output.show(&metrics, |page| {
+    // They come by name.
+    let note = bound.cut(&mut metrics).note("first", "--service, --instance or --name");
+    context.output.show_noting(&metrics, note.as_deref(), |page| {
         let row = |one: &NewestMetric| {
             let labels: Vec<String> = one.labels.iter().map(|(k, v)| format!("{k}={v}")).collect();
             vec![

@@ -7,6 +7,7 @@ mod waterfall;
 use handfast_api::admin::{ClientError, RefusalCode};
 use handfast_api::telemetry::{self, Trace, TraceLine, TraceSearch, TraceWanted};
 
+use super::bound::Bound;
 use super::kept::{Period, Source, milliseconds, shown, tag};
 use super::{Context, words};
 use crate::exit::Exit;
@@ -97,6 +98,7 @@ pub(crate) async fn run(verb: Verb, context: &Context) -> anyhow::Result<()> {
 
 async fn ls(ls: Ls, context: &Context) -> anyhow::Result<()> {
     let (from, to) = (ls.period.from(), ls.period.to());
+    let bound = Bound::of_store(ls.limit);
     let search = TraceSearch {
         service: ls.service,
         instance: ls.instance,
@@ -108,9 +110,9 @@ async fn ls(ls: Ls, context: &Context) -> anyhow::Result<()> {
         tag: ls.tag,
         errors: ls.errors,
         longest: ls.longest,
-        limit: usize::try_from(ls.limit).ok(),
+        limit: Some(bound.asked()),
     };
-    let traces = ls
+    let mut traces = ls
         .source
         .ask(
             context,
@@ -118,7 +120,9 @@ async fn ls(ls: Ls, context: &Context) -> anyhow::Result<()> {
             |stores| telemetry::traces(stores, &search),
         )
         .await?;
-    context.output.show(&traces, |page| {
+    let which = if search.longest { "longest" } else { "newest" };
+    let note = bound.cut(&mut traces).note(which, "--service, --since, --to, --tag or --errors");
+    context.output.show_noting(&traces, note.as_deref(), |page| {
         let row = |one: &TraceLine| {
             let others: Vec<String> = one.services.iter().map(|name| shown(name)).collect();
             vec![

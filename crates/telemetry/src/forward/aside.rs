@@ -4,6 +4,7 @@
 //! Putting back is appending to the spool, and only when that is durable noting that it is not here any more: whatever
 //! moment the process ends in, a record is here, there or at both.
 
+mod directory;
 mod note;
 mod taken;
 
@@ -15,6 +16,7 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use tokio::time::sleep;
 
+pub use self::directory::{AsideDirectory, AsideDirectoryError};
 use self::note::Note;
 use self::taken::{Spot, Taken};
 use super::lock;
@@ -181,32 +183,6 @@ impl Aside {
         self.journal.append(records).await?.durable().await.map(drop)
     }
 
-    /// What of the chosen lies here, the oldest first: at most so many, behind a place if one is named. Blocks
-    /// while the disk is read.
-    pub(super) fn list(
-        &self,
-        chosen: &Chosen,
-        behind: Option<u64>,
-        most: usize,
-    ) -> Result<Vec<SetAside>, ReadError> {
-        let mut pass = self.pass();
-        let mut list = Vec::new();
-        while list.len() < most
-            && let Some(found) = pass.next(self, chosen)?
-        {
-            let wanted = found.iter().filter(|one| behind.is_none_or(|behind| one.at > behind));
-            list.extend(wanted.take(most - list.len()).map(Found::facts));
-        }
-        Ok(list)
-    }
-
-    /// One of those that lie here, with its message. Blocks while the disk is read.
-    pub(super) fn find(&self, id: u64) -> Result<Option<(SetAside, Bytes)>, ReadError> {
-        let chosen = Chosen { ids: vec![id], ..Chosen::default() };
-        let found = self.pass().next(self, &chosen)?.and_then(|mut found| found.pop());
-        Ok(found.map(|one| (one.facts(), one.record.body)))
-    }
-
     /// Deals with what was chosen of what lies here now: puts it into a spool, or nowhere.
     pub(super) async fn deal(
         self: &Arc<Self>,
@@ -219,7 +195,7 @@ impl Aside {
         loop {
             let (aside, meant) = (Arc::clone(self), chosen.clone());
             let reading = blocking(move || {
-                let found = pass.next(&aside, &meant);
+                let found = pass.next(&*aside, &meant);
                 (pass, found)
             });
             let (back, found) = reading.await;
@@ -239,11 +215,6 @@ impl Aside {
             let noted = blocking(move || aside.gone(&spots)).await;
             noted.map_err(|why| AsideError { dealt, why: why.into() })?;
         }
-    }
-
-    fn pass(&self) -> Pass {
-        let (reader, end) = (self.journal.reader(Position::START), self.journal.end());
-        Pass { reader, end }
     }
 
     /// Notes that these are gone, and gives back the chunks of which all is.
@@ -269,8 +240,61 @@ impl Aside {
     }
 }
 
+/// Where records lie aside: in a journal that is ours, or in one that is only looked at.
+pub(super) trait Shelf {
+    /// The journal's chunks as they are now.
+    fn chunks(&self) -> Vec<Chunk>;
+
+    /// Leaves out of what was read what was dealt with.
+    fn leave_out_gone(&self, batch: &mut Vec<(Position, Record)>);
+
+    /// Once through it.
+    fn pass(&self) -> Pass;
+
+    /// What of the chosen lies here, the oldest first: at most so many, behind a place if one is named.
+    fn list(
+        &self,
+        chosen: &Chosen,
+        behind: Option<u64>,
+        most: usize,
+    ) -> Result<Vec<SetAside>, ReadError> {
+        let mut pass = self.pass();
+        let mut list = Vec::new();
+        while list.len() < most
+            && let Some(found) = pass.next(self, chosen)?
+        {
+            let wanted = found.iter().filter(|one| behind.is_none_or(|behind| one.at > behind));
+            list.extend(wanted.take(most - list.len()).map(Found::facts));
+        }
+        Ok(list)
+    }
+
+    /// One of those that lie here, with its message.
+    fn find(&self, id: u64) -> Result<Option<(SetAside, Bytes)>, ReadError> {
+        let chosen = Chosen { ids: vec![id], ..Chosen::default() };
+        let found = self.pass().next(self, &chosen)?.and_then(|mut found| found.pop());
+        Ok(found.map(|one| (one.facts(), one.record.body)))
+    }
+}
+
+impl Shelf for Aside {
+    fn chunks(&self) -> Vec<Chunk> {
+        self.journal.chunks()
+    }
+
+    fn leave_out_gone(&self, batch: &mut Vec<(Position, Record)>) {
+        let gone = lock(&self.gone);
+        batch.retain(|(at, _)| !gone.taken.has(at.as_u64()));
+    }
+
+    fn pass(&self) -> Pass {
+        let (reader, end) = (self.journal.reader(Position::START), self.journal.end());
+        Pass { reader, end }
+    }
+}
+
 /// Once through what lies here, up to what was the end when it began.
-struct Pass {
+pub(super) struct Pass {
     reader: Reader,
     end: Position,
 }
@@ -287,17 +311,19 @@ struct Found {
 
 impl Pass {
     /// The next of the chosen, at least one; none at the end.
-    fn next(&mut self, aside: &Aside, chosen: &Chosen) -> Result<Option<Vec<Found>>, ReadError> {
+    fn next<S: Shelf + ?Sized>(
+        &mut self,
+        shelf: &S,
+        chosen: &Chosen,
+    ) -> Result<Option<Vec<Found>>, ReadError> {
         while self.reader.position() < self.end {
             let mut batch = self.reader.next_batch(BATCH_BYTES)?;
             if batch.is_empty() {
                 break;
             }
-            {
-                let gone = lock(&aside.gone);
-                batch.retain(|(at, _)| *at < self.end && !gone.taken.has(at.as_u64()));
-            }
-            let chunks = aside.journal.chunks();
+            batch.retain(|(at, _)| *at < self.end);
+            shelf.leave_out_gone(&mut batch);
+            let chunks = shelf.chunks();
             let chosen =
                 |(at, record): (Position, Record)| chosen.found(at.as_u64(), record, &chunks);
             let found: Vec<Found> = batch.into_iter().filter_map(chosen).collect();

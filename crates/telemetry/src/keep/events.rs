@@ -5,9 +5,9 @@ use std::collections::HashMap;
 
 use jiff::Timestamp;
 
-use super::KeepError;
 use super::reader::{KeepReader, Records};
 use super::scan::Wanted;
+use super::{KeepError, MOST_LISTED};
 use crate::RecordKind;
 use crate::protocol::view::EventView;
 
@@ -33,7 +33,7 @@ pub struct EventQuery {
 impl KeepReader {
     /// The events that are wanted, the newest first.
     pub fn events(&self, query: &EventQuery) -> Result<Vec<EventView>, KeepError> {
-        let limit = if query.limit == 0 { USUAL } else { query.limit.min(MOST) };
+        let limit = if query.limit == 0 { USUAL } else { query.limit.min(MOST_LISTED) };
         let wanted = Wanted {
             kinds: &[RecordKind::Event],
             service: query.service.as_deref(),
@@ -60,7 +60,7 @@ impl KeepReader {
                     events.insert(event.uuid.clone(), event);
                 }
             }
-            if events.len() + unnamed.len() >= MOST {
+            if events.len() + unnamed.len() >= MOST_LISTED {
                 break;
             }
         }
@@ -122,6 +122,5 @@ fn complete(newer: &mut EventView, earlier: EventView) {
     }
 }
 
-/// Events in a list if nobody says how many, and at most.
+/// Events in a list if nobody says how many.
 const USUAL: usize = 100;
-const MOST: usize = 10_000;

@@ -2,10 +2,10 @@
 
 use jiff::Timestamp;
 
-use super::KeepError;
 use super::facts;
 use super::reader::{KeepReader, Records};
 use super::scan::Wanted;
+use super::{KeepError, MOST_LISTED};
 use crate::RecordKind;
 use crate::protocol::view::LogView;
 
@@ -35,7 +35,7 @@ pub struct LogQuery {
 impl KeepReader {
     /// The lines that are wanted, the newest first. One that says no time is of the time when it was received.
     pub fn logs(&self, query: &LogQuery) -> Result<Vec<LogView>, KeepError> {
-        let limit = if query.limit == 0 { USUAL } else { query.limit.min(MOST) };
+        let limit = if query.limit == 0 { USUAL } else { query.limit.min(MOST_LISTED) };
         let wanted = Wanted {
             kinds: &[RecordKind::Log, RecordKind::OtlpLogs],
             service: query.service.as_deref(),
@@ -104,6 +104,5 @@ impl LogQuery {
     }
 }
 
-/// Lines in a list if nobody says how many, and at most.
+/// Lines in a list if nobody says how many.
 const USUAL: usize = 100;
-const MOST: usize = 10_000;

@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::KeepError;
 use super::facts;
 use super::part::Part;
 use super::reader::{KeepReader, Records, present};
 use super::row::{DUPLICATE, ERROR, ROOT, Row};
 use super::scan::{Wanted, time};
+use super::{KeepError, MOST_LISTED};
 use crate::protocol::view::SegmentView;
 use crate::{Record, RecordKind};
 
@@ -318,9 +318,8 @@ fn id_in(record: &Record, digest: u64, tags: &[(String, String)]) -> Option<Stri
 const TRACES: [RecordKind; 3] =
     [RecordKind::Segment, RecordKind::OtlpTraces, RecordKind::SpanAttachedEvent];
 
-/// Traces in a list if nobody says how many, and at most.
+/// Traces in a list if nobody says how many.
 const USUAL: usize = 20;
-const MOST_LISTED: usize = 10_000;
 
 /// Segments of a trace that are read; who uses one id for everything gets no more.
 const MOST_SEGMENTS: usize = 10_000;
