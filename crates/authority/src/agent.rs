@@ -16,7 +16,7 @@ use crate::declared::Declared;
 use crate::issue::Shared;
 use crate::making::{Making, MakingError};
 use crate::peer::{Enrolment, MAX_VALID, RenewRefusal, Renewed};
-use crate::redeem::read_request;
+use crate::redeem::{read_request, wishes};
 
 /// The certificate of an agent, as a completed handshake proved it.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -35,8 +35,21 @@ impl<S: CredentialStore, L: Ledger> Authority<S, L> {
     ///
     /// # Errors
     ///
-    /// [`RenewRefusal`]; nothing was signed then.
+    /// [`RenewRefusal`]; nothing was signed then, and the refusal is in the audit log, each kind once an hour.
     pub fn renew_for_agent(
+        &self,
+        presented: &PresentedAgent,
+        csr: &[u8],
+        now: Timestamp,
+    ) -> Result<Renewed, RenewRefusal> {
+        let renewed = self.sign_for_agent(presented, csr, now);
+        if let Err(refusal) = &renewed {
+            self.note_refused_renewal(&presented.identity, refusal, now);
+        }
+        renewed
+    }
+
+    fn sign_for_agent(
         &self,
         presented: &PresentedAgent,
         csr: &[u8],
@@ -49,6 +62,7 @@ impl<S: CredentialStore, L: Ledger> Authority<S, L> {
         let _turn = self.signing_for(&service);
         let declared = self.declared().ok_or(MakingError::NotReconciled)?;
         let enrolment = self.agent_enrolment(&declared, presented, now)?;
+        wishes(&csr, identity)?;
         if let Some(at) = self.revoked_key(&enrolment, csr.spki_der())? {
             return Err(RenewRefusal::RevokedKey { identity: identity.clone(), at });
         }

@@ -35,6 +35,7 @@ mod protect;
 mod publish;
 mod reconcile;
 mod redeem;
+mod refused;
 mod report;
 mod revoke;
 mod rotating;

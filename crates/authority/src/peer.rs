@@ -4,8 +4,8 @@
 //! its enrolment must be in the ledger. How the request travels is the caller's.
 
 use handfast_pki::{
-    Certificate, Chain, CsrError, IdentityKind, Issuer, Name, Profile, Purpose, SpiffeId, Subject,
-    TrustAnchors, verify_chain,
+    Certificate, Chain, CsrError, CsrRefusal, IdentityKind, Issuer, Name, Profile, Purpose,
+    SpiffeId, Subject, TrustAnchors, verify_chain,
 };
 use handfast_store::{
     AuditRow, CredentialStore, Issued, IssuedFilter, Ledger, Lineage, StoreError,
@@ -16,7 +16,7 @@ use crate::authority::Authority;
 use crate::declared::Declared;
 use crate::issue::Shared;
 use crate::making::{Making, MakingError, key_digest};
-use crate::redeem::read_request;
+use crate::redeem::{read_request, wish_code, wishes};
 use crate::schedule;
 
 /// The answer to a renewal.
@@ -35,6 +35,9 @@ pub enum RenewRefusal {
     /// The request is not one, or does not prove that the key is held.
     #[error("the certificate request cannot be used: {0}")]
     BadRequest(#[from] CsrError),
+    /// It asks for more than a new certificate of whoever asks.
+    #[error(transparent)]
+    Asks(#[from] CsrRefusal),
     /// Every certificate of the enrolment has expired.
     #[error(
         "the enrolment of {identity} ended with its last certificate at {at}: redeem a new token \
@@ -95,6 +98,7 @@ impl RenewRefusal {
     /// A stable word for programs.
     pub fn code(&self) -> &'static str {
         match self {
+            Self::Asks(wish) => wish_code(wish),
             Self::BadRequest(_) => "bad-request",
             Self::Ended { .. } => "enrolment-ended",
             Self::NotEnrolled { .. } => "not-enrolled",
@@ -116,8 +120,21 @@ impl<S: CredentialStore, L: Ledger> Authority<S, L> {
     ///
     /// # Errors
     ///
-    /// [`RenewRefusal`]; nothing was signed then.
+    /// [`RenewRefusal`]; nothing was signed then, and the refusal is in the audit log, each kind once an hour.
     pub fn renew_for_peer(
+        &self,
+        peer: &SpiffeId,
+        csr: &[u8],
+        now: Timestamp,
+    ) -> Result<Renewed, RenewRefusal> {
+        let renewed = self.sign_for_peer(peer, csr, now);
+        if let Err(refusal) = &renewed {
+            self.note_refused_renewal(peer, refusal, now);
+        }
+        renewed
+    }
+
+    fn sign_for_peer(
         &self,
         peer: &SpiffeId,
         csr: &[u8],
@@ -129,6 +146,7 @@ impl<S: CredentialStore, L: Ledger> Authority<S, L> {
         let _turn = self.signing_for(&site);
         let (declared, authority) = self.site_issuer()?;
         let enrolment = self.peer_enrolment(&declared, peer, now)?;
+        wishes(&csr, peer)?;
         if let Some(at) = self.revoked_key(&enrolment, csr.spki_der())? {
             return Err(RenewRefusal::RevokedKey { identity: peer.clone(), at });
         }
