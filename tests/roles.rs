@@ -21,6 +21,7 @@ const ROLES: [&str; 6] = ["auditor", "issuer", "operator", "security-admin", "vi
 
 /// Who reads what is no secret: everybody with a role.
 const VIEW: &[&str] = &["auditor", "issuer", "operator", "security-admin", "viewer"];
+const AUDIT: &[&str] = &["auditor", "security-admin"];
 const OPERATE: &[&str] = &["operator", "security-admin"];
 const SECURE: &[&str] = &["security-admin"];
 /// Within its bounds.
@@ -37,10 +38,13 @@ const TABLE: &[Entry] = &[
     Entry("GET", "/v1/aside/record?station=Collector/nothing&id=1", "", VIEW),
     Entry("POST", "/v1/aside/drops", ASIDE, OPERATE),
     Entry("POST", "/v1/aside/retries", ASIDE, OPERATE),
+    Entry("GET", "/v1/audit", "", AUDIT),
+    Entry("GET", "/v1/audit/verification", "", AUDIT),
     Entry("GET", "/v1/authorities", "", VIEW),
     Entry("POST", "/v1/authorities/certificates", r#"{"certificates":"nothing"}"#, SECURE),
     Entry("POST", "/v1/authorities/protection", r#"{"keys":"off"}"#, SECURE),
     Entry("POST", "/v1/authorities/requests", r#"{"names":["nothing"]}"#, SECURE),
+    Entry("GET", "/v1/certificates", "", VIEW),
     Entry("POST", "/v1/certificates", WEB, ISSUE),
     Entry("POST", "/v1/certificates", DATABASE, SECURE),
     Entry("POST", "/v1/certificates", OPERATOR, SECURE),

@@ -1,4 +1,5 @@
-//! The rules that never bend (docs/security-rules.md): that each has tests, and those tests that need
+//! The rules that never bend (docs/security-rules.md): that each has tests, as has each case of
+//! docs/negative-list.md, and those tests that need
 //! a whole node and are about nothing else.
 
 use std::fs;
@@ -60,6 +61,33 @@ fn every_rule_has_tests_and_every_test_named_exists() {
     }
     assert_eq!(rules, 10);
     assert!(tests > 30, "only {tests} tests were understood");
+}
+
+#[test]
+fn every_case_of_the_negative_list_is_shown_by_a_test_that_exists() {
+    let page = fs::read_to_string(root().join("docs/negative-list.md")).expect("the page");
+    let rows = page.lines().filter(|line| line.starts_with("| ")).skip(1);
+    let mut cases = 0;
+    for row in rows {
+        let cells: Vec<&str> = row.trim_matches('|').split(" | ").map(str::trim).collect();
+        let [case, file, tests] = cells[..] else { panic!("not three cells: {row}") };
+        let path = root().join(file.trim_matches('`'));
+        let text =
+            fs::read_to_string(&path).unwrap_or_else(|error| panic!("{case}: {file}: {error}"));
+        let mut named = 0;
+        for name in quoted(tests) {
+            // With its attribute above, so that it runs.
+            let place = text
+                .find(&format!("fn {name}("))
+                .unwrap_or_else(|| panic!("{case}: there is no test {name} in {file}"));
+            let before = text[..place].trim_end().trim_end_matches("async");
+            assert!(before.trim_end().ends_with(']'), "{case}: {name} is no test");
+            named += 1;
+        }
+        assert!(named > 0, "{case}: no test");
+        cases += 1;
+    }
+    assert!(cases >= 28, "only {cases} cases were understood");
 }
 
 #[test]

@@ -7,7 +7,9 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::time::Duration;
 
+use handfast_api::admin::{Client, IssueCertificate};
 use handfast_testkit::eventually::{eventually, until, within};
+use handfast_testkit::faults::SiteClock;
 use handfast_testkit::hook::{Hook, Manner};
 use handfast_testkit::place::{Place, free_port};
 use handfast_testkit::site::Site;
@@ -143,6 +145,111 @@ fn every_credential_has_its_metrics_and_every_metric_its_row() {
         let name = sample.split(['{', ' ']).next().unwrap();
         assert!(documented.contains(&format!("| `{name}` |")), "{name} is not documented");
     }
+}
+
+/// Whoever asks for a certificate is counted by what became of it.
+#[test]
+fn what_others_ask_for_is_counted_by_what_became_of_it() {
+    let place = place();
+    let mut west = place.west();
+    let port = free_port();
+    west.run_with(&["--metrics", &format!("127.0.0.1:{port}")]);
+    west.start();
+    let sites: Vec<Site> = ["east", "north"]
+        .into_iter()
+        .map(|name| {
+            let mut site = place.lone(name);
+            site.start();
+            site
+        })
+        .collect();
+    let token = place.path("one.token");
+    west.json(&format!("token issue {}", token.display()));
+    let redeem = format!("token redeem {} --timeout 30s", token.display());
+    let linked = sites[0].json(&redeem);
+    sites[1].refused(&redeem, 5);
+    sites[0].json(&format!("cert renew {}", linked["links"][0].as_str().unwrap()));
+    let out = place.path("pay");
+    let issue = format!("cert issue --out {} --profile", out.display());
+    west.json(&format!("{issue} component --name pay"));
+    west.refused(&format!("{issue} service-server --host *.example --force"), 5);
+    // Nonsense that no command would send.
+    let asked = IssueCertificate {
+        profile: "service-server".to_owned(),
+        csr: "none".to_owned(),
+        hosts: vec!["a..b".to_owned()],
+        ..IssueCertificate::default()
+    };
+    let client = Client::new(west.path("runtime/admin.sock"));
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(client.issue_certificate(&asked)).unwrap_err();
+    let row = &west.json("audit list --action certificate.issue --limit 1")[0];
+    assert_eq!(
+        (&row["outcome"], &row["subject"]),
+        (&"refused".into(), &"service-server a..b".into())
+    );
+    let page = scrape(port);
+    for (profile, outcome, count) in [
+        ("link-client", "ok", 2),
+        ("link-client", "spent", 1),
+        ("component", "ok", 1),
+        ("service-server", "wildcard", 1),
+        ("service-server", "invalid", 1),
+    ] {
+        let sample = format!(
+            "handfast_certificates_requested_total{{profile=\"{profile}\",outcome=\"{outcome}\"}} {count}.0"
+        );
+        assert!(page.contains(&sample), "no {sample} in\n{page}");
+    }
+}
+
+/// A laggard and a rate of faults wake somebody.
+#[test]
+fn a_laggard_and_many_refusals_are_told_to_a_receiver() {
+    let place = place();
+    let (mut west, mut east) = (place.west(), place.lone("east"));
+    let hook = Hook::start(Manner::Takes);
+    west.declare(
+        "hook.yaml",
+        &notification("hook", &hook.url())
+            .replace("[renewal-failing, credential-expiring]", "[fault-rate, rotation-laggard]"),
+    );
+    let clock = SiteClock::of(&mut west);
+    west.start();
+    east.start();
+    place.link(&west, &east);
+    let told = |condition: &str, subject: &str| {
+        within(Duration::from_secs(60), &format!("{condition} is told"), || {
+            hook.taken().into_iter().find(|one| {
+                one["condition"] == condition
+                    && one["status"] == "firing"
+                    && one["subject"].as_str().is_some_and(|text| text.contains(subject))
+            })
+        })
+    };
+    // Strangers without a certificate.
+    let line = format!("cert verify 127.0.0.1:{} --alpn handfast-link/1", west.link_port());
+    for _ in 0..12 {
+        west.run(&line).exits(5);
+    }
+    told("fault-rate", "handshakes");
+
+    let Some(clock) = clock else { return };
+    east.stop();
+    west.json("ca rotate root");
+    until("east is waited for", || {
+        !west.json("ca status root")[0]["rotation"]["waitsFor"].as_array().unwrap().is_empty()
+    });
+    clock.set("+10m");
+    told("rotation-laggard", "east");
+    // Whoever is revoked is none any more.
+    west.json("cert revoke --name east --reason superseded --yes");
+    within(Duration::from_secs(120), "the end is told", || {
+        let all = hook.taken();
+        let over =
+            |one: &Value| one["condition"] == "rotation-laggard" && one["status"] == "resolved";
+        all.iter().any(over).then_some(())
+    });
 }
 
 fn notification(name: &str, url: &str) -> String {

@@ -20,6 +20,9 @@
 //! | `GET /v1/events` | [`EventSearch`](crate::telemetry::EventSearch) -> list of [`EventLine`](crate::telemetry::EventLine) |
 //! | `GET /v1/metrics` | [`MetricSearch`](crate::telemetry::MetricSearch) -> list of [`MetricView`](crate::telemetry::MetricView) |
 //! | `GET /v1/metrics/newest` | [`NewestSearch`](crate::telemetry::NewestSearch) -> list of [`NewestMetric`](crate::telemetry::NewestMetric) |
+//! | `GET /v1/audit` | [`AuditSearch`] -> list of [`AuditRowView`](crate::audit::AuditRowView) |
+//! | `GET /v1/audit/verification` | [`VerifyAudit`] -> [`VerificationView`](crate::audit::VerificationView) |
+//! | `GET /v1/certificates` | [`FindIssued`] -> list of [`IssuedView`] |
 //! | `GET /v1/approvals` | list of [`PendingApproval`] |
 //! | `GET /v1/policies` | [`PolicyListing`] |
 //! | `GET /v1/policies/test` | [`TestPolicy`] -> [`PolicyVerdict`] |
@@ -47,11 +50,13 @@
 
 mod actions;
 mod approval;
+mod audit;
 mod ca;
 mod ceremony;
 mod client;
 mod export;
 mod issue;
+mod issued;
 mod message;
 mod node;
 mod policy;
@@ -65,6 +70,7 @@ mod socket;
 
 pub use actions::{Action, Group, UnknownAction};
 pub use approval::{Approve, Approved, Held, PendingApproval};
+pub use audit::{AuditSearch, VerifyAudit};
 
 pub use ca::{
     AuthorityKey, AuthorityStatus, KeptKey, LaggardStatus, RollBack, Rotate, RotationStatus, Taint,
@@ -76,6 +82,7 @@ pub use ceremony::{
 pub use client::{Client, ClientError};
 pub use export::{RecordExport, RecordedExport};
 pub use issue::{IssueCertificate, IssuedCertificate};
+pub use issued::{FindIssued, IssuedView};
 pub use message::{
     IssueToken, IssuedToken, RedeemToken, RedeemedToken, Refusal, RefusalCode, Renew, Renewal,
     RenewalOutcome, Renewals,

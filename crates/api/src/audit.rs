@@ -19,6 +19,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 /// A row of the audit log.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct AuditRowView {
@@ -94,7 +95,8 @@ enum Line {
 }
 
 /// What verification found, as programs read it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct VerificationView {
     /// Whether the log is whole.
@@ -104,7 +106,7 @@ pub struct VerificationView {
     /// The root over them, in hexadecimal digits.
     pub root: String,
     /// The newest signed head, as a signed note: keep it elsewhere.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub head: Option<String>,
     /// The names of the keys that signed.
     pub keys: Vec<String>,
@@ -115,16 +117,17 @@ pub struct VerificationView {
 }
 
 /// Something that is wrong with a log.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct FlawView {
     /// A stable word.
     pub code: String,
     /// The first row it is about.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub first: Option<u64>,
     /// The last row it is about.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last: Option<u64>,
     /// One sentence.
     pub message: String,

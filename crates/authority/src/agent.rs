@@ -37,8 +37,21 @@ impl<S: CredentialStore, L: Ledger> Authority<S, L> {
     ///
     /// # Errors
     ///
-    /// [`RenewRefusal`]; nothing was signed then.
+    /// [`RenewRefusal`]; nothing was signed then, and the refusal is in the audit log, each kind once an hour.
     pub fn renew_for_agent(
+        &self,
+        presented: &PresentedAgent,
+        csr: &[u8],
+        now: Timestamp,
+    ) -> Result<Renewed, RenewRefusal> {
+        let renewed = self.sign_for_agent(presented, csr, now);
+        if let Err(refusal) = &renewed {
+            self.note_refused_renewal(&presented.identity, refusal, now);
+        }
+        renewed
+    }
+
+    fn sign_for_agent(
         &self,
         presented: &PresentedAgent,
         csr: &[u8],
@@ -55,7 +68,7 @@ impl<S: CredentialStore, L: Ledger> Authority<S, L> {
         let authority = self.issuer(ca)?;
         let terms =
             Terms { declared: &declared, ca, authority: &authority, profile: Profile::Agent };
-        self.renew_within(enrolment, &terms, csr.spki_der(), now)
+        self.renew_within(enrolment, &terms, &csr, now)
     }
 
     /// When the agent that showed `presented` should renew it. Reads, and changes nothing but the memory of who asked.

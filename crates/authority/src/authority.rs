@@ -19,6 +19,7 @@ use crate::decide::{Failure, Key};
 use crate::declared::Declared;
 use crate::issue::ReadyIssuers;
 use crate::keyring::{KeySecrets, Keyring, Tokens};
+use crate::refused::RefusedRenewals;
 use crate::report::Tally;
 use crate::rotating::SiteSeen;
 
@@ -92,6 +93,8 @@ pub(crate) struct Memory {
     pub(crate) signers: BTreeMap<Name, [u8; 32]>,
     /// When the last of what a key signed expires, for keys that sign no more.
     pub(crate) answers_until: BTreeMap<[u8; 32], Option<Timestamp>>,
+    /// Renewals that were refused lately.
+    pub(crate) refused: RefusedRenewals,
     /// When the next rotation goes on by itself.
     pub(crate) rotation_wake: Option<Timestamp>,
 }

@@ -23,7 +23,7 @@ use crate::authority::Authority;
 use crate::declared::Declared;
 use crate::making::{MakingError, key_digest, record, with_cross};
 use crate::publish::pointers;
-use crate::redeem::read_request;
+use crate::redeem::{read_request, wish_code};
 
 /// A certificate that somebody asks for.
 ///
@@ -107,8 +107,7 @@ impl IssueRefusal {
     pub fn code(&self) -> &'static str {
         match self {
             Self::BadRequest(_) => "bad-request",
-            Self::Csr(CsrRefusal::AsksForCa) => "asks-for-ca",
-            Self::Csr(_) => "wrong-name",
+            Self::Csr(wish) => wish_code(wish),
             Self::Issue(IssueError::WeakKey { .. } | IssueError::PublicKey(_)) => "weak-key",
             Self::Issue(IssueError::LifeTooLong { .. } | IssueError::BeyondIssuer { .. }) => {
                 "life-too-long"

@@ -36,6 +36,7 @@ mod protect;
 mod publish;
 mod reconcile;
 mod redeem;
+mod refused;
 mod renewal;
 mod report;
 mod revoke;

@@ -21,8 +21,21 @@ impl<S: CredentialStore, L: Ledger> Authority<S, L> {
     ///
     /// # Errors
     ///
-    /// [`RenewRefusal`]; nothing was signed then.
+    /// [`RenewRefusal`]; nothing was signed then, and the refusal is in the audit log, each kind once an hour.
     pub fn renew_for_peer(
+        &self,
+        peer: &SpiffeId,
+        csr: &[u8],
+        now: Timestamp,
+    ) -> Result<Renewed, RenewRefusal> {
+        let renewed = self.sign_for_peer(peer, csr, now);
+        if let Err(refusal) = &renewed {
+            self.note_refused_renewal(peer, refusal, now);
+        }
+        renewed
+    }
+
+    fn sign_for_peer(
         &self,
         peer: &SpiffeId,
         csr: &[u8],
@@ -37,7 +50,7 @@ impl<S: CredentialStore, L: Ledger> Authority<S, L> {
         let ca = &declared.names.site_ca;
         let terms =
             Terms { declared: &declared, ca, authority: &authority, profile: Profile::LinkClient };
-        self.renew_within(enrolment, &terms, csr.spki_der(), now)
+        self.renew_within(enrolment, &terms, &csr, now)
     }
 
     /// The enrolment under which `peer` may renew.

@@ -2,12 +2,14 @@
 //! gets that of its service.
 //!
 //! Transport, body and rate limits are the caller's. Only the key and the proof that it is held
-//! are taken from the request: whatever names, uses or CA flags it asks for are not looked at.
+//! are taken from the request; names in it are not looked at. One that asks to be a CA, or for an identity that is
+//! another's, is refused instead of being given less, so that somebody hears of it.
 
 use std::collections::BTreeSet;
 
 use handfast_pki::{
-    Certificate, Csr, CsrError, IdentityKind, Issuer, Name, NameError, Profile, SpiffeId, Subject,
+    Certificate, Csr, CsrError, CsrRefusal, IdentityKind, Issuer, Name, NameError, Profile,
+    SpiffeId, Subject,
 };
 use handfast_store::{
     Applicant, Audience, CredentialStore, Grant, IssuedBundle, IssuedFilter, Ledger, Lineage,
@@ -181,6 +183,7 @@ impl<S: CredentialStore, L: Ledger> Authority<S, L> {
         };
         let outcome = self.ledger.redeem(&redemption, &mut |grant| {
             let identity = admission.admit(grant)?;
+            wishes(&csr, &identity).map_err(|wish| refusal(wish_code(&wish), wish.to_string()))?;
             let mut bundle = admission.sign(grant, identity, &csr, &mut Shared(&self.entropy))?;
             bundle.context = context(grant);
             Ok(bundle)
@@ -342,6 +345,19 @@ pub(crate) fn read_request(bytes: &[u8]) -> Result<Csr, CsrError> {
         Csr::from_pem(bytes)
     } else {
         Csr::from_der(bytes)
+    }
+}
+
+/// Whether a request asks for more than the certificate of `identity`: to be a CA, or to be somebody else.
+pub(crate) fn wishes(csr: &Csr, identity: &SpiffeId) -> Result<(), CsrRefusal> {
+    csr.check(&Subject { identity: Some(identity.clone()), ..csr.subject().clone() })
+}
+
+/// The stable word for a wish that is not granted.
+pub(crate) fn wish_code(wish: &CsrRefusal) -> &'static str {
+    match wish {
+        CsrRefusal::AsksForCa => "asks-for-ca",
+        _ => "wrong-name",
     }
 }
 

@@ -4,8 +4,8 @@
 //! whether it may be renewed at all, is the caller's to find out from what the peer proved.
 
 use handfast_pki::{
-    Certificate, Chain, CsrError, Issuer, Name, Profile, Purpose, SpiffeId, Subject, TrustAnchors,
-    verify_chain,
+    Certificate, Chain, Csr, CsrError, CsrRefusal, Issuer, Name, Profile, Purpose, SpiffeId,
+    Subject, TrustAnchors, verify_chain,
 };
 use handfast_store::{AuditRow, CredentialStore, Issued, Ledger, Lineage, StoreError};
 use jiff::Timestamp;
@@ -14,6 +14,7 @@ use crate::authority::Authority;
 use crate::declared::Declared;
 use crate::issue::Shared;
 use crate::making::{Making, MakingError, key_digest, own_lineage};
+use crate::redeem::{wish_code, wishes};
 use crate::schedule;
 
 /// The answer to a renewal.
@@ -32,6 +33,9 @@ pub enum RenewRefusal {
     /// The request is not one, or does not prove that the key is held.
     #[error("the certificate request cannot be used: {0}")]
     BadRequest(#[from] CsrError),
+    /// It asks for more than a new certificate of whoever asks.
+    #[error(transparent)]
+    Asks(#[from] CsrRefusal),
     /// Every certificate of the enrolment has expired.
     #[error(
         "the enrolment of {identity} ended with its last certificate at {at}: redeem a new token \
@@ -92,6 +96,7 @@ impl RenewRefusal {
     /// A stable word for programs.
     pub fn code(&self) -> &'static str {
         match self {
+            Self::Asks(wish) => wish_code(wish),
             Self::BadRequest(_) => "bad-request",
             Self::Ended { .. } => "enrolment-ended",
             Self::NotEnrolled { .. } => "not-enrolled",
@@ -114,15 +119,17 @@ pub(crate) struct Terms<'a> {
 }
 
 impl<S: CredentialStore, L: Ledger> Authority<S, L> {
-    /// Signs a new certificate for the key `spki` in `enrolment`; it and its audit row are on disk when this returns.
+    /// Signs a new certificate for the key of `csr` in `enrolment`; it and its audit row are on disk when this returns.
     /// The same key asking again gets the same certificate, until that one is itself due for renewal.
     pub(crate) fn renew_within(
         &self,
         enrolment: Enrolment,
         terms: &Terms<'_>,
-        spki: &[u8],
+        csr: &Csr,
         now: Timestamp,
     ) -> Result<Renewed, RenewRefusal> {
+        wishes(csr, &enrolment.identity)?;
+        let spki = csr.spki_der();
         let Terms { declared, ca, authority, profile } = *terms;
         if let Some(at) = self.revoked_key(&enrolment, spki)? {
             return Err(RenewRefusal::RevokedKey { identity: enrolment.identity, at });

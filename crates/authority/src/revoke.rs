@@ -89,8 +89,8 @@ impl RevokedCertificate {
 pub enum RevokeError {
     /// The ledger has no such certificate.
     #[error(
-        "nothing was issued here for {what}: `handfast cert list` shows the credentials of this home, \
-         and a certificate can only be revoked where it was issued"
+        "nothing was issued here for {what}: `handfast cert list --issued` shows what was, and a \
+         certificate can only be revoked where it was issued"
     )]
     Unknown {
         /// What was asked for.

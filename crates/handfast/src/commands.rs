@@ -102,7 +102,7 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<Exit> {
     }
     let done = match cli.command {
         Command::Ca(verb) => runtime.block_on(ca::run(verb, output, context)),
-        Command::Audit(verb) => audit::run(&verb, &context()?),
+        Command::Audit(verb) => runtime.block_on(audit::run(&verb, &context()?)),
         Command::Backup(arguments) => backup::make(&arguments, &context()?),
         Command::Cert(verb) => {
             let done = runtime.block_on(cert::run(verb, &context()?));

@@ -19,6 +19,7 @@ pub(crate) mod export;
 mod grants;
 mod issue;
 pub(crate) mod key_secret;
+pub(crate) mod ledger;
 mod lists;
 mod logging;
 mod metrics;

@@ -296,7 +296,7 @@ impl Client {
         self.call(Method::GET, path, Bytes::new(), READING.min(self.timeout)).await
     }
 
-    async fn find<Q: Serialize, T: DeserializeOwned>(
+    pub(super) async fn find<Q: Serialize, T: DeserializeOwned>(
         &self,
         path: &str,
         query: &Q,
@@ -304,6 +304,18 @@ impl Client {
         let query =
             serde_urlencoded::to_string(query).map_err(|error| self.odd(error.to_string()))?;
         self.read(&format!("{path}?{query}")).await
+    }
+
+    /// The same for what may take as long as acting does.
+    pub(super) async fn find_slowly<Q: Serialize, T: DeserializeOwned>(
+        &self,
+        path: &str,
+        query: &Q,
+    ) -> Result<T, ClientError> {
+        let query =
+            serde_urlencoded::to_string(query).map_err(|error| self.odd(error.to_string()))?;
+        let path = format!("{path}?{query}");
+        self.call(Method::GET, &path, Bytes::new(), self.timeout).await
     }
 
     async fn act<B: Serialize, T: DeserializeOwned>(

@@ -9,6 +9,7 @@ use jiff::Timestamp;
 
 use super::actions::Action;
 use super::approval::{Held, PendingApproval};
+use super::audit::{AuditSearch, VerifyAudit};
 use super::ca::{AuthorityStatus, RollBack, Rotate, Taint};
 use super::ceremony::{
     InstallAuthorities, InstalledAuthorities, KeysProtected, ProtectKeys, RequestAuthorities,
@@ -16,12 +17,14 @@ use super::ceremony::{
 };
 use super::export::{RecordExport, RecordedExport};
 use super::issue::{IssueCertificate, IssuedCertificate};
+use super::issued::{FindIssued, IssuedView};
 use super::message::{
     IssueToken, IssuedToken, RedeemToken, RedeemedToken, Refusal, Renew, Renewals,
 };
 use super::policy::{PolicyListing, PolicyVerdict, TestPolicy};
 use super::revoke::{Revoke, Revoked, RevokedCertificate};
 use crate::access::{Caller, Target};
+use crate::audit::{AuditRowView, VerificationView};
 use crate::status::{
     ConnectorStatus, CredentialStatus, Faults, LinkStatus, ListenerStatus, NodeStatus,
 };
@@ -76,6 +79,24 @@ pub trait Node: Send + Sync + 'static {
 
     /// Credentials, signing ones included.
     fn credentials(&self) -> impl Future<Output = Result<Vec<CredentialStatus>, Refusal>> + Send;
+
+    /// What the site has issued.
+    fn issued(
+        &self,
+        search: FindIssued,
+    ) -> impl Future<Output = Result<Vec<IssuedView>, Refusal>> + Send;
+
+    /// Rows of the audit log.
+    fn audit_rows(
+        &self,
+        search: AuditSearch,
+    ) -> impl Future<Output = Result<Vec<AuditRowView>, Refusal>> + Send;
+
+    /// Whether the audit log is whole.
+    fn verify_audit(
+        &self,
+        question: VerifyAudit,
+    ) -> impl Future<Output = Result<VerificationView, Refusal>> + Send;
 
     /// The authorities of this site, and their rotations.
     fn authorities(&self) -> impl Future<Output = Result<Vec<AuthorityStatus>, Refusal>> + Send;

@@ -16,10 +16,12 @@ use hyper_util::service::TowerToHyperService;
 
 use super::actions::Action;
 use super::approval::{Approve, Approved, Held};
+use super::audit::{AuditSearch, VerifyAudit};
 use super::ca::{RollBack, Rotate, Taint};
 use super::ceremony::{InstallAuthorities, ProtectKeys, RequestAuthorities};
 use super::export::RecordExport;
 use super::issue::IssueCertificate;
+use super::issued::FindIssued;
 use super::message::{IssueToken, RedeemToken, Refusal, RefusalCode, Renew};
 use super::node::{Node, Permit};
 use super::policy::TestPolicy;
@@ -51,6 +53,19 @@ fn routes<N: Node>(node: Arc<N>, limits: Limits) -> Routes<N> {
         .get("/v1/authorities", Action::AuthorityStatus, async |node: Arc<N>| {
             node.authorities().await
         })
+        .get_with("/v1/audit", Action::AuditRead, async |node: Arc<N>, _, query: AuditSearch| {
+            node.audit_rows(query).await
+        })
+        .get_with(
+            "/v1/audit/verification",
+            Action::AuditVerify,
+            async |node: Arc<N>, _, query: VerifyAudit| node.verify_audit(query).await,
+        )
+        .get_with(
+            "/v1/certificates",
+            Action::CertificateList,
+            async |node: Arc<N>, _, query: FindIssued| node.issued(query).await,
+        )
         .post(
             "/v1/certificates",
             Action::CertificateIssue,

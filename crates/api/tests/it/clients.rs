@@ -8,13 +8,14 @@ use std::time::Duration;
 
 use handfast_api::access::{Caller, Target};
 use handfast_api::admin::{
-    Action, AdminSocket, AuthorityStatus, Held, InstallAuthorities, InstalledAuthorities,
-    IssueCertificate, IssueToken, IssuedCertificate, IssuedToken, KeysProtected, Node,
-    PendingApproval, Permit, PolicyListing, PolicyVerdict, ProtectKeys, RecordExport,
-    RecordedExport, RedeemToken, RedeemedToken, Refusal, RefusalCode, Renew, Renewal,
+    Action, AdminSocket, AuditSearch, AuthorityStatus, FindIssued, Held, InstallAuthorities,
+    InstalledAuthorities, IssueCertificate, IssueToken, IssuedCertificate, IssuedToken, IssuedView,
+    KeysProtected, Node, PendingApproval, Permit, PolicyListing, PolicyVerdict, ProtectKeys,
+    RecordExport, RecordedExport, RedeemToken, RedeemedToken, Refusal, RefusalCode, Renew, Renewal,
     RenewalOutcome, Renewals, RequestAuthorities, RequestedAuthorities, Revoke, Revoked,
-    RevokedCertificate, RollBack, Rotate, Taint, TestPolicy,
+    RevokedCertificate, RollBack, Rotate, Taint, TestPolicy, VerifyAudit,
 };
+use handfast_api::audit::{AuditRowView, VerificationView};
 use handfast_api::grants::{
     GrantLimits, GrantServer, Granter, HintReply, HintWhy, LinkOffer, Problem, ProblemCode,
     RedemptionReply, RedemptionRequest, RenewalRequest, SuggestedWindow,
@@ -192,6 +193,18 @@ impl Node for FakeNode {
 
     async fn credentials(&self) -> Result<Vec<CredentialStatus>, Refusal> {
         Ok(vec![credential()])
+    }
+
+    async fn issued(&self, _search: FindIssued) -> Result<Vec<IssuedView>, Refusal> {
+        Ok(Vec::new())
+    }
+
+    async fn audit_rows(&self, _search: AuditSearch) -> Result<Vec<AuditRowView>, Refusal> {
+        Ok(Vec::new())
+    }
+
+    async fn verify_audit(&self, _question: VerifyAudit) -> Result<VerificationView, Refusal> {
+        Err(Refusal::new(RefusalCode::Internal, "there is no log here", "look elsewhere"))
     }
 
     async fn authorities(&self) -> Result<Vec<AuthorityStatus>, Refusal> {

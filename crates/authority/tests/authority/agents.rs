@@ -48,9 +48,7 @@ fn renew(site: &Site, leaf: &Certificate, subject: &Subject) -> Result<Renewed, 
 }
 
 fn greedy() -> Subject {
-    Subject::new("root")
-        .with_identity("spiffe://demo.example/operator/root".parse().unwrap())
-        .with_hosts(["127.0.0.1".parse().unwrap(), "west.example".parse().unwrap()])
+    Subject::new("root").with_hosts(["127.0.0.1".parse().unwrap(), "west.example".parse().unwrap()])
 }
 
 fn is_a_certificate_of_shop(chain: &Chain) {

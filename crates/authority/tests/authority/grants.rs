@@ -1,14 +1,14 @@
 //! Grants and their redemption: who is let in, who is not, and that nothing is used up by a refusal.
 
 use std::fs;
-use std::process::Command;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
 use handfast_authority::{GrantError, GrantOptions, RedeemRefusal};
-use handfast_pki::{Csr, KeyAlgorithm, PrivateKey, Purpose, Subject, verify_chain};
+use handfast_pki::{Csr, KeyAlgorithm, PrivateKey, Purpose, SpiffeId, Subject, verify_chain};
 use handfast_store::{Audience, AuditRange, Ledger};
+use handfast_testkit::openssl::OpenSsl;
 
 use crate::site::{Applicant, Site, anchors, chain, name};
 
@@ -27,7 +27,6 @@ fn a_redemption_gives_a_link_certificate_for_the_name_and_the_key_alone() {
     let site = west();
     let key = PrivateKey::generate(KeyAlgorithm::EcdsaP256).unwrap();
     let greedy = Subject::new("west")
-        .with_identity("spiffe://demo.example/operator/root".parse().unwrap())
         .with_hosts(["127.0.0.1".parse().unwrap(), "west.example".parse().unwrap()]);
     let csr = Csr::create(&key, &greedy).unwrap();
     let applicant = Applicant { site: "east".into(), csr: csr.der().to_vec() };
@@ -46,30 +45,77 @@ fn a_redemption_gives_a_link_certificate_for_the_name_and_the_key_alone() {
     assert_eq!(anchors(&bundle).to_pem(), site.authority.trust_anchors().unwrap().to_pem());
 }
 
+/// It is not given less than it asks for, so that somebody hears of the attempt; the token is not used by it.
 #[test]
-fn a_request_for_a_ca_gets_no_ca() {
-    let home = tempfile::TempDir::new().unwrap();
-    let (key, csr) = (home.path().join("key"), home.path().join("csr"));
-    let made = Command::new("openssl")
-        .args(["req", "-new", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"])
-        .args(["-subj", "/CN=west", "-addext", "basicConstraints=critical,CA:TRUE"])
-        .args(["-addext", "keyUsage=critical,keyCertSign"])
-        .arg("-keyout")
-        .arg(&key)
-        .arg("-out")
-        .arg(&csr)
-        .output();
-    if !made.is_ok_and(|made| made.status.success()) {
-        println!("skipped: no openssl that makes requests with extensions");
-        return;
-    }
+fn a_request_for_a_ca_or_for_anothers_identity_is_refused_and_recorded() {
     let site = west();
-    let applicant = Applicant { site: "east".into(), csr: fs::read(&csr).unwrap() };
-    let bundle = site.enrol(&GrantOptions::default(), &applicant);
-    let chain = chain(&bundle);
-    assert!(!chain.leaf().is_ca());
-    assert_eq!(chain.leaf().common_name(), Some("east"));
-    verify_chain(&chain, &anchors(&bundle), Purpose::Client, site.now).unwrap();
+    let (grant, code) = site.authority.issue_grant(&GrantOptions::default(), site.now).unwrap();
+    let refused = |csr: Vec<u8>, expected: &str| {
+        let applicant = Applicant { site: "east".into(), csr };
+        let refusal = site.redeem(grant.id.as_str(), code.expose(), &applicant).unwrap_err();
+        assert_eq!(refusal.code(), expected, "{refusal}");
+        let rows = site.authority.ledger().audit_rows(&AuditRange::after(0, 1000)).unwrap();
+        let row = &rows.last().unwrap().row;
+        assert_eq!((row.action.as_str(), row.outcome.as_str()), ("grant.redeem", "refused"));
+        assert!(row.detail.contains(&refusal.to_string()), "{row:?}");
+    };
+    let key = PrivateKey::generate(KeyAlgorithm::EcdsaP256).unwrap();
+    let asking = |identity: &str| {
+        let subject = Subject::new("east").with_identity(identity.parse().unwrap());
+        Csr::create(&key, &subject).unwrap().der().to_vec()
+    };
+    refused(asking("spiffe://demo.example/site/west"), "wrong-name");
+    refused(asking("spiffe://demo.example/operator/ann"), "wrong-name");
+    refused(asking("spiffe://other.example/site/east"), "wrong-name");
+    if let Some(openssl) = OpenSsl::find("a request for a CA") {
+        openssl.must("req -new -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=west -keyout key -out ca.csr -addext basicConstraints=critical,CA:TRUE");
+        openssl.must(
+            "req -new -key key -subj /CN=east -out signs.csr -addext keyUsage=critical,keyCertSign",
+        );
+        for file in ["ca.csr", "signs.csr"] {
+            refused(openssl.read(file), "asks-for-ca");
+        }
+    }
+    // The one that it may have is fine, and the token still good for it.
+    let applicant =
+        Applicant { site: "east".into(), csr: asking("spiffe://demo.example/site/east") };
+    site.redeem(grant.id.as_str(), code.expose(), &applicant).unwrap();
+}
+
+/// Who asks in vain asks again and again: each kind is a row once an hour.
+#[test]
+fn refused_renewals_are_on_record_and_fill_no_disk() {
+    let mut site = west();
+    site.enrol(&GrantOptions::default(), &Applicant::new("east"));
+    let east: SpiffeId = "spiffe://demo.example/site/east".parse().unwrap();
+    let key = PrivateKey::generate(KeyAlgorithm::EcdsaP256).unwrap();
+    let north =
+        Subject::new("north").with_identity("spiffe://demo.example/site/north".parse().unwrap());
+    let request = Csr::create(&key, &north).unwrap().to_pem();
+    let rows = |site: &Site| -> Vec<String> {
+        let rows = site.authority.ledger().audit_rows(&AuditRange::after(0, 1000)).unwrap();
+        let refused = rows.into_iter().map(|recorded| recorded.row).filter(|row| {
+            (row.action.as_str(), row.outcome.as_str()) == ("certificate.renew", "refused")
+        });
+        refused.map(|row| format!("{} {}", row.actor, row.detail)).collect()
+    };
+    let issued = site.issued();
+    for _ in 0..50 {
+        for (request, code) in [(request.as_str(), "wrong-name"), ("hello", "bad-request")] {
+            let refusal =
+                site.authority.renew_for_peer(&east, request.as_bytes(), site.now).unwrap_err();
+            assert_eq!(refusal.code(), code, "{refusal}");
+        }
+    }
+    let told = rows(&site);
+    assert_eq!(told.len(), 2, "{told:?}");
+    for (row, code) in told.iter().zip(["wrong-name", "bad-request"]) {
+        assert!(row.starts_with(&format!("{east} {code}: ")), "{row}");
+    }
+    site.pass(3700);
+    site.authority.renew_for_peer(&east, request.as_bytes(), site.now).unwrap_err();
+    assert_eq!(rows(&site).len(), 3);
+    assert_eq!(site.issued(), issued, "nothing was signed");
 }
 
 #[test]

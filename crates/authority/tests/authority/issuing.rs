@@ -6,6 +6,7 @@ use std::time::Duration;
 use handfast_authority::{Declared, IssueFor, IssueRefusal, IssuedFor, RenewNowError, Report};
 use handfast_pki::{Csr, Host, KeyAlgorithm, PrivateKey, Profile, Purpose, Subject, verify_chain};
 use handfast_store::{AuditRange, AuditRow, IssuedFilter, Ledger as _};
+use handfast_testkit::openssl::OpenSsl;
 
 use crate::site::{Site, name};
 
@@ -171,6 +172,64 @@ fn what_is_against_the_rules_is_refused_and_audited_and_nothing_is_issued() {
         assert!(row.detail.starts_with(code), "{what}: {}", row.detail);
     }
     assert_eq!(count(), before);
+}
+
+/// Requests that nobody makes by mistake: what their key or their extensions ask for.
+#[test]
+fn weak_keys_and_wishes_for_more_are_refused_and_audited() {
+    let Some(openssl) = OpenSsl::find("requests with weak keys") else { return };
+    let site = site();
+    let before = site.issued();
+    let rsa = "-newkey rsa:2048 -nodes -keyout key";
+    let ec = "-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout key";
+    for (what, key, subject, extension, code) in [
+        ("1024 bits", "-newkey rsa:1024 -nodes -keyout key", "/CN=pay", "", "bad-request"),
+        (
+            "an exponent of 3",
+            "-newkey rsa:2048 -pkeyopt rsa_keygen_pubexp:3 -nodes -keyout key",
+            "/CN=pay",
+            "",
+            "weak-key",
+        ),
+        (
+            "a curve of 192 bits",
+            "-newkey ec -pkeyopt ec_paramgen_curve:prime192v1 -nodes -keyout key",
+            "/CN=pay",
+            "",
+            "bad-request",
+        ),
+        ("a CA", ec, "/CN=pay", "basicConstraints=critical,CA:TRUE", "asks-for-ca"),
+        ("to sign", rsa, "/CN=pay", "keyUsage=critical,keyCertSign", "asks-for-ca"),
+        (
+            "two identities",
+            ec,
+            "/CN=pay",
+            "subjectAltName=URI:spiffe://demo.example/component/pay,URI:spiffe://demo.example/component/b",
+            "bad-request",
+        ),
+        ("a mail address", ec, "/CN=pay", "subjectAltName=email:root@pay.example", "bad-request"),
+        ("a name with a slash", ec, "/CN=pay\\/..", "", "bad-name"),
+        (
+            "a wildcard in the middle",
+            ec,
+            "/CN=pay",
+            "subjectAltName=DNS:a.*.example",
+            "bad-request",
+        ),
+        ("a name of dots", ec, "/CN=pay", "subjectAltName=DNS:a..example", "bad-request"),
+    ] {
+        let extension =
+            if extension.is_empty() { String::new() } else { format!(" -addext {extension}") };
+        openssl.must(&format!("req -new {key} -subj {subject} -out it.csr{extension}"));
+        let mut order = order(Profile::Component, &Subject::new("pay"));
+        order.csr = openssl.read("it.csr");
+        let refusal = issue(&site, &order).expect_err(what);
+        assert_eq!(refusal.code(), code, "{what}: {refusal}");
+        let row = audit(&site).pop().unwrap();
+        assert_eq!((row.outcome.as_str(), row.actor.as_str()), ("refused", "uid:0"), "{what}");
+        assert!(row.detail.starts_with(code), "{what}: {}", row.detail);
+    }
+    assert_eq!(site.issued(), before);
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! `handfast audit list|verify|export`: what happened here, and the proof that nobody changed the record
-//! of it. All three read the ledger beside a node that may be running, and change nothing.
+//! of it. All three read the ledger beside a node that may be running, and change nothing; `list` and `verify` also ask a
+//! node elsewhere.
 
 mod export;
 mod list;
@@ -41,11 +42,11 @@ pub(crate) enum Verb {
 }
 
 /// Runs the verb.
-pub(crate) fn run(verb: &Verb, context: &Context) -> anyhow::Result<()> {
+pub(crate) async fn run(verb: &Verb, context: &Context) -> anyhow::Result<()> {
     match verb {
         Verb::Export(arguments) => export::run(arguments, context),
-        Verb::List(arguments) => list::run(arguments, context),
-        Verb::Verify(arguments) => verify::run(arguments, context),
+        Verb::List(arguments) => list::run(arguments, context).await,
+        Verb::Verify(arguments) => verify::run(arguments, context).await,
     }
 }
 

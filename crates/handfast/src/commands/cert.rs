@@ -5,6 +5,7 @@ mod export;
 pub(super) mod files;
 mod import;
 pub(super) mod issue;
+mod issued;
 mod lint;
 mod list;
 mod needs_renewal;
@@ -38,7 +39,9 @@ pub(crate) enum Verb {
     #[command(
         after_help = "Examples:\n  handfast cert list\n  handfast cert list -o json | jq '.[] | select(.state != \"valid\")'\n  \
         handfast cert list --revoked\n  \
-        handfast cert list --expiring 7d && mail -s 'certificates expire' ops < /dev/null\n\n\
+        handfast cert list --expiring 7d && mail -s 'certificates expire' ops < /dev/null\n  \
+        handfast cert list --issued --serial 4f2a19c0        # whose is it?\n  \
+        handfast cert list --issued --expiring 7d            # of all that this site has signed\n\n\
         Works without a running node too, from the files of the home. With --expiring it exits with 0 if something\n\
         expires so soon, and with 9 if nothing does."
     )]

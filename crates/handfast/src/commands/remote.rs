@@ -6,7 +6,7 @@ use handfast_api::admin::Remote;
 use handfast_pki::{Credential, Name};
 use handfast_store::{CredentialStore as _, DirectoryStore, HomePaths, Kind};
 
-use super::{collector, connector, listener, relay};
+use super::{audit, cert, collector, connector, listener, relay};
 use crate::cli::{Command, Globals};
 use crate::clock;
 use crate::exit::Exit;
@@ -64,6 +64,11 @@ fn unreadable(path: &Path, error: &std::io::Error) -> Failure {
 /// What is about files of a home cannot be done on a node elsewhere.
 pub(super) fn check(command: &Command) -> anyhow::Result<()> {
     let here = match command {
+        Command::Audit(audit::Verb::Export(_)) => "audit export",
+        Command::Backup(_) => "backup",
+        Command::Cert(cert::Verb::Export(_)) => "cert export",
+        Command::Cert(cert::Verb::Import(_)) => "cert import",
+        Command::Check(_) => "check",
         Command::Collector(
             collector::Verb::Create(_) | collector::Verb::Delete(_) | collector::Verb::Run(_),
         ) => "collector",
@@ -71,6 +76,7 @@ pub(super) fn check(command: &Command) -> anyhow::Result<()> {
         Command::Demo(_) => "demo",
         Command::Listener(listener::Verb::Create(_) | listener::Verb::Delete(_)) => "listener",
         Command::Relay(relay::Verb::Create(_) | relay::Verb::Delete(_)) => "relay",
+        Command::Restore(_) => "restore",
         Command::Run(_) => "run",
         Command::Site(_) => "site",
         _ => return Ok(()),

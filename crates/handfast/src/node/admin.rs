@@ -12,13 +12,14 @@ use std::time::{Duration, Instant};
 
 use handfast_api::access::{Caller, Target};
 use handfast_api::admin::{
-    Action, AuthorityStatus, Held, InstallAuthorities, InstalledAuthorities, IssueCertificate,
-    IssueToken, IssuedCertificate, IssuedToken, KeysProtected, Node, PendingApproval, Permit,
-    PolicyListing, PolicyVerdict, ProtectKeys, RecordExport, RecordedExport, RedeemToken,
-    RedeemedToken, Refusal, RefusalCode, Renew, Renewal, RenewalOutcome, Renewals,
-    RequestAuthorities, RequestedAuthorities, Revoke, Revoked, RevokedCertificate, RollBack,
-    Rotate, Taint, TestPolicy,
+    Action, AuditSearch, AuthorityStatus, FindIssued, Held, InstallAuthorities,
+    InstalledAuthorities, IssueCertificate, IssueToken, IssuedCertificate, IssuedToken, IssuedView,
+    KeysProtected, Node, PendingApproval, Permit, PolicyListing, PolicyVerdict, ProtectKeys,
+    RecordExport, RecordedExport, RedeemToken, RedeemedToken, Refusal, RefusalCode, Renew, Renewal,
+    RenewalOutcome, Renewals, RequestAuthorities, RequestedAuthorities, Revoke, Revoked,
+    RevokedCertificate, RollBack, Rotate, Taint, TestPolicy, VerifyAudit,
 };
+use handfast_api::audit::{AuditRowView, VerificationView};
 use handfast_api::status::{
     ConnectorStatus, CredentialStatus, CredentialSummary, FaultView, Faults, LinkStatus,
     ListenerStatus, NodeState, NodeStatus, ProblemSeverity, RefusalView,
@@ -171,6 +172,18 @@ impl Node for Admin {
 
     async fn credentials(&self) -> Result<Vec<CredentialStatus>, Refusal> {
         Ok(self.credential_list())
+    }
+
+    async fn issued(&self, search: FindIssued) -> Result<Vec<IssuedView>, Refusal> {
+        self.core.issued(search).await
+    }
+
+    async fn audit_rows(&self, search: AuditSearch) -> Result<Vec<AuditRowView>, Refusal> {
+        self.core.audit_rows(search).await
+    }
+
+    async fn verify_audit(&self, question: VerifyAudit) -> Result<VerificationView, Refusal> {
+        self.core.verify_audit(question).await
     }
 
     async fn authorities(&self) -> Result<Vec<AuthorityStatus>, Refusal> {

@@ -9,7 +9,8 @@ use handfast_api::grants::{
     ProblemCode, RedemptionReply, RedemptionRequest, RenewalRequest,
 };
 use handfast_api::status::{FaultView, RefusalView};
-use handfast_authority::{PresentedAgent, RedeemRequest, Redeemer};
+use handfast_authority::{PresentedAgent, RedeemRefusal, RedeemRequest, Redeemer, RenewRefusal};
+use handfast_pki::Profile;
 use handfast_store::{Audience, Grant};
 use handfast_tls::{Fault, Peer};
 use jiff::Timestamp;
@@ -126,7 +127,13 @@ fn decide(core: &Core, request: RedemptionRequest) -> Result<RedemptionReply, Pr
         serde_json::to_string(&links).unwrap_or_else(|_| "[]".to_owned())
     };
     let request = RedeemRequest::from(request);
-    let bundle = core.authority().redeem(&request, &offers, clock::now()).map_err(|refusal| {
+    let profile = match request.redeemer {
+        Redeemer::Agent => Profile::Agent,
+        Redeemer::Site => Profile::LinkClient,
+    };
+    let redeemed = core.authority().redeem(&request, &offers, clock::now());
+    core.count_issuance(profile, redeemed.as_ref().map_or_else(RedeemRefusal::code, |_| "ok"));
+    let bundle = redeemed.map_err(|refusal| {
         // The log may say more than the stranger is told.
         tracing::warn!(origin = %request.origin, name = %request.name, %refusal, "a token was not redeemed");
         Problem::from(&refusal)
@@ -152,12 +159,13 @@ fn renew(core: &Core, request: &RenewalRequest) -> Result<RedemptionReply, Probl
     let RenewalRequest { peer, csr, from } = request;
     let presented = presented(peer)?;
     let identity = presented.identity.clone();
-    let renewed = core.authority().renew_for_agent(&presented, csr.der(), clock::now()).map_err(
-        |refusal| {
-            tracing::warn!(%identity, %from, %refusal, "a renewal was refused");
-            Problem::from(&refusal)
-        },
-    )?;
+    let renewed = core.authority().renew_for_agent(&presented, csr.der(), clock::now());
+    let outcome = renewed.as_ref().map_or_else(RenewRefusal::code, |_| "ok");
+    core.count_issuance(Profile::Agent, outcome);
+    let renewed = renewed.map_err(|refusal| {
+        tracing::warn!(%identity, %from, %refusal, "a renewal was refused");
+        Problem::from(&refusal)
+    })?;
     let serial = renewed.chain.leaf().serial();
     tracing::info!(%identity, %from, %serial, "renewed for an agent");
     // A rotation may have waited for this one.

@@ -7,14 +7,14 @@ use std::sync::Arc;
 use handfast_api::admin::{IssueCertificate, IssuedCertificate, Refusal, RefusalCode};
 use handfast_authority::{IssueFor, IssueRefusal, IssuedFor, parse_duration};
 use handfast_pki::{Csr, Host, Profile};
-use handfast_store::{Home, HomePaths, WatchSettings};
+use handfast_store::{AuditRow, Home, HomePaths, Ledger as _, WatchSettings};
 
 use super::core::Core;
 use super::tokens::parsed;
 use crate::clock;
 
 /// How often each profile was asked for, by what became of it: `ok`, or the code of the refusal.
-pub(super) type Issuances = BTreeMap<(String, &'static str), u64>;
+pub(super) type Issuances = BTreeMap<(String, String), u64>;
 
 impl Core {
     /// Issues a certificate. `actor` is for the audit row.
@@ -23,9 +23,12 @@ impl Core {
         request: IssueCertificate,
         actor: &str,
     ) -> Result<IssuedCertificate, Refusal> {
-        let order = order(&request, actor)?;
-        let profile = order.profile;
         let core = Arc::clone(self);
+        let order = match order(&request, actor) {
+            Ok(order) => order,
+            Err(refusal) => return Err(core.note_unclear(request, refusal, actor).await),
+        };
+        let profile = order.profile;
         let signed =
             tokio::task::spawn_blocking(move || core.authority().issue_for(&order, clock::now()));
         let signed = signed.await.map_err(|_| {
@@ -42,9 +45,41 @@ impl Core {
         }
     }
 
-    fn count_issuance(&self, profile: Profile, outcome: &'static str) {
+    /// What cannot even be understood, absurd names and the like, is refused on record too.
+    async fn note_unclear(
+        self: Arc<Self>,
+        request: IssueCertificate,
+        refusal: Refusal,
+        actor: &str,
+    ) -> Refusal {
+        let known = request.profile.parse::<Profile>();
+        let profile = known.map_or_else(|_| "unknown".to_owned(), |profile| profile.to_string());
+        *self.state().issuances.entry((profile, "invalid".to_owned())).or_default() += 1;
+        let wanted = request.identity.or_else(|| request.hosts.first().cloned());
+        let row = AuditRow {
+            at: clock::now(),
+            actor: actor.to_owned(),
+            action: "certificate.issue".to_owned(),
+            subject: plain(&format!("{} {}", request.profile, wanted.unwrap_or_default())),
+            outcome: "refused".to_owned(),
+            detail: plain(&format!("invalid: {}", refusal.message)),
+            why: plain(&request.why),
+        };
+        let recorded =
+            tokio::task::spawn_blocking(move || self.authority().ledger().audit(&row)).await;
+        match recorded {
+            Ok(Ok(_)) => refusal,
+            _ => Refusal::new(
+                RefusalCode::Internal,
+                "the refusal cannot be recorded in the audit log",
+                "look for a full or failing disk",
+            ),
+        }
+    }
+
+    pub(super) fn count_issuance(&self, profile: Profile, outcome: &str) {
         let mut state = self.state();
-        *state.issuances.entry((profile.to_string(), outcome)).or_default() += 1;
+        *state.issuances.entry((profile.to_string(), outcome.to_owned())).or_default() += 1;
     }
 }
 
@@ -62,6 +97,14 @@ pub(crate) async fn offline(
     drop(lock);
     Ok(issued?)
 }
+
+/// Words from outside, as a row may hold them.
+fn plain(text: &str) -> String {
+    text.chars().filter(|one| !one.is_control()).take(WORDS).collect()
+}
+
+/// The most characters of such words.
+const WORDS: usize = 1000;
 
 fn order(request: &IssueCertificate, actor: &str) -> Result<IssueFor, Refusal> {
     let invalid = |what: String, remedy: &str| Refusal::new(RefusalCode::Invalid, what, remedy);

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use handfast_authority::{CsrRequest, EnrolmentAnswer, Report};
+use handfast_authority::{CsrRequest, EnrolmentAnswer, RenewRefusal, Report};
 use handfast_network::PeerRequest;
 use handfast_network::wire::control::Body;
 use handfast_network::wire::{CredentialGrant, CredentialRequest, Refusal};
-use handfast_pki::{Chain, TrustAnchors};
+use handfast_pki::{Chain, Profile, TrustAnchors};
 use tokio_util::sync::CancellationToken;
 
 use super::core::Core;
@@ -61,7 +61,10 @@ impl Core {
         let core = Arc::clone(self);
         let asked = identity.clone();
         let work = tokio::task::spawn_blocking(move || {
-            core.authority().renew_for_peer(&asked, csr_pem.as_bytes(), clock::now())
+            let renewed = core.authority().renew_for_peer(&asked, csr_pem.as_bytes(), clock::now());
+            let outcome = renewed.as_ref().map_or_else(RenewRefusal::code, |_| "ok");
+            core.count_issuance(Profile::LinkClient, outcome);
+            renewed
         });
         match work.await {
             Ok(Ok(renewed)) => {

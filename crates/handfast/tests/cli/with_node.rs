@@ -5,13 +5,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use handfast_api::access::{Caller, Target};
 use handfast_api::admin::{
-    Action, AdminSocket, AuthorityStatus, Held, InstallAuthorities, InstalledAuthorities,
-    IssueCertificate, IssueToken, IssuedCertificate, IssuedToken, KeysProtected, Node,
-    PendingApproval, Permit, PolicyListing, PolicyVerdict, ProtectKeys, RecordExport,
-    RecordedExport, RedeemToken, RedeemedToken, Refusal, RefusalCode, Renew, Renewal,
+    Action, AdminSocket, AuditSearch, AuthorityStatus, FindIssued, Held, InstallAuthorities,
+    InstalledAuthorities, IssueCertificate, IssueToken, IssuedCertificate, IssuedToken, IssuedView,
+    KeysProtected, Node, PendingApproval, Permit, PolicyListing, PolicyVerdict, ProtectKeys,
+    RecordExport, RecordedExport, RedeemToken, RedeemedToken, Refusal, RefusalCode, Renew, Renewal,
     RenewalOutcome, Renewals, RequestAuthorities, RequestedAuthorities, Revoke, Revoked,
-    RevokedCertificate, RollBack, Rotate, Taint, TestPolicy,
+    RevokedCertificate, RollBack, Rotate, Taint, TestPolicy, VerifyAudit,
 };
+use handfast_api::audit::{AuditRowView, VerificationView};
 use handfast_api::secret::Secret;
 use handfast_api::status::{
     ConnectorStatus, CredentialStatus, CredentialSummary, EdgeState, FaultSide, FaultView, Faults,
@@ -103,6 +104,18 @@ impl Node for Stub {
 
     async fn credentials(&self) -> Result<Vec<CredentialStatus>, Refusal> {
         Ok(Vec::new())
+    }
+
+    async fn issued(&self, _search: FindIssued) -> Result<Vec<IssuedView>, Refusal> {
+        Ok(Vec::new())
+    }
+
+    async fn audit_rows(&self, _search: AuditSearch) -> Result<Vec<AuditRowView>, Refusal> {
+        Ok(Vec::new())
+    }
+
+    async fn verify_audit(&self, _question: VerifyAudit) -> Result<VerificationView, Refusal> {
+        Err(Refusal::new(RefusalCode::Internal, "there is no log here", "look elsewhere"))
     }
 
     async fn authorities(&self) -> Result<Vec<AuthorityStatus>, Refusal> {

@@ -6,7 +6,8 @@
 //! benches/ledger revoke [count]      one revocation more among a hundred thousand
 //! ```
 //!
-//! `issue` asks Debian's cfssl (package golang-cfssl) for the same in the same run, if it is there.
+//! `issue` asks Debian's cfssl (package golang-cfssl) for the same in the same run, if it is there. Exits with 1 if a figure
+//! that the documentation promises is missed.
 
 #![expect(clippy::unwrap_used, reason = "a bench that cannot go on panics")]
 #![expect(clippy::print_stdout, reason = "what it measured is what it is for")]
@@ -18,20 +19,22 @@ mod revoke;
 mod scale;
 
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 use std::time::Duration;
 
 use jiff::Timestamp;
 
-fn main() {
+fn main() -> ExitCode {
     let mut words = std::env::args().skip(1).filter(|word| word != "--bench");
     let what = words.next().unwrap_or_else(|| "issue".to_owned());
     let number = words.next().map(|word| word.parse::<u64>().expect("a number"));
-    match what.as_str() {
+    let good = match what.as_str() {
         "issue" => issue::run(Duration::from_secs(number.unwrap_or(10))),
         "scale" => scale::run(number.unwrap_or(1_000_000)),
         "revoke" => revoke::run(number.unwrap_or(100_000)),
         other => panic!("`{other}` is none of issue, scale, revoke"),
-    }
+    };
+    ExitCode::from(u8::from(!good))
 }
 
 /// A directory on the disk that is measured, not on a file system in memory.
@@ -73,6 +76,8 @@ fn disk(directory: &Path) -> Duration {
     times[25]
 }
 
-fn verdict(what: &str, good: bool) {
+/// Prints whether a figure holds, and returns it.
+fn verdict(what: &str, good: bool) -> bool {
     println!("{} {what}", if good { "pass" } else { "FAIL" });
+    good
 }

@@ -1,26 +1,6 @@
 //! Revocation as both sides of a handshake see it, and what it must not be fooled by.
 //!
-//! The mandatory negative cases of a PKI's handshakes, and where each is shown (files of this
-//! directory unless another is named):
-//!
-//! | Case | Shown by |
-//! |---|---|
-//! | filler chain with a foreign leaf | `identity::certificates_after_the_leaf_never_lend_their_identity` |
-//! | trusted CA, other trust domain | `identity::another_trust_domain_under_the_same_ca_is_refused_by_both_sides` |
-//! | X.509 v1 | `trust::a_v1_certificate` |
-//! | no extended key usage | `identity::inside_the_fabric_a_certificate_must_say_what_it_is_for` |
-//! | serverAuth only, as a client | `identity::a_client_certificate_never_serves_and_a_server_certificate_never_dials` |
-//! | CA:TRUE leaf | `trust::a_ca_certificate_as_leaf` |
-//! | two URI SANs | `identity::two_uri_sans_are_no_identity` |
-//! | NUL and look-alikes in the CN | `names::hostile_common_names_change_nothing_and_are_shown_escaped` |
-//! | host name in the CN only | `names::a_common_name_never_names_a_server` |
-//! | expired intermediate | [`an_expired_intermediate_vouches_for_nobody`] |
-//! | renewed intermediate of the same key | [`an_intermediate_that_was_renewed_with_its_key_stands_for_both`] |
-//! | old and new root together | [`while_two_roots_overlap_either_is_enough_and_neither_lends_to_the_other`] |
-//! | resumption after revocation | [`nothing_is_resumed_after_a_revocation`] |
-//! | list expired, wrong issuer, delta only, large | `crates/pki/tests`, [`what_cannot_be_told_is_refused_where_that_is_asked_for`] |
-//! | clock jump of 25 h | `time::a_clock_that_is_wrong_by_a_day_is_the_fault_of_either`, `tests/hard_times.rs` |
-//! | ledger restored from yesterday | `tests/revocation.rs` |
+//! All the cases that a PKI must refuse, with the test that shows each, are in `docs/negative-list.md`.
 
 use std::sync::Arc;
 

@@ -1,6 +1,8 @@
 //! `handfast audit list`: the newest rows that fit.
 
+use handfast_api::admin::AuditSearch;
 use handfast_api::audit::AuditRowView;
+use handfast_store::AuditFilter;
 
 use super::Rows;
 use crate::commands::Context;
@@ -19,14 +21,14 @@ pub(crate) struct Arguments {
 }
 
 /// Prints them.
-pub(super) fn run(arguments: &Arguments, context: &Context) -> anyhow::Result<()> {
+pub(super) async fn run(arguments: &Arguments, context: &Context) -> anyhow::Result<()> {
     let mut filter = arguments.rows.filter(arguments.limit);
     filter.before = arguments.before;
-    let rows: Vec<AuditRowView> = super::open(context)?
-        .rows(&filter)?
-        .iter()
-        .map(|recorded| AuditRowView::of(recorded, &recorded.leaf()))
-        .collect();
+    let rows = if context.is_remote() {
+        elsewhere(&filter, context).await?
+    } else {
+        here(&filter, context)?
+    };
     context.output.show(&rows, |page| {
         let lines: Vec<Vec<String>> = rows
             .iter()
@@ -47,4 +49,30 @@ pub(super) fn run(arguments: &Arguments, context: &Context) -> anyhow::Result<()
         let header = ["ROW", "AT", "WHO", "DID", "TO", "OUTCOME", "DETAIL"];
         page.table(&header, &lines, "No rows that fit.");
     })
+}
+
+fn here(filter: &AuditFilter, context: &Context) -> anyhow::Result<Vec<AuditRowView>> {
+    let rows = super::open(context)?.rows(filter)?;
+    Ok(rows.iter().map(|recorded| AuditRowView::of(recorded, &recorded.leaf())).collect())
+}
+
+/// From the node that is named, page by page.
+async fn elsewhere(filter: &AuditFilter, context: &Context) -> anyhow::Result<Vec<AuditRowView>> {
+    let client = context.client();
+    let mut search = AuditSearch::from(filter);
+    let mut rows: Vec<AuditRowView> = Vec::new();
+    loop {
+        let missing = filter.limit.saturating_sub(u32::try_from(rows.len()).unwrap_or(u32::MAX));
+        let wanted = missing.min(AuditSearch::MOST);
+        search.limit = Some(wanted);
+        let mut page = client.audit_rows(&search).await?;
+        search.before = page.first().map(|row| row.sequence);
+        let is_last = page.len() < wanted as usize || wanted == missing;
+        // Each page is older than the one before.
+        page.append(&mut rows);
+        rows = page;
+        if is_last {
+            return Ok(rows);
+        }
+    }
 }

@@ -1,9 +1,10 @@
-//! `handfast audit verify`: of this home's log, or of an export from anywhere.
+//! `handfast audit verify`: of this home's log, of that of a node elsewhere, or of an export from anywhere.
 
 use std::fs::File;
 use std::io::BufReader;
 use std::path::{Path, PathBuf};
 
+use handfast_api::admin::VerifyAudit;
 use handfast_api::audit::{ExportError, VerificationView, verify_export};
 use handfast_store::{AuditPublicKey, SignedHead, Verification};
 
@@ -27,20 +28,20 @@ pub(crate) struct Arguments {
 }
 
 /// Verifies, prints what was found, and fails if something is wrong.
-pub(super) fn run(arguments: &Arguments, context: &Context) -> anyhow::Result<()> {
+pub(super) async fn run(arguments: &Arguments, context: &Context) -> anyhow::Result<()> {
     let heads = arguments
         .head
         .iter()
         .map(|path| super::read_head(path))
         .collect::<anyhow::Result<Vec<_>>>()?;
-    let verified = match &arguments.export {
+    let view = match &arguments.export {
         Some(path) => {
             let key = arguments.key.as_deref().map(super::read_key).transpose()?;
-            of_export(path, key, heads)?
+            VerificationView::from(&of_export(path, key, heads)?)
         }
-        None => super::open(context)?.verify(heads)?,
+        None if context.is_remote() => elsewhere(&heads, context).await?,
+        None => VerificationView::from(&super::open(context)?.verify(heads)?),
     };
-    let view = VerificationView::from(&verified);
     context.output.show(&view, |page| draw(page, &view))?;
     if view.whole {
         return Ok(());
@@ -49,6 +50,23 @@ pub(super) fn run(arguments: &Arguments, context: &Context) -> anyhow::Result<()
     Err(Failure::new(Exit::No, what)
         .remedy("keep the home as it is for analysis, and compare with exports, backups and heads kept elsewhere")
         .into())
+}
+
+/// By the node that is named, once for each head.
+async fn elsewhere(
+    heads: &[(String, SignedHead)],
+    context: &Context,
+) -> anyhow::Result<VerificationView> {
+    let client = context.client();
+    let mut heads = heads.iter().map(|(_, head)| head.to_string());
+    let mut view = client.verify_audit(&VerifyAudit { head: heads.next() }).await?;
+    for head in heads {
+        if !view.whole {
+            break;
+        }
+        view = client.verify_audit(&VerifyAudit { head: Some(head) }).await?;
+    }
+    Ok(view)
 }
 
 fn of_export(

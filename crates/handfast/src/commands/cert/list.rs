@@ -24,6 +24,8 @@ pub(crate) struct Arguments {
     /// Only those that end within this time, or have ended; exits with 9 if there is none
     #[arg(long, value_name = "DURATION", value_parser = crate::commands::duration)]
     expiring: Option<Duration>,
+    #[command(flatten)]
+    issued: super::issued::Which,
 }
 
 /// Prints the list.
@@ -34,6 +36,9 @@ pub(super) async fn run(arguments: &Arguments, context: &Context) -> anyhow::Res
             super::revoke::table(page, &revoked, "Nothing that is valid otherwise is revoked.");
         })?;
         return Ok(Exit::Success);
+    }
+    if arguments.issued.wanted() {
+        return super::issued::run(&arguments.issued, arguments.expiring, context).await;
     }
     let mut credentials = match context.client().credentials().await {
         Err(ClientError::NoNode { .. }) => from_files(context)?,
