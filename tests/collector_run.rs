@@ -230,6 +230,21 @@ fn who_stands_on_a_new_revocation_list_is_cut_and_let_in_no_more() {
 }
 
 #[test]
+fn a_port_of_its_health_that_is_in_use_is_no_start_and_opens_nothing_else() {
+    let scene = Scene::new();
+    let holder = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let held = holder.local_addr().unwrap();
+    let line = format!(
+        "collector run --data other --grpc 127.0.0.1:{} --http 127.0.0.1:{} --metrics {held} -o json",
+        free_port(),
+        free_port()
+    );
+    let error = scene.place.run(&line).exits(8).error();
+    assert!(error.to_string().contains(&held.to_string()), "{error:#}");
+    assert!(!scene.place.path("other").exists(), "it has not begun");
+}
+
+#[test]
 fn a_list_of_a_stranger_is_no_start() {
     let scene = Scene::new();
     let stranger = TestAuthority::new("other.example", now());

@@ -17,7 +17,7 @@ use handfast_telemetry::upstream::{Backend, Dice, Security, Upstream, UpstreamPl
 use handfast_testkit::eventually::{eventually, now, until};
 use handfast_testkit::place::{Place, free_port};
 
-use crate::scene::{Killed, Reporter, Scene, agent, all_there_once, scrape, segment};
+use crate::scene::{Killed, Reporter, SEGMENTS, Scene, agent, all_there_once, scrape, segment};
 
 #[test]
 fn what_agents_say_in_the_clear_is_carried_over_mutual_tls_and_drawn() {
@@ -342,4 +342,42 @@ fn a_port_that_another_program_holds_is_said_by_the_exit_code() {
         let one = west.json("collector status one")[0].clone();
         one["state"] == "ready" && one["closed"] == serde_json::json!([])
     });
+}
+
+/// Prometheus scrapes whenever it likes, and a station that ends takes its time: for calls that are open.
+#[test]
+fn a_scrape_has_every_station_also_while_one_stops() {
+    let scene = Scene::new("mtls");
+    let (west, port) = (&scene.west, free_port());
+    west.json(&format!(
+        "collector create other --host 127.0.0.1 --grpc-port {port} --http-port 0 --mode plaintext"
+    ));
+    let (messages, body) = handfast_telemetry::grpc::stream(4);
+    let caller = agent(port);
+    let open = scene.runtime.spawn(async move {
+        caller.request(SEGMENTS, &hyper::HeaderMap::new(), body).await.map(drop)
+    });
+    let mut message = bytes::BytesMut::new();
+    handfast_telemetry::grpc::encode(&segment("shop", "s1", None), &mut message);
+    scene.runtime.block_on(messages.send(hyper::body::Frame::data(message.freeze()))).unwrap();
+    until("a call is open", || {
+        scene.station("collector", "other")["accepted"]["segment"].as_u64() == Some(1)
+    });
+    let mut scrapes = 0;
+    std::thread::scope(|scope| {
+        let deleting = scope.spawn(|| west.json("collector delete other"));
+        while !deleting.is_finished() {
+            let page = scrape(scene.metrics);
+            for station in
+                ["station=\"collector\",name=\"telemetry\"", "station=\"relay\",name=\"shop\""]
+            {
+                assert!(page.contains(station), "no {station} in\n{page}");
+            }
+            scrapes += 1;
+        }
+    });
+    assert!(scrapes > 5, "it took its time: {scrapes}");
+    std::net::TcpListener::bind(("127.0.0.1", port)).expect("what is deleted has ended");
+    drop(messages);
+    drop(scene.runtime.block_on(open).unwrap());
 }
