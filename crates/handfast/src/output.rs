@@ -2,12 +2,15 @@
 //!
 //! Colour obeys `NO_COLOR`, `CLICOLOR` and `CLICOLOR_FORCE` (anstream does). Errors do not pass here: [`crate::failure`].
 
+mod columns;
 mod page;
+mod table;
 
 use std::io::{self, IsTerminal as _, Write as _};
 
 use serde::Serialize;
 
+pub(crate) use columns::{columns, columns_of};
 pub(crate) use page::{Page, Tone};
 
 /// How results are printed.

@@ -1,10 +1,8 @@
 //! A page of text for people: headings, aligned fields, tables, notes; with colour only where the page goes to a terminal.
 
-use std::fmt::Write as _;
-
 use anstyle::{AnsiColor, Style};
-use comfy_table::presets::NOTHING;
-use comfy_table::{Attribute, Cell, Color, ContentArrangement, Table};
+
+use super::{columns, table};
 
 /// How a word is meant, for those who see colour. Nothing is said by colour alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,15 +24,6 @@ impl Tone {
             Self::Faint => Style::new().dimmed(),
             Self::Good => AnsiColor::Green.on_default(),
             Self::Warn => AnsiColor::Yellow.on_default(),
-        }
-    }
-
-    const fn colour(self) -> Color {
-        match self {
-            Self::Bad => Color::Red,
-            Self::Faint => Color::DarkGrey,
-            Self::Good => Color::Green,
-            Self::Warn => Color::Yellow,
         }
     }
 
@@ -83,7 +72,7 @@ impl Page {
 
     /// How many columns the terminal has, where there is one.
     pub(crate) fn width(&self) -> Option<u16> {
-        if self.terminal { Table::new().width() } else { None }
+        if self.terminal { columns::of_terminal() } else { None }
     }
 
     /// One line.
@@ -127,55 +116,15 @@ impl Page {
     pub(crate) fn table(&mut self, header: &[&str], rows: &[Vec<String>], empty: &str) {
         if rows.is_empty() {
             self.line(empty);
-        } else if self.terminal {
-            self.drawn(header, rows);
         } else {
-            self.aligned(header, rows);
+            let width = self.width().map(usize::from);
+            self.text.push_str(&table::lay_out(header, rows, width, self.terminal));
         }
     }
 
     /// The finished text.
     pub(crate) fn finish(self) -> String {
         self.text
-    }
-
-    fn drawn(&mut self, header: &[&str], rows: &[Vec<String>]) {
-        let mut table = Table::new();
-        table.load_style(NOTHING);
-        table.set_content_arrangement(ContentArrangement::Dynamic);
-        // The stream takes colours out again where `NO_COLOR` asks for that.
-        table.enforce_styling();
-        table
-            .set_header(header.iter().map(|title| Cell::new(title).add_attribute(Attribute::Bold)));
-        for row in rows {
-            table.add_row(row.iter().map(|text| match Tone::of_state(text) {
-                Some(tone) => Cell::new(text).fg(tone.colour()),
-                None => Cell::new(text),
-            }));
-        }
-        self.line(table.trim_fmt());
-    }
-
-    fn aligned(&mut self, header: &[&str], rows: &[Vec<String>]) {
-        let mut widths: Vec<usize> = header.iter().map(|cell| cell.chars().count()).collect();
-        for row in rows {
-            for (width, cell) in widths.iter_mut().zip(row) {
-                *width = (*width).max(cell.chars().count());
-            }
-        }
-        let mut write = |cells: &mut dyn Iterator<Item = &str>| {
-            let mut line = String::new();
-            for (width, cell) in widths.iter().zip(cells) {
-                let cell = if cell.is_empty() { "-" } else { cell };
-                let _ = write!(line, "{cell:width$}  ");
-            }
-            self.text.push_str(line.trim_end());
-            self.text.push('\n');
-        };
-        write(&mut header.iter().copied());
-        for row in rows {
-            write(&mut row.iter().map(String::as_str));
-        }
     }
 }
 
@@ -184,14 +133,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_pipe_gets_aligned_columns_and_no_empty_cells() {
+    fn a_pipe_gets_lines_without_colour() {
         let mut page = Page::new(false);
-        page.table(
-            &["NAME", "STATE"],
-            &[vec!["west".into(), "up".into()], vec!["a-longer-name".into(), String::new()]],
-            "none",
-        );
-        assert_eq!(page.finish(), "NAME           STATE\nwest           up\na-longer-name  -\n");
+        page.table(&["NAME", "STATE"], &[vec!["west".into(), "up".into()]], "none");
+        assert_eq!(page.finish(), "NAME  STATE\nwest  up\n");
     }
 
     #[test]
@@ -210,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn a_terminal_gets_a_drawn_table() {
+    fn a_terminal_gets_a_table_with_bold_titles() {
         let mut page = Page::new(true);
         page.table(&["NAME"], &[vec!["west".into()]], "none");
         let text = page.finish();

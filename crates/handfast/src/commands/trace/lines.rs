@@ -3,9 +3,9 @@
 use handfast_api::telemetry::{LogLine, Trace};
 
 use super::tree::Tree;
-use super::waterfall::{columns, cut, fitted};
+use super::waterfall::{cut, fitted};
 use crate::commands::kept::{microseconds, shown};
-use crate::output::{Page, Tone};
+use crate::output::{Page, Tone, columns};
 
 pub(super) fn draw(page: &mut Page, trace: &Trace, tree: &Tree<'_>, width: usize) {
     if trace.logs.is_empty() {

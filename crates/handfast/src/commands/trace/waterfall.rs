@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use super::tree::{Row, Tree};
 use crate::commands::kept::{microseconds, shown};
 use crate::commands::words;
-use crate::output::{Page, Tone};
+use crate::output::{Page, Tone, columns, columns_of};
 
 /// How it is drawn.
 #[derive(Clone, Copy)]
@@ -194,27 +194,6 @@ pub(super) fn cut(text: &str, width: usize) -> String {
     }
     out.push('…');
     out
-}
-
-pub(super) fn columns(text: &str) -> usize {
-    text.chars().map(columns_of).sum()
-}
-
-/// What a terminal takes for a character: two columns for those of East Asia and pictures.
-fn columns_of(character: char) -> usize {
-    match u32::from(character) {
-        0x0300..=0x036f | 0x200b..=0x200d | 0xfe00..=0xfe0f => 0,
-        0x1100..=0x115f
-        | 0x2e80..=0xa4cf
-        | 0xac00..=0xd7a3
-        | 0xf900..=0xfaff
-        | 0xfe30..=0xfe6f
-        | 0xff00..=0xff60
-        | 0xffe0..=0xffe6
-        | 0x1f300..=0x1faff
-        | 0x20000..=0x3fffd => 2,
-        _ => 1,
-    }
 }
 
 /// Between the columns, and for the mark of an error.
