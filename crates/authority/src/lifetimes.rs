@@ -258,7 +258,7 @@ pub fn parse_duration(text: &str) -> Option<Duration> {
 }
 
 /// A duration in the notation that [`parse_duration`] reads.
-fn text(duration: Duration) -> String {
+pub(crate) fn text(duration: Duration) -> String {
     let mut seconds = duration.as_secs();
     let mut written = String::new();
     for (unit, letter) in [(86_400, 'd'), (3600, 'h'), (60, 'm'), (1, 's')] {

@@ -343,7 +343,8 @@ pub enum IssueError {
     KeyMismatch,
     /// A leaf's life is over a sixth of its CA's.
     #[error(
-        "a life of {asked:?} is too long: the CA {issuer:?} lives {issuer_life:?} and a leaf may have a sixth of that, {limit:?}; shorten leaf-ttl or lengthen ca-ttl"
+        "a life of {} is too long: the CA {issuer:?} lives {}, and a leaf may have a sixth of that; ask for {} at most, or lengthen ca-ttl in the Site",
+        written(*asked), written(*issuer_life), written(*limit)
     )]
     LifeTooLong {
         /// The life asked for.
@@ -422,4 +423,21 @@ fn kinds_text(kinds: &[IdentityKind]) -> String {
     let shapes: Vec<_> =
         kinds.iter().map(|kind| format!("spiffe://<trust domain>/{kind}/<name>")).collect();
     format!("use {}", shapes.join(" or "))
+}
+
+/// A duration as it is typed, `15d` or `1d12h`. Its two largest units: what is below them changes no decision.
+fn written(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    let units = [(86_400, 'd'), (3600, 'h'), (60, 'm'), (1, 's')];
+    let largest = units.iter().position(|(unit, _)| seconds >= *unit).unwrap_or(units.len() - 1);
+    let mut rest = seconds;
+    let mut text = String::new();
+    for (unit, letter) in units.iter().skip(largest).take(2) {
+        let count = rest / unit;
+        rest %= unit;
+        if count > 0 || text.is_empty() {
+            text.push_str(&format!("{count}{letter}"));
+        }
+    }
+    text
 }

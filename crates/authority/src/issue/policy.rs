@@ -7,6 +7,7 @@ use handfast_pki::{IdentityKind, Name, Profile, SpiffeId, Subject};
 
 use super::{IssueFor, IssueRefusal};
 use crate::declared::Declared;
+use crate::lifetimes::text;
 
 /// A rule of the house that a request breaks.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
@@ -54,7 +55,7 @@ pub enum PolicyViolation {
         identity: String,
     },
     /// Longer than anything is issued for.
-    #[error("a life of {asked:?} is too long: a year is the most, days are usual")]
+    #[error("a life of {} is too long: a year is the most, days are usual", text(*asked))]
     TtlTooLong {
         /// What was asked for.
         asked: Duration,
