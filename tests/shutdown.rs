@@ -268,6 +268,13 @@ fn metrics_and_health_are_served_on_loopback_only() {
     until("the problem shows", || get(port, "/healthz").starts_with("HTTP/1.1 503"));
     fs::remove_file(west.path("input/resources/broken.yaml")).expect("removed");
     until("it is over", || get(port, "/healthz").starts_with("HTTP/1.1 200"));
+
+    // So does a declared port that somebody else has.
+    west.declare("busy.yaml", &format!("apiVersion: handfast.dev/v1alpha1\nkind: Listener\nmetadata: {{name: x}}\nspec: {{routingKey: x, host: 127.0.0.1, port: {busy}}}\n"));
+    until("the closed port shows", || get(port, "/healthz").contains("the port is in use"));
+    assert_eq!(west.status()["state"], "degraded");
+    fs::remove_file(west.path("input/resources/busy.yaml")).expect("removed");
+    until("it is over", || get(port, "/healthz").starts_with("HTTP/1.1 200"));
     west.stop();
 
     // Any other address is refused before anything is served.

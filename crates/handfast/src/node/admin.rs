@@ -107,7 +107,8 @@ impl Node for Admin {
                 (true, _) => NodeState::Draining,
                 (false, None) => NodeState::Starting,
                 (false, Some(_))
-                    if problems.iter().any(|p| p.severity == ProblemSeverity::Error) =>
+                    if view::closed_port(&network).is_some()
+                        || problems.iter().any(|p| p.severity == ProblemSeverity::Error) =>
                 {
                     NodeState::Degraded
                 }

@@ -310,7 +310,7 @@ impl Health for Core {
         let problems = self.problems();
         match problems.iter().find(|p| p.severity == ProblemSeverity::Error) {
             Some(problem) => Err(format!("{}: {}", problem.subject, problem.message)),
-            None => Ok(()),
+            None => super::view::closed_port(&self.network_status()).map_or(Ok(()), Err),
         }
     }
 

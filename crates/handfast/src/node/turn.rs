@@ -51,11 +51,13 @@ impl Core {
         let Some(wanted) = wanted.map(Arc::new) else {
             let mut state = self.state();
             problems.push(no_site());
+            log_new(&state.problems, &problems);
             state.resources = resources;
             state.problems = problems;
             state.next_wake = soon();
             return Ok(Arc::new(empty_report()));
         };
+        log_new(&self.state().problems, &problems);
         if let Err(error) = self.catch_up_with_revocations().await {
             tracing::error!(%error, "what is revoked cannot be read, so nothing is changed");
             let mut state = self.state();
@@ -309,6 +311,20 @@ fn unread_revocations(error: &StoreError) -> ProblemView {
         remedy:
             "look for a full or failing disk under the node's home; it is tried again by itself"
                 .to_owned(),
+    }
+}
+
+/// Whoever reads the log alone has to see what `status` shows, once.
+fn log_new(known: &[ProblemView], problems: &[ProblemView]) {
+    for problem in problems.iter().filter(|problem| !known.contains(problem)) {
+        tracing::warn!(
+            subject = problem.subject,
+            file = problem.file.as_deref(),
+            line = problem.line,
+            to_do = problem.remedy,
+            "{}",
+            problem.message
+        );
     }
 }
 

@@ -201,6 +201,13 @@ pub(super) fn accesses(core: &Core, status: &network::NetworkStatus) -> Vec<Acce
     }]
 }
 
+/// The first declared port that is not open, and why, in one line.
+pub(super) fn closed_port(status: &network::NetworkStatus) -> Option<String> {
+    let access = status.access.iter().filter_map(|access| access.fault.as_ref());
+    let listeners = status.listeners.iter().filter_map(|listener| listener.fault.as_ref());
+    access.chain(listeners).next().map(|fault| format!("{}: {}", fault.place(), fault.what()))
+}
+
 /// A link that is declared and cannot be dialled yet.
 pub(super) fn unready(name: &str, cost: u32, endpoint: String) -> LinkStatus {
     LinkStatus {
