@@ -78,10 +78,12 @@ fn row(one: &StationView) -> Vec<String> {
 pub(super) fn whereto(one: &StationView) -> String {
     match (&one.forward, &one.store) {
         (Some(forward), _) => {
-            let to = forward
-                .connected
-                .as_deref()
-                .map_or_else(|| "to no backend".to_owned(), |backend| format!("to {backend}"));
+            let to = match (&forward.connected, &forward.fault) {
+                (Some(backend), _) => format!("to {backend}"),
+                (None, Some(_)) => "to no backend".to_owned(),
+                // One is dialled when there is something to send.
+                (None, None) => "to no backend yet".to_owned(),
+            };
             format!("{to}, {} sent, {} wait", forward.sent, words::bytes(forward.lag_bytes))
         }
         (None, Some(store)) => format!("into its store, {}", words::bytes(store.bytes)),

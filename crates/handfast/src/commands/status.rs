@@ -58,6 +58,17 @@ async fn answer(client: &Client, patience: Duration) -> Result<NodeStatus, Clien
     }
 }
 
+/// Where other sites link to, one line each.
+fn accesses(status: &NodeStatus) -> String {
+    let lines = status.accesses.iter().map(|access| {
+        let bind = access.bind.clone().unwrap_or_else(|| access.port.to_string());
+        let grants =
+            access.grant_url.as_deref().map(|url| format!(", tokens at {url}")).unwrap_or_default();
+        format!("{bind} ({}){grants}", words::edge(access.state))
+    });
+    lines.collect::<Vec<_>>().join("\n")
+}
+
 fn draw(page: &mut Page, view: &View, context: &Context) {
     let now = clock::now();
     let status = &view.status;
@@ -77,12 +88,9 @@ fn draw(page: &mut Page, view: &View, context: &Context) {
         ("certificates", certificates(view)),
         ("next renewal", words::moment(status.credentials.next_renewal, now)),
         ("first expiry", words::moment(status.credentials.first_expiry, now)),
+        ("link access", accesses(status)),
     ]);
     for access in &status.accesses {
-        let bind = access.bind.clone().unwrap_or_else(|| access.port.to_string());
-        let grants =
-            access.grant_url.as_deref().map(|url| format!(", tokens at {url}")).unwrap_or_default();
-        page.fields(&[("link access", format!("{bind} ({}){grants}", words::edge(access.state)))]);
         words::fault(page, &format!("access {}", access.name), access.fault.as_ref());
     }
     if !status.links.is_empty() {
@@ -110,6 +118,7 @@ fn certificates(view: &View) -> String {
     let figures = &view.status.credentials;
     match figures.unhealthy {
         0 => format!("{}, all valid", figures.total),
+        1 => format!("{}, 1 needs attention: handfast cert list", figures.total),
         bad => format!("{}, {bad} need attention: handfast cert list", figures.total),
     }
 }

@@ -127,6 +127,11 @@ pub(super) fn fault(page: &mut Page, subject: &str, fault: Option<&FaultView>) {
     }
 }
 
+/// So many of a thing whose plural has an s: `1 link`, `2 links`.
+pub(super) fn several(number: usize, thing: &str) -> String {
+    format!("{number} {thing}{}", if number == 1 { "" } else { "s" })
+}
+
 /// A time in seconds, in one unit.
 pub(super) fn span(seconds: u64) -> String {
     match seconds {

@@ -82,8 +82,10 @@ fn draw(page: &mut Page, revoked: &Revoked) {
     table(page, &revoked.certificates, "");
     let new = revoked.certificates.iter().filter(|one| !one.already).count();
     page.line(format!(
-        "{new} certificates revoked, {} enrolments ended, {} connections of this node cut.",
-        revoked.enrolments_ended, revoked.connections_cut
+        "{} revoked, {} ended, {} of this node cut.",
+        words::several(new, "certificate"),
+        words::several(revoked.enrolments_ended, "enrolment"),
+        words::several(revoked.connections_cut, "connection")
     ));
     if revoked.sites_told.is_empty() {
         page.line("No site is linked now; each is told when it links.");

@@ -41,6 +41,7 @@ fn ports(status: &NodeStatus) -> Vec<Check> {
     match (closed.is_empty(), all.len()) {
         (false, _) => closed,
         (true, 0) => vec![Check::skipped(id, GROUP, "no port is declared: this site only dials")],
+        (true, 1) => vec![Check::ok(id, GROUP, "the declared port is open")],
         (true, count) => {
             vec![Check::ok(id, GROUP, format!("all of {count} declared ports are open"))]
         }
@@ -68,15 +69,19 @@ fn links(status: &NodeStatus) -> Vec<Check> {
         return down;
     }
     let incoming = status.links.len() - outgoing.len();
+    let up = match outgoing.len() {
+        1 => "the link is up".to_owned(),
+        several => format!("all of {several} links are up"),
+    };
+    let linked = match incoming {
+        1 => "1 site is linked to this one".to_owned(),
+        several => format!("{several} sites are linked to this one"),
+    };
     vec![match (outgoing.len(), incoming) {
         (0, 0) => Check::skipped(id, GROUP, "there is no link"),
-        (0, incoming) => Check::ok(id, GROUP, format!("{incoming} sites are linked to this one")),
-        (outgoing, 0) => Check::ok(id, GROUP, format!("all of {outgoing} links are up")),
-        (outgoing, incoming) => Check::ok(
-            id,
-            GROUP,
-            format!("all of {outgoing} links are up, and {incoming} sites are linked to this one"),
-        ),
+        (0, _) => Check::ok(id, GROUP, linked),
+        (_, 0) => Check::ok(id, GROUP, up),
+        (_, _) => Check::ok(id, GROUP, format!("{up}, and {linked}")),
     }]
 }
 
@@ -143,18 +148,7 @@ fn telemetry(stations: &[StationView]) -> Vec<Check> {
                 hint,
             ));
         }
-        let aside = one.forward.as_ref().map_or(0, |forward| forward.set_aside);
-        if aside > 0 {
-            checks.push(Check::warning(
-                id,
-                GROUP,
-                match aside {
-                    1 => format!("1 record of {called} was refused by its backend for good"),
-                    _ => format!("{aside} records of {called} were refused by its backend for good"),
-                },
-                "see who reports under a name that is not his: handfast audit list --action telemetry.report at the collector",
-            ));
-        }
+        checks.extend(one.forward.as_ref().and_then(|forward| aside(one, forward.aside)));
     }
     if checks.is_empty() && !stations.is_empty() {
         checks.push(Check::ok(
@@ -169,6 +163,25 @@ fn telemetry(stations: &[StationView]) -> Vec<Check> {
     checks
 }
 
+/// What a backend refused for good and nobody has sent again or thrown away.
+fn aside(station: &StationView, records: u64) -> Option<Check> {
+    let kind = station.kind.to_string().to_lowercase();
+    let what = match records {
+        0 => return None,
+        1 => "1 record lies".to_owned(),
+        many => format!("{many} records lie"),
+    };
+    Some(Check::warning(
+        "telemetry-flows",
+        GROUP,
+        format!("{what} aside at {kind} {}: its backend refused them for good", station.name),
+        format!(
+            "see why: handfast {kind} aside ls {}; then `aside retry` or `aside drop`",
+            station.name
+        ),
+    ))
+}
+
 fn refusals(refusals: &[RefusalView], now: Timestamp) -> Check {
     let id = "refusals-few";
     let mut codes: BTreeMap<&str, usize> = BTreeMap::new();
@@ -181,7 +194,12 @@ fn refusals(refusals: &[RefusalView], now: Timestamp) -> Check {
         Some((code, _)) => Check::warning(
             id,
             GROUP,
-            format!("{count} connections were refused within the last hour, most as `{code}`"),
+            match count {
+                1 => format!("1 connection was refused within the last hour, as `{code}`"),
+                _ => format!(
+                    "{count} connections were refused within the last hour, most as `{code}`"
+                ),
+            },
             "`handfast status` shows who, and why",
         ),
     }

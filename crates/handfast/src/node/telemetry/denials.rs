@@ -76,8 +76,12 @@ impl Denials {
                 subject: format!("{subject} at {station}"),
                 outcome: "denied".to_owned(),
                 detail: format!(
-                    "it may not report as {as_whom} ({kind}, instance {instance:?}), tried {} times",
-                    count.times
+                    "it may not report as {as_whom} ({kind}, instance {instance:?}), tried {}",
+                    if count.times == 1 {
+                        "once".to_owned()
+                    } else {
+                        format!("{} times", count.times)
+                    }
                 ),
                 why: String::new(),
             });
@@ -148,7 +152,7 @@ mod tests {
         deny(0);
         let rows = denials.due(at(1));
         assert_eq!(rows.len(), 1);
-        assert!(rows[0].subject.contains("bank") && rows[0].detail.contains("1 times"));
+        assert!(rows[0].subject.contains("bank") && rows[0].detail.contains("tried once"));
         for _ in 0..1000 {
             deny(2);
         }
