@@ -271,6 +271,9 @@ fn policies_are_taken_up_live_and_broken_ones_leave_the_good_ones_in_force() {
     });
     assert!(problem["file"].as_str().unwrap().contains("freeze.cedar"), "{problem:#}");
     desk.remotely(&oscar, renew).exits(5);
+    // A name is as good as the whole identity, asked here or from afar.
+    let afar = "policy test --principal oscar --action credential.renew";
+    desk.remotely(&desk.operator("sam"), afar).exits(9);
     desk.west.run("policy validate").exits(3);
 
     // Nothing good was ever read by this process: only the machine's own users may do anything.
@@ -569,7 +572,7 @@ fn two_persons_move_the_root() {
     desk.west.kill();
     desk.west.start();
     assert!(desk.west.json("approve list").as_array().unwrap().is_empty());
-    desk.west.run(&format!("approve {id}")).exits(1);
+    desk.west.run(&format!("approve {id}")).exits(11);
     let phase = desk.west.json("ca status root")[0]["rotation"]["phase"].clone();
     assert!(phase.is_string(), "what was approved was done, or goes on: {phase}");
     if let Some(rows) = desk.audit("approved") {

@@ -82,7 +82,7 @@ pub(super) fn check(command: &Command) -> anyhow::Result<()> {
         _ => return Ok(()),
     };
     Err(Failure::new(Exit::Usage, format!("`handfast {here}` is about a home of this machine"))
-        .because("--node (or HANDFAST_NODE) names a node elsewhere, whose files cannot be edited from here")
-        .remedy("leave --node away, or change the files over there")
+        .because("--node (or HANDFAST_NODE) names a node elsewhere, whose files cannot be read or edited from here")
+        .remedy("leave --node away, or type it over there")
         .into())
 }

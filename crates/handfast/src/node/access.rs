@@ -20,7 +20,7 @@ use handfast_api::admin::{
 use handfast_api::resources::{Kind, ResourceFault, Resources, Severity};
 use handfast_api::status::{ProblemSeverity, ProblemView};
 use handfast_authority::Declared;
-use handfast_pki::Profile;
+use handfast_pki::{IdentityKind, Name, Profile, SpiffeId};
 use handfast_store::{AuditRow, HomePaths, IssuedFilter, Ledger as _};
 
 use self::waiting::Kept;
@@ -351,6 +351,18 @@ impl Core {
         }
     }
 
+    /// Who is meant; a name alone is an operator of this site.
+    fn principal(&self, text: &str) -> Result<Principal, String> {
+        let state = self.state();
+        let declared = state.declared.as_ref();
+        let trust_domain = declared.and_then(|declared| declared.effective_trust_domain());
+        if let (Ok(name), Some(trust_domain)) = (text.parse::<Name>(), trust_domain) {
+            let identity = SpiffeId::new(trust_domain, IdentityKind::Operator, &name);
+            return Ok(Principal::Operator { identity });
+        }
+        text.parse().map_err(|error| format!("{error}"))
+    }
+
     /// What the policies in force say of a case.
     pub(super) fn test_policy(&self, request: &TestPolicy) -> Result<PolicyVerdict, Refusal> {
         let invalid = |what: String| {
@@ -360,8 +372,7 @@ impl Core {
                 "correct the question; see docs/book/access.md",
             )
         };
-        let principal: Principal =
-            request.principal.parse().map_err(|error| invalid(format!("{error}")))?;
+        let principal = self.principal(&request.principal).map_err(invalid)?;
         let action: Action = request.action.parse().map_err(|error| invalid(format!("{error}")))?;
         let target: Target = match &request.resource {
             Some(resource) => resource.parse().map_err(|error| invalid(format!("{error}")))?,
