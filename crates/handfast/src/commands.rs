@@ -74,6 +74,17 @@ impl Context {
         self.remote.is_some()
     }
 
+    /// Whether the home has a ledger. One that may not be looked at is none that is not there.
+    pub(crate) fn has_ledger(&self) -> anyhow::Result<bool> {
+        self.home.state_db.try_exists().map_err(|error| {
+            Failure::new(Exit::Home, "the ledger cannot be read")
+                .at(self.home.state_db.display())
+                .because(error)
+                .remedy("run this as the node's user or as root, or name another home with --home")
+                .into()
+        })
+    }
+
     /// A command to be typed next, about the same home.
     pub(crate) fn command(&self, line: &str) -> String {
         match &self.typed_home {
@@ -125,7 +136,11 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<Exit> {
         Command::Listener(verb) => runtime.block_on(listener::run(verb, &context()?)),
         Command::Man(arguments) => man::run(&arguments, output),
         Command::Restore(arguments) => backup::put_back(&arguments, &context()?),
-        Command::Policy(verb) => runtime.block_on(policy::run(verb, &context()?)),
+        Command::Policy(verb) => {
+            let done = runtime.block_on(policy::run(verb, &context()?));
+            runtime.shutdown_background();
+            return done;
+        }
         Command::Log(verb) => runtime.block_on(log::run(verb, &context()?)),
         Command::Metric(verb) => runtime.block_on(metric::run(verb, &context()?)),
         Command::Relay(verb) => runtime.block_on(relay::run(verb, context)),

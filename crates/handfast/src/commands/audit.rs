@@ -65,7 +65,7 @@ struct Rows {
     /// Only what was done to this
     #[arg(long)]
     subject: Option<String>,
-    /// Only this outcome: ok, refused, failed, repeated
+    /// Only this outcome: ok, refused, failed, repeated; of calls of the admin API also allowed, denied
     #[arg(long)]
     outcome: Option<String>,
 }
@@ -96,10 +96,13 @@ fn since(text: &str) -> Result<Timestamp, String> {
 
 /// The log of this home.
 fn open(context: &Context) -> anyhow::Result<AuditLog> {
-    if !context.home.state_db.exists() {
+    if !context.has_ledger()? {
         return Err(Failure::new(Exit::Home, "this home has no ledger yet")
             .at(context.home.state_db.display())
-            .remedy("it is made when the node first runs: handfast run; or name another home with --home")
+            .remedy(format!(
+                "it is made when the node first runs: {}; or name another home with --home",
+                context.command("run")
+            ))
             .into());
     }
     Ok(AuditLog::open(&context.home.state_db)?)
@@ -127,6 +130,7 @@ fn read_text(path: &Path) -> anyhow::Result<String> {
         Failure::new(Exit::BadInput, "the file cannot be read")
             .at(path.display())
             .because(error)
+            .remedy("check the path, and who may read it")
             .into()
     })
 }

@@ -86,7 +86,7 @@ struct RestoreView {
 
 /// Makes a backup.
 pub(crate) fn make(arguments: &BackupArguments, context: &Context) -> anyhow::Result<()> {
-    if !context.home.state_db.exists() {
+    if !context.has_ledger()? {
         return Err(Failure::new(
             Exit::Home,
             "there is nothing to back up: this home has no ledger",
@@ -99,6 +99,12 @@ pub(crate) fn make(arguments: &BackupArguments, context: &Context) -> anyhow::Re
         (Some(path), true) => Some(passphrase(path)?),
         _ => None,
     };
+    if arguments.file.symlink_metadata().is_ok() {
+        return Err(Failure::new(Exit::Failed, "there is a file of that name already")
+            .at(arguments.file.display())
+            .remedy("name another, or move this one away")
+            .into());
+    }
     let actor = actor();
     let request = BackupRequest {
         to: &arguments.file,
@@ -134,6 +140,13 @@ pub(crate) fn make(arguments: &BackupArguments, context: &Context) -> anyhow::Re
 
 /// Puts one back.
 pub(crate) fn put_back(arguments: &RestoreArguments, context: &Context) -> anyhow::Result<()> {
+    if let Err(error) = arguments.file.metadata() {
+        return Err(Failure::new(Exit::BadInput, "there is nothing to restore")
+            .at(arguments.file.display())
+            .because(error)
+            .remedy("check the path, and who may read it")
+            .into());
+    }
     let passphrase = arguments.passphrase_file.as_ref().map(passphrase).transpose()?;
     let home = Home::open(&context.home.root)?;
     let actor = actor();
@@ -209,6 +222,7 @@ fn passphrase(path: &PathBuf) -> anyhow::Result<Zeroizing<Vec<u8>>> {
         Failure::new(Exit::BadInput, "the passphrase cannot be read")
             .at(path.display())
             .because(why)
+            .remedy("it is the first line of that file: check the path, and who may read it")
     };
     let text = Zeroizing::new(std::fs::read(path).map_err(|error| unreadable(error.to_string()))?);
     let line = text.split(|byte| *byte == b'\n').next().unwrap_or_default();

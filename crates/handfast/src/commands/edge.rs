@@ -36,7 +36,7 @@ pub(super) fn named<T>(
     if !found.is_empty() {
         return Ok(found);
     }
-    let failure = Failure::new(Exit::Failed, format!("the node has no {kind} `{name}`"));
+    let failure = Failure::new(Exit::NotFound, format!("the node has no {kind} `{name}`"));
     let known = if known.is_empty() {
         "it has none".to_owned()
     } else {

@@ -53,6 +53,8 @@ pub(crate) async fn run(arguments: Arguments, output: Output) -> anyhow::Result<
         enrolment = enrolment.asking(Hints::every(arguments.ask_every));
     }
     let live = enrolment.live();
+    // Whoever keeps one wants to see that it is there; after that it speaks when something happens.
+    let mut first = true;
     if arguments.now {
         enrolment.hasten();
     }
@@ -68,10 +70,12 @@ pub(crate) async fn run(arguments: Arguments, output: Output) -> anyhow::Result<
             }
             Ok(step) => {
                 let held = live.borrow().clone();
-                if (!arguments.keep || step == Step::Enrolled || step == Step::Renewed)
+                let happened = step == Step::Enrolled || step == Step::Renewed;
+                if (!arguments.keep || first || happened)
                     && let Some(held) = &held
                 {
                     show(&step, held, &arguments, output)?;
+                    first = false;
                 }
                 match step {
                     Step::Waits(at) => at,
@@ -99,14 +103,21 @@ pub(crate) async fn run(arguments: Arguments, output: Output) -> anyhow::Result<
 
 /// What is at the bottom of it decides the exit code and the remedy.
 fn told(fault: EnrolmentFault) -> anyhow::Error {
+    let what = "the agents' certificate is as it was";
     let bottom = match fault {
+        EnrolmentFault::ForSites { token } => {
+            return Failure::new(Exit::BadInput, "the token links sites and enrols no agent")
+                .at(token.display())
+                .remedy("ask for one that `handfast token issue FILE --agent SERVICE` made; for a link, `handfast token redeem FILE`")
+                .into();
+        }
         EnrolmentFault::Exchange(error) => error.into(),
         EnrolmentFault::File(error) => error.into(),
         EnrolmentFault::Proof(fault) => (*fault).into(),
         EnrolmentFault::Token(error) => error.into(),
         other => anyhow::Error::from(other),
     };
-    bottom.context("the agents' certificate is as it was")
+    bottom.context(what)
 }
 
 /// Returns when the process is told to end.

@@ -63,6 +63,14 @@ fn known(cause: &(dyn Error + 'static)) -> Option<Known> {
     if let Some(fault) = cause.downcast_ref::<ResourceFault>() {
         return Some(of_resource(fault));
     }
+    if let Some(EditError::Absent { kind, name, directory }) = cause.downcast_ref() {
+        return Some(Known {
+            explained: Some(vec![format!("{kind}/{name} is not declared; nothing was deleted")]),
+            place: Some(directory.display().to_string()),
+            remedy: Some("look at the files there, or name another home with --home".into()),
+            ..plain(Exit::NotFound)
+        });
+    }
     let exit = exit_of(cause)?;
     Some(plain(exit))
 }
@@ -140,6 +148,7 @@ fn of_refusal(refusal: &Refusal) -> Known {
         RefusalCode::NotAllowed | RefusalCode::NotGranted | RefusalCode::RefusedByPeer => {
             Exit::Refused
         }
+        RefusalCode::NotFound => Exit::NotFound,
         RefusalCode::TimedOut => Exit::TimedOut,
         RefusalCode::Unreachable => Exit::NoNode,
         _ => Exit::Failed,

@@ -156,7 +156,7 @@ fn the_list_of_a_home_without_a_node_comes_from_its_files() {
     desk.check(
         "--home h cert list",
         0,
-        "No certificates. They are made when the node first runs: handfast run\n",
+        "No certificates. They are made when the node first runs: handfast --home h run\n",
         "",
     );
     let pem = authority().server("west", &["west.example"]).to_pem();

@@ -74,7 +74,7 @@ fn listeners_and_connectors_come_and_go_as_files() {
         assert_eq!(desk.run(&format!("--home h {noun} create payments 9090")).code, 1);
         assert_eq!(desk.run(&format!("--home h {noun} delete payments")).code, 0);
         assert!(!desk.path(&file).exists());
-        assert_eq!(desk.run(&format!("--home h {noun} delete payments")).code, 1);
+        assert_eq!(desk.run(&format!("--home h {noun} delete payments")).code, 11);
     }
 }
 

@@ -328,7 +328,7 @@ fn links_are_a_table_and_one_link_is_shown_in_full() {
         assert!(full.stdout.contains(word), "{full:#?}");
     }
     let other = run(&desk, stub, "link status east");
-    assert_eq!(other.code, 1, "{other:#?}");
+    assert_eq!(other.code, 11, "{other:#?}");
     assert_eq!(other.stderr, "error: the node has no link `east`\n  why  it has: west\n");
 }
 

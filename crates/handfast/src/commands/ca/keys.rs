@@ -12,12 +12,15 @@ use crate::failure::Failure;
 
 /// Reads a file that was handed in.
 pub(super) fn read(path: &Path) -> anyhow::Result<Zeroizing<Vec<u8>>> {
-    let missing = || std::io::Error::from(std::io::ErrorKind::NotFound);
-    let read = read_bounded(path, LONGEST).map_err(|error| error.source);
-    let bytes = read.and_then(|found| found.ok_or_else(missing)).map_err(|error| {
-        Failure::new(Exit::BadInput, "the file cannot be read").at(path.display()).because(error)
-    })?;
-    Ok(Zeroizing::new(bytes))
+    let unreadable = |why: String| {
+        Failure::new(Exit::BadInput, "the file cannot be read")
+            .at(path.display())
+            .because(why)
+            .remedy("check the path, and who may read it")
+    };
+    let found =
+        read_bounded(path, LONGEST).map_err(|error| unreadable(error.source.to_string()))?;
+    Ok(Zeroizing::new(found.ok_or_else(|| unreadable("there is no such file".to_owned()))?))
 }
 
 /// Writes a new file, and never over one that is there.

@@ -46,11 +46,11 @@ pub(super) async fn run(arguments: &Arguments, context: &Context) -> anyhow::Res
     };
     let Some(within) = arguments.expiring else {
         context.output.show(&credentials, |page| {
-            draw(
-                page,
-                &credentials,
-                "No certificates. They are made when the node first runs: handfast run",
+            let none = format!(
+                "No certificates. They are made when the node first runs: {}",
+                context.command("run")
             );
+            draw(page, &credentials, &none);
         })?;
         return Ok(Exit::Success);
     };

@@ -212,8 +212,12 @@ fn issuers(paths: &HomePaths) -> Result<Vec<IssuerFacts>, String> {
 }
 
 fn ledger(path: &Path) -> LedgerFacts {
-    if !path.exists() {
-        return LedgerFacts::Absent;
+    match path.try_exists() {
+        Ok(true) => {}
+        Ok(false) => return LedgerFacts::Absent,
+        Err(error) => {
+            return LedgerFacts::Broken(format!("cannot read {}: {error}", path.display()));
+        }
     }
     let newest = SqliteLedger::open(path).and_then(|ledger| {
         let filter = handfast_store::IssuedFilter { limit: Some(1), ..Default::default() };
