@@ -61,7 +61,7 @@ pub(crate) async fn run(arguments: Arguments, output: Output) -> anyhow::Result<
         story.interrupted(why);
     }
 
-    stage.shell.note("kill $(jobs -p)   # ends both nodes".to_owned());
+    stage.shell.note("kill $(jobs -p)   # ends the nodes".to_owned());
     let typed = stage.shell.typed();
     let alias = format!("alias handfast={}", stage.shell.binary().display());
     let mut kept = None;

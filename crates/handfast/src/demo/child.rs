@@ -27,7 +27,12 @@ pub(super) struct Running {
 impl Running {
     /// Starts `command`; what it prints goes to `log`.
     pub(super) fn start(name: &str, mut command: Command, log: PathBuf) -> anyhow::Result<Self> {
-        let file = File::create(&log).with_context(|| format!("cannot write {}", log.display()))?;
+        // Appended to: with --keep, somebody who starts the node anew may write to it too.
+        let file = File::options()
+            .append(true)
+            .create(true)
+            .open(&log)
+            .with_context(|| format!("cannot write {}", log.display()))?;
         let errors = file.try_clone().with_context(|| format!("cannot write {}", log.display()))?;
         let child = command
             .stdin(Stdio::null())

@@ -37,8 +37,9 @@ pub(super) fn usual(code: FaultCode, side: Side) -> &'static str {
              check this machine's clock with `timedatectl`"
         }
         C::Expired => {
-            "renew on the other side: `handfast cert renew NAME` there; if the certificate looks fresh, a clock is \
-             wrong: compare `date -u` on both machines"
+            "renew on the other side: `handfast cert renew NAME` there; a site whose link certificate has expired \
+             needs a new token, `handfast token issue FILE --site NAME` here; if the certificate looks fresh, a \
+             clock is wrong: compare `date -u` on both machines"
         }
         C::FileUnreadable => {
             "check that the file exists and that the node's user may read it: `ls -l DIRECTORY`; keys are \
