@@ -176,6 +176,9 @@ pub(crate) fn tree() -> clap::Command {
 }
 
 #[cfg(test)]
+mod documented;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 
@@ -214,30 +217,6 @@ mod tests {
             let cli = Cli::try_parse_from(line.split(' ')).expect(line);
             assert_eq!(cli.globals.home, Some(PathBuf::from("/h")), "{line}");
             assert_eq!(cli.globals.output, Format::Json, "{line}");
-        }
-    }
-
-    #[test]
-    fn the_lines_of_the_manual_parse() {
-        for line in [
-            "handfast site create west --trust-domain demo.example --enable-link-access --link-host 127.0.0.1 --link-port 55671",
-            "handfast run",
-            "handfast token issue t.yaml --redemptions-allowed 2 --expiration-window 15m --cost 3",
-            "handfast site create east",
-            "handfast token redeem t.yaml",
-            "handfast link status",
-            "handfast connector create payments 8080 --host 127.0.0.1 --routing-key payments",
-            "handfast listener create payments 9090 --host 127.0.0.1",
-            "handfast status",
-            "handfast cert list",
-            "handfast cert renew --all",
-            "handfast demo --keep",
-            "handfast approve list",
-            "handfast approve 5f3c01ab",
-            "handfast policy test --principal alice --action certificate.issue --resource site",
-            "handfast --node https://west.example:8443 --client-cert alice status",
-        ] {
-            Cli::try_parse_from(line.split(' ')).expect(line);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! A fault as it is shown: the same one in status, logs, replies and `handfast doctor`.
+//! A fault as it is shown: the same one in status, logs, replies and `handfast check`.
 
 use std::fmt;
 
