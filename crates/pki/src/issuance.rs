@@ -343,7 +343,7 @@ pub enum IssueError {
     KeyMismatch,
     /// A leaf's life is over a sixth of its CA's.
     #[error(
-        "a life of {} is too long: the CA {issuer:?} lives {}, and a leaf may have a sixth of that; ask for {} at most, or lengthen ca-ttl in the Site",
+        "a life of {} is too long: the CA {issuer:?} lives {}, and a leaf may have a sixth of that; ask for {} at most, or lengthen ca-ttl in the Site and have the CA renewed (`handfast cert renew NAME`)",
         written(*asked), written(*issuer_life), written(*limit)
     )]
     LifeTooLong {

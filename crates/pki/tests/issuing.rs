@@ -193,7 +193,8 @@ fn a_leaf_lives_at_most_a_sixth_of_its_ca() {
             .unwrap_err()
             .to_string(),
         "a life of 30d12h is too long: the CA \"CN=demo.example site CA\" lives 90d, and a leaf may have a sixth of \
-         that; ask for 15d at most, or lengthen ca-ttl in the Site"
+         that; ask for 15d at most, or lengthen ca-ttl in the Site and have the CA renewed \
+         (`handfast cert renew NAME`)"
     );
     // A CA under the root may live as long as the root has left.
     let sub = IssueRequest::new(Profile::SiteCa, Subject::new("ca"), key().spki_der());

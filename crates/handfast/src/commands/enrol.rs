@@ -77,6 +77,13 @@ pub(crate) async fn run(arguments: Arguments, output: Output) -> anyhow::Result<
                     show(&step, held, &arguments, output)?;
                     first = false;
                 }
+                if step == Step::NeedsToken && first {
+                    first = false;
+                    tracing::warn!(
+                        directory = %arguments.directory.display(),
+                        "there is no certificate yet, and no token to get one with: name its file with --token (it may come later)"
+                    );
+                }
                 match step {
                     Step::Waits(at) => at,
                     Step::NeedsToken => now + SOON,

@@ -162,6 +162,16 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<()> {
     for port in lone.status().into_iter().flat_map(|status| status.ports) {
         let address = port.address.map(|address| address.to_string()).unwrap_or_default();
         tracing::info!(port = port.name, address, mode = %port.mode, "listens");
+        if port.mode == Mode::Plaintext
+            && port.address.is_some_and(|address| !address.ip().is_loopback())
+        {
+            tracing::warn!(
+                port = port.name,
+                address,
+                "whoever reaches this address reports in the clear, and as any service: --cert, --key and \
+                 --client-ca make it mutual TLS (`handfast agent-certs` makes the files), or listen on loopback"
+            );
+        }
     }
     supply.tell();
     let troubles = vec![

@@ -253,7 +253,7 @@ fn declared(context: &Context, name: &Name) -> anyhow::Result<Resource<Collector
         if let Some(fault) = faults.iter().find(of_it) {
             return refused(fault, format!("Collector/{name} cannot be used as it is")).into();
         }
-        Failure::new(Exit::BadInput, format!("Collector/{name} is not declared"))
+        Failure::new(Exit::NotFound, format!("Collector/{name} is not declared"))
             .at(context.home.input_resources.display())
             .remedy(format!("see which there are: {}", context.command("collector ls")))
             .into()
