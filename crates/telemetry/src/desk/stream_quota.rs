@@ -6,7 +6,7 @@ use std::sync::PoisonError;
 
 use super::Desk;
 use crate::grpc::{Code, Flaw, Room, Status};
-use crate::quota::{HELD_BY_ONE, Over};
+use crate::quota::{Excess, HELD_BY_ONE, MOST_AT_ONCE, Over};
 
 /// A stream that is counted; it is given back when this is dropped. Its desk is borrowed, or shared by a call that goes
 /// on by itself.
@@ -95,10 +95,22 @@ impl<D: Deref<Target = Desk>> Drop for StreamQuota<D> {
 
 fn refusal(desk: &Desk, caller: &str, over: Over) -> Status {
     desk.counts.over_quota();
+    let mut flaw = Flaw::OverQuota;
     let what = match over {
+        Over::Never(Excess { of, amount, needed }) => {
+            // To come again with the same would be in vain.
+            flaw = Flaw::TooLarge;
+            format!(
+                "message too large for the quota of {caller}: {amount} {of} at once are more than it may report in {} s, \
+                 and can never pass; send less at once, or raise `{}` of the Collector to {needed} or more",
+                MOST_AT_ONCE.as_secs(),
+                of.setting()
+            )
+        }
         Over::Rate(wait) => format!(
             "{caller} reports more than its quota allows; it may go on in {:.1} s (`quotas` of the Collector)",
-            wait.as_secs_f64()
+            // Not a moment too early.
+            (wait.as_secs_f64() * 10.0).ceil() / 10.0
         ),
         Over::Room => format!(
             "{caller} sends too much at the same time ({} MiB at most, or all callers do); send one after the other, or smaller messages",
@@ -108,5 +120,5 @@ fn refusal(desk: &Desk, caller: &str, over: Over) -> Status {
             "{caller} has {limit} streams open, which is all that its quota allows (`quotas.streams` of the Collector)"
         ),
     };
-    Status::new(Code::ResourceExhausted, what).flawed(Flaw::OverQuota)
+    Status::new(Code::ResourceExhausted, what).flawed(flaw)
 }

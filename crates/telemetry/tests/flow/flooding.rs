@@ -8,10 +8,12 @@ use std::time::{Duration, Instant};
 use handfast_telemetry::port::{Mode, UNKNOWN, WAITING};
 use handfast_tls::{Attempt, ClientOptions, Fault, client_config};
 use hyper::body::Frame;
+use prost::Message as _;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::Mutex;
 
+use crate::large::segment_with;
 use crate::support::{SEGMENTS, Scene, grpc, http, report, segment, until};
 
 /// One flood at a time: both ends of thousands of connections are in this process, and each has ten seconds for its
@@ -213,4 +215,40 @@ async fn half_a_first_word_is_not_waited_for_forever() {
     // Whoever has said it may be silent for longer.
     let caller = crate::support::plain_caller(grpc(&collector));
     report(&caller, &[segment("shop", "1")]).await.expect("goes on");
+}
+
+/// A quota of 1 MiB in a second, and a snapshot of 5: it is taken, and paid off by whoever sent it.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_larger_than_a_quota_is_taken_and_what_can_never_pass_is_told_so() {
+    use handfast_telemetry::grpc::Code;
+    use handfast_telemetry::quota::Quota;
+
+    let scene = Scene::new();
+    let mut plan = scene.plan("collector", Mode::Mtls, scene.keep("collector"));
+    plan.desk.quota = Quota { bytes_per_second: 1 << 20, ..Quota::default() };
+    let mut collector = scene.start(plan.clone());
+    let shop = scene.caller(grpc(&collector), Some(&scene.agent("shop")));
+    let bank = scene.caller(grpc(&collector), Some(&scene.agent("bank")));
+    let large = |id| bytes::Bytes::from(segment_with(5 << 20, id).encode_to_vec());
+
+    let begin = Instant::now();
+    report(&shop, &[large("snapshot")]).await.expect("however large it is");
+    assert!(begin.elapsed() >= Duration::from_secs(2), "it waits");
+    let refused = report(&shop, &[large("another")]).await.expect_err("not a second one");
+    assert_eq!(refused.code, Code::ResourceExhausted, "{refused}");
+    assert!(refused.message.contains("it may go on in "), "{refused}");
+    report(&bank, &[segment("bank", "1")]).await.expect("others do not notice");
+    let again = || async { report(&shop, &[segment("shop", "small")]).await.is_ok() };
+    let paid = async { while !again().await {} };
+    tokio::time::timeout(Duration::from_secs(20), paid).await.expect("it is paid off");
+
+    plan.desk.quota = Quota { bytes_per_second: 50_000, ..Quota::default() };
+    collector.apply(plan);
+    let never = report(&shop, &[large("never")]).await.expect_err("more than a minute's worth");
+    assert_eq!(never.code, Code::ResourceExhausted, "{never}");
+    assert!(never.message.contains("can never pass"), "{never}");
+    assert!(never.message.contains("`quotas.bytesPerSecond` of the Collector to 873"), "{never}");
+    let counted = collector.status().counted;
+    assert_eq!(counted.bad_reports.get("too-large"), Some(&1));
+    assert_eq!(counted.bad_reports.get("over-quota"), Some(&counted.over_quota.saturating_sub(1)));
 }

@@ -13,7 +13,7 @@ use crate::posting::post;
 use crate::support::{SEGMENTS, Scene, accepted, grpc, http, plain_caller, report, until};
 
 /// A segment with one tag of so many bytes, no two stretches of which are the same.
-fn segment_with(bytes: usize, id: &str) -> SegmentObject {
+pub(crate) fn segment_with(bytes: usize, id: &str) -> SegmentObject {
     let mut value = String::with_capacity(bytes + 9);
     for number in 0_u32.. {
         write!(value, "{number:08x} ").expect("memory");
