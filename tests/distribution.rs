@@ -247,7 +247,29 @@ fn a_server_is_known_to_be_good_while_its_root_is_rotated() {
 fn our_listeners_staple_an_answer() {
     let Some(west) = West::start("stapled OCSP answers") else { return };
     let anchors = west.site.path("runtime/certs/handfast-site-server/ca.crt");
-    for (port, alpn) in [(west.grant_port, "http/1.1"), (west.link_port, "handfast-link/1")] {
+    let (admin, collector) = (free_port(), free_port());
+    let file = site_file(&west.site);
+    let text = std::fs::read_to_string(&file).unwrap();
+    let settings = format!("settings:\n    admin-port: \"{admin}\"\n");
+    assert!(text.contains("settings:\n"), "{text}");
+    std::fs::write(&file, text.replacen("settings:\n", &settings, 1)).unwrap();
+    west.site.json(&format!(
+        "collector create telemetry --host 127.0.0.1 --hosts 127.0.0.1 --grpc-port {collector} --http-port 0"
+    ));
+    for port in [admin, collector] {
+        eventually("the port is open", || TcpStream::connect(("127.0.0.1", port)).ok());
+    }
+    for (port, alpn) in [
+        (west.grant_port, "http/1.1"),
+        (west.link_port, "handfast-link/1"),
+        (admin, "http/1.1"),
+        (collector, "h2"),
+    ] {
+        // What is opened first is stapled to a moment later.
+        eventually("an answer is stapled", || {
+            let text = west.openssl.s_client(port, &anchors, &["-status", "-alpn", alpn]);
+            text.contains("OCSP Response Status").then_some(())
+        });
         let text = west.openssl.s_client(port, &anchors, &["-status", "-alpn", alpn]);
         assert!(text.contains("OCSP Response Status: successful (0x0)"), "{text}");
         assert!(text.contains("Cert Status: good"), "{text}");
@@ -278,9 +300,17 @@ fn the_port_follows_the_resource() {
 }
 
 fn access_file(site: &Site) -> std::path::PathBuf {
+    file_with(site, "revocation-port:")
+}
+
+fn site_file(site: &Site) -> std::path::PathBuf {
+    file_with(site, "kind: Site\n")
+}
+
+fn file_with(site: &Site, words: &str) -> std::path::PathBuf {
     std::fs::read_dir(site.path("input/resources"))
         .unwrap()
         .map(|entry| entry.unwrap().path())
-        .find(|path| std::fs::read_to_string(path).unwrap().contains("revocation-port:"))
+        .find(|path| std::fs::read_to_string(path).unwrap().contains(words))
         .unwrap()
 }

@@ -30,6 +30,7 @@ mod redeem;
 mod revocations;
 mod rotation;
 mod signals;
+mod staples;
 mod telemetry;
 mod time_jumps;
 mod tokens;

@@ -36,6 +36,7 @@ fn a_forced_rotation_of_a_site_ca_killed_at_every_write_goes_on_to_its_end() {
     killed_at_every_write("handfast-site-ca", true);
 }
 
+#[expect(clippy::print_stdout, reason = "how much was gone through")]
 fn killed_at_every_write(authority: &str, forced: bool) {
     let template = TempDir::new().unwrap();
     {

@@ -11,7 +11,7 @@ use handfast_api::status::{FaultView, ProblemSeverity, ProblemView, RefusalView}
 use handfast_authority::{Declared, Report};
 use handfast_pki::{Credential, IdentityKind};
 use handfast_tls::{
-    ClientAuth, Fault, IdentityRule, RevocationCheck, ServerOptions, server_config,
+    ClientAuth, Fault, IdentityRule, RevocationCheck, ServerOptions, Staple, server_config,
 };
 use rustls::ServerConfig;
 use tokio_util::sync::CancellationToken;
@@ -81,7 +81,8 @@ impl Core {
             return None;
         }
         let revocation = RevocationCheck::by(self.revoked.view.clone());
-        let tls = match configured(credential, declared, revocation) {
+        let staple = turning.tls.staples.of(name, credential);
+        let tls = match configured(credential, declared, revocation, staple) {
             Ok(tls) => tls,
             Err(fault) => return Some(problem(fault.what().to_owned(), fault.remedy().to_owned())),
         };
@@ -114,6 +115,7 @@ fn configured(
     credential: &Credential,
     declared: &Declared,
     revocation: RevocationCheck,
+    staple: Staple,
 ) -> Result<Arc<ServerConfig>, Fault> {
     let Some(trust_domain) = declared.effective_trust_domain() else {
         return Err(Fault::new(
@@ -127,6 +129,7 @@ fn configured(
         client_auth: ClientAuth::Required,
         identities: IdentityRule::within(trust_domain).kind(IdentityKind::Operator),
         revocation,
+        staple,
         ..ServerOptions::default()
     };
     server_config(credential, &options)

@@ -101,7 +101,7 @@ impl Core {
         address: Option<SocketAddr>,
         turning: &mut Turning,
     ) {
-        let staples = turning.tls.staples();
+        let staples = turning.tls.staples.all();
         let core = Arc::clone(self);
         let on = address.is_some();
         let work = tokio::task::spawn_blocking(move || core.publish_and_staple(on, &staples));
@@ -113,6 +113,21 @@ impl Core {
         self.place_distribution_port(address, turning).await;
     }
 
+    /// Staples answers to what was configured after the lists were made: the admin port's and the collectors'
+    /// certificates.
+    pub(super) async fn staple_rest(self: &Arc<Self>, turning: &Turning) {
+        let mut staples = turning.tls.staples.all();
+        staples.retain(|(_, staple)| !staple.is_set());
+        if turning.distribution_port.is_none() || staples.is_empty() {
+            return;
+        }
+        let core = Arc::clone(self);
+        let work = tokio::task::spawn_blocking(move || core.staple(true, &staples));
+        if work.await.is_err() {
+            tracing::error!("nothing could be stapled");
+        }
+    }
+
     fn publish_and_staple(
         &self,
         on: bool,
@@ -120,6 +135,12 @@ impl Core {
     ) -> Option<PublishReport> {
         let now = clock::now();
         let report = on.then(|| self.authority().publish_revocation(&self.publisher, now));
+        self.staple(on, staples);
+        report
+    }
+
+    fn staple(&self, on: bool, staples: &[(Arc<Credential>, Staple)]) {
+        let now = clock::now();
         for (credential, staple) in staples {
             let answer = on
                 .then(|| self.authority().staple(&self.publisher, credential.leaf(), now))
@@ -129,7 +150,6 @@ impl Core {
                 staple.set(answer.map(|der| der.to_vec()));
             }
         }
-        report
     }
 
     fn note_published(&self, report: &PublishReport) {

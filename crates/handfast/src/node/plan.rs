@@ -14,11 +14,12 @@ use handfast_network::{ConnectorPlan, LinkAccess, LinkPlan, ListenerPlan, Plan};
 use handfast_pki::{Credential, Host, IdentityKind, Name, TrustAnchors, TrustDomain};
 use handfast_tls::{
     ClientAuth, ClientOptions, Fault, IdentityRule, RevocationCheck, Revocations, ServerOptions,
-    Staple, client_config, server_config,
+    client_config, server_config,
 };
 use rustls::{ClientConfig, ServerConfig};
 
 use super::rotation::bundle_plan;
+use super::staples::Staples;
 
 /// Configurations by credential.
 #[derive(Default)]
@@ -28,28 +29,10 @@ pub(super) struct TlsCache {
     servers: BTreeMap<Key, (Arc<Credential>, Arc<ServerConfig>)>,
     grants: BTreeMap<Key, (Arc<Credential>, Arc<ServerConfig>)>,
     clients: BTreeMap<Key, (Arc<Credential>, Arc<ClientConfig>)>,
-    staples: BTreeMap<Name, (Arc<Credential>, Staple)>,
+    /// What is stapled to what our servers present.
+    pub(super) staples: Staples,
     /// What agents at the grant port are judged by.
     agents: Option<TrustAnchors>,
-}
-
-impl TlsCache {
-    /// What our servers present, and the staples of the configurations that present it.
-    pub(super) fn staples(&self) -> Vec<(Arc<Credential>, Staple)> {
-        self.staples.values().cloned().collect()
-    }
-
-    /// The staple of every configuration with this credential.
-    fn staple(&mut self, name: &Name, credential: &Arc<Credential>) -> Staple {
-        if let Some((made_for, staple)) = self.staples.get(name)
-            && Arc::ptr_eq(made_for, credential)
-        {
-            return staple.clone();
-        }
-        let staple = Staple::default();
-        self.staples.insert(name.clone(), (Arc::clone(credential), staple.clone()));
-        staple
-    }
 }
 
 impl TlsCache {
@@ -183,7 +166,7 @@ fn plan_access(
     let name = &access.spec.tls_credentials;
     let Some(good) = report.live.get(name) else { return };
     let Some(trust_domain) = declared.effective_trust_domain() else { return };
-    let staple = cache.staple(name, good);
+    let staple = cache.staples.of(name, good);
     let require = settings.revocation == RevocationPolicy::Require;
     let revocation = RevocationCheck::by(cache.revocations.clone()).required(require);
     let link = cached(&mut cache.servers, (name.clone(), require), good, |credential| {

@@ -18,7 +18,7 @@ use handfast_telemetry::upstream::{Clock, Dice};
 
 use self::denials::Denials;
 use self::plan::Configurations;
-use super::core::Core;
+use super::core::{Core, Turning};
 use crate::clock;
 
 /// The running collectors and relays of a node, by kind and name: `Collector/telemetry`.
@@ -55,15 +55,17 @@ impl Core {
         resources: &Resources,
         declared: &Declared,
         report: &Report,
-        turn: &mut TelemetryTurn,
+        turning: &mut Turning,
     ) -> Vec<ProblemView> {
         let mut problems = Vec::new();
         let mut wanted = BTreeMap::new();
+        let turn = &mut turning.telemetry;
         let sight = plan::Sight {
             declared,
             report,
             directory: &self.paths.runtime_telemetry,
             revocations: &self.revoked.view,
+            staples: &turning.tls.staples,
         };
         for collector in resources.collectors.values() {
             let subject = format!("{}/{}", Kind::Collector, collector.name);

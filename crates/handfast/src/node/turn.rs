@@ -103,9 +103,9 @@ impl Core {
         if !self.state().no_network {
             let fault = self.place_admin_port(&resources, &wanted, &report, &mut turning).await;
             self.note_admin_fault(fault);
-            let faults =
-                self.place_telemetry(&resources, &wanted, &report, &mut turning.telemetry).await;
+            let faults = self.place_telemetry(&resources, &wanted, &report, &mut turning).await;
             self.note_telemetry_faults(faults);
+            self.staple_rest(&turning).await;
             self.redeem_declared(&resources, &mut turning.attempts);
             self.ask_other_sites(&report);
             self.issue_declared(&resources).await;

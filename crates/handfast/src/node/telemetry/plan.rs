@@ -27,12 +27,15 @@ use handfast_tls::{
 };
 use rustls::{ClientConfig, ServerConfig};
 
+use crate::node::staples::Staples;
+
 /// What plans are made from.
 pub(super) struct Sight<'a> {
     pub(super) declared: &'a Declared,
     pub(super) report: &'a Report,
     pub(super) directory: &'a Path,
     pub(super) revocations: &'a Revocations,
+    pub(super) staples: &'a Staples,
 }
 
 /// A plan, and what it lacks.
@@ -290,6 +293,7 @@ impl Configurations {
             floor: Floor::Tls12,
             revocation: RevocationCheck::by(sight.revocations.clone()),
             trust: Some(anchors.clone()),
+            staple: sight.staples.of(name, credential),
             ..ServerOptions::default()
         };
         let config = server_config(credential, &options).map_err(|fault| fault.one_line())?;
