@@ -436,7 +436,8 @@ fn written(duration: Duration) -> String {
         let count = rest / unit;
         rest %= unit;
         if count > 0 || text.is_empty() {
-            text.push_str(&format!("{count}{letter}"));
+            text.push_str(&count.to_string());
+            text.push(*letter);
         }
     }
     text
