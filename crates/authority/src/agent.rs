@@ -149,12 +149,15 @@ impl<S: CredentialStore, L: Ledger> Authority<S, L> {
         if identity.kind() != Some(IdentityKind::Agent) || !ours {
             return Err(stranger());
         }
-        let shown = self.ledger.issued(&IssuedFilter {
-            identity: Some(identity.clone()),
+        // By the serial alone: thousands of agents may share the identity.
+        let of_serial = self.ledger.issued(&IssuedFilter {
             serial: Some(presented.serial.clone()),
             ..IssuedFilter::default()
         })?;
-        let shown = shown.into_iter().find(enrolled_by_token).ok_or_else(stranger)?;
+        let shown = of_serial
+            .into_iter()
+            .find(|issued| issued.identity.as_ref() == Some(identity) && enrolled_by_token(issued))
+            .ok_or_else(stranger)?;
         if let Some(at) = self.ledger.lineage_ended(&shown.lineage)? {
             return Err(RenewRefusal::Revoked { identity: identity.clone(), at });
         }
@@ -174,28 +177,35 @@ impl<S: CredentialStore, L: Ledger> Authority<S, L> {
 /// Which enrolments asked when to renew, and when they did last. Only those of the ledger get in; it is forgotten when the
 /// process ends.
 #[derive(Debug, Default)]
-pub(crate) struct AgentsHeard(BTreeMap<Lineage, Timestamp>);
+pub(crate) struct AgentsHeard {
+    last: BTreeMap<Lineage, Timestamp>,
+    /// Since when it is listened, in this process.
+    since: Option<Timestamp>,
+}
 
 impl AgentsHeard {
     /// Notes that this one asked, and says how many did lately.
     fn hear(&mut self, lineage: &Lineage, now: Timestamp) -> usize {
-        if self.0.len() >= MOST_HEARD && !self.0.contains_key(lineage) {
-            self.0.retain(|_, at| is_lately(*at, now));
+        if self.last.len() >= MOST_HEARD && !self.last.contains_key(lineage) {
+            self.last.retain(|_, at| is_lately(*at, now));
         }
-        if self.0.len() < MOST_HEARD || self.0.contains_key(lineage) {
-            self.0.insert(lineage.clone(), now);
+        if self.last.len() < MOST_HEARD || self.last.contains_key(lineage) {
+            self.last.insert(lineage.clone(), now);
         }
-        self.0.len()
+        self.last.len()
     }
 
-    /// Whether this one asked lately.
-    pub(crate) fn lately(&self, lineage: &Lineage, now: Timestamp) -> bool {
-        self.0.get(lineage).is_some_and(|at| is_lately(*at, now))
+    /// Whether this one asked lately, as far as is known: who was there before a process that came into the middle of a
+    /// rotation, nobody knows, and it would be shut out for good.
+    pub(crate) fn is_about(&self, lineage: &Lineage, rotation: Timestamp, now: Timestamp) -> bool {
+        self.last.get(lineage).is_some_and(|at| is_lately(*at, now))
+            || self.since.is_none_or(|since| since > rotation)
     }
 
     /// Forgets who has not asked for long.
     pub(crate) fn forget(&mut self, now: Timestamp) {
-        self.0.retain(|_, at| is_lately(*at, now));
+        self.since.get_or_insert(now);
+        self.last.retain(|_, at| is_lately(*at, now));
     }
 }
 

@@ -5,6 +5,7 @@
 //! `handfast_store::LoneCredential`, the exchange is `handfast_api::grants`.
 
 mod due;
+mod fault;
 mod hints;
 
 use std::path::{Path, PathBuf};
@@ -12,24 +13,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use handfast_api::grants::{
-    HintQuestion, ProblemCode, RedeemError, Redeeming, RedemptionReply, Renewing, TokenError,
-    TokenFile, ask_for_hint, read_token, redeem, renew,
+    HintQuestion, Redeeming, RedemptionReply, Renewing, TokenFile, ask_for_hint, read_token,
+    redeem, renew,
 };
 use handfast_authority::renew_at;
 use handfast_pki::{
     Chain, Credential, CredentialPem, Csr, IdentityKind, KeyAlgorithm, Name, PrivateKey, Purpose,
     Subject, TrustAnchors,
 };
-use handfast_store::{
-    Applicant, FileError, LoneCredential, LoneError, RawPem, Revision, read_bounded, write_atomic,
-};
-use handfast_tls::Fault;
+use handfast_store::{Applicant, LoneCredential, RawPem, Revision, read_bounded, write_atomic};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use self::due::{Due, Held, Known, due};
-pub(crate) use self::hints::{Hints, USUAL_EVERY};
+pub(crate) use self::fault::EnrolmentFault;
+pub(crate) use self::hints::{Hints, USUAL_EVERY, interval};
 
 /// An agent's credential and how it is kept.
 pub(crate) struct AgentEnrolment {
@@ -384,80 +383,6 @@ fn pending(staged: &RawPem) -> Option<(Csr, PrivateKey)> {
     let csr = Csr::from_pem(staged.tls_crt.as_deref()?).ok()?;
     let key = PrivateKey::read(staged.tls_key.as_deref()?, None).ok()?;
     (csr.spki_der() == key.spki_der()).then_some((csr, key))
-}
-
-/// Why there is no new certificate.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub(crate) enum EnrolmentFault {
-    /// What lies there cannot be used.
-    #[error("the credential in {} cannot be used: {why}; remove the directory to enrol anew", directory.display())]
-    Broken { directory: PathBuf, why: String },
-    /// The directory cannot be used.
-    #[error(transparent)]
-    Directory(#[from] LoneError),
-    /// The other side refused, or cannot be reached.
-    #[error(transparent)]
-    Exchange(#[from] RedeemError),
-    /// A file cannot be read or written.
-    #[error(transparent)]
-    File(#[from] FileError),
-    /// The token links sites.
-    #[error(
-        "the token {} links sites and enrols no agent: ask for one that `handfast token issue --agent` made",
-        token.display()
-    )]
-    ForSites { token: PathBuf },
-    /// No key or request could be made.
-    #[error("no key could be made: {why}")]
-    Key { why: String },
-    /// What is in use is no agent's.
-    #[error("the certificate in use is no agent's, so it is not renewed: name another directory")]
-    NotAnAgent,
-    /// The answer makes no sense.
-    #[error(
-        "the answer makes no sense: {why}; check that both sides run the same version of handfast"
-    )]
-    Odd { why: String },
-    /// The new certificate failed its trial.
-    #[error("the new certificate was not put to use: {0}")]
-    Proof(#[source] Box<Fault>),
-    /// The token cannot be read.
-    #[error(transparent)]
-    Token(#[from] TokenError),
-    /// It is not known where to renew.
-    #[error("{} is gone, so it is not known where to renew: redeem a new token", file.display())]
-    Unknown { file: PathBuf },
-}
-
-impl EnrolmentFault {
-    /// Whether it says that nothing is renewed with this certificate any more. A site that knows no such question says that
-    /// it does not know it, and means nothing by it.
-    fn ends_enrolment(&self) -> bool {
-        let unknown = matches!(
-            self,
-            Self::Exchange(RedeemError::Refused { problem, .. }) if problem.error != ProblemCode::Refused
-        );
-        self.is_final() && !unknown
-    }
-
-    /// Whether the same request will never be granted.
-    fn is_final(&self) -> bool {
-        match self {
-            Self::Exchange(RedeemError::Refused { problem, .. }) => !problem.error.is_passing(),
-            Self::Exchange(RedeemError::Tls(fault)) => {
-                fault.code() == handfast_tls::FaultCode::Revoked
-            }
-            Self::NotAnAgent | Self::Unknown { .. } => true,
-            _ => false,
-        }
-    }
-}
-
-impl From<Fault> for EnrolmentFault {
-    fn from(fault: Fault) -> Self {
-        Self::Proof(Box::new(fault))
-    }
 }
 
 /// For one exchange, connecting included.

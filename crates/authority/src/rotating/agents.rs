@@ -71,7 +71,8 @@ impl<S: CredentialStore, L: Ledger> Authority<S, L> {
             // Those that lack what this step waits for.
             let moved = trusts && (follows || !record.is_past_promotion());
             if !moved {
-                consumer.reachable |= self.memory().agents_heard.lately(&newest.lineage, now);
+                consumer.reachable |=
+                    self.memory().agents_heard.is_about(&newest.lineage, record.began, now);
             }
         }
         Ok(services.into_values().collect())

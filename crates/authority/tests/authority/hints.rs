@@ -171,6 +171,29 @@ fn by_force_an_agent_that_falls_silent_is_waited_for_so_long_and_no_longer() {
 }
 
 #[test]
+fn by_force_who_asked_before_a_restart_is_not_forgotten_over_it() {
+    let mut site = west(false);
+    let first = chain(&enrol(&site)).leaf().clone();
+    hint(&site, &first);
+    site.pass(60);
+    rotate(&site, "handfast-root", true);
+    site.pass(1);
+    let mut site = site.restarted();
+    site.settled();
+    let (phase, laggards) = standing(&site, "handfast-root");
+    assert_eq!((phase, laggards.len()), (Phase::Prepared, 1), "{laggards:?}");
+    let second = renew(&mut site, &first);
+    site.settled();
+    renew(&mut site, second.chain.leaf());
+    site.settled();
+    assert_eq!(standing(&site, "handfast-root").0, Phase::Revoked);
+    // One that begins in this process waits for nobody who is silent.
+    site.pass(26 * 60);
+    rotate(&site, "handfast-root", true);
+    assert_eq!(standing(&site, "handfast-root").0, Phase::Revoked);
+}
+
+#[test]
 fn by_force_the_ca_of_agents_takes_along_who_asks_and_nobody_else() {
     let ca = "handfast-service-ca";
     let mut site = west(false);

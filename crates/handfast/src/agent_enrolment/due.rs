@@ -59,8 +59,9 @@ pub(super) fn due(known: &Known, now: Timestamp) -> Due {
     // Somebody brought another token because the enrolment ended.
     let anew = known.refused && known.token_is_new;
     let usual = renew_at(held.not_before, held.not_after, held.fingerprint.as_bytes());
-    let first =
-        if known.hastened { now } else { known.hinted.map_or(usual, |hinted| hinted.min(usual)) };
+    // Whoever was told that his enrolment has ended has nothing to wait for.
+    let hurries = known.hastened || known.refused;
+    let first = if hurries { now } else { known.hinted.map_or(usual, |hinted| hinted.min(usual)) };
     let again = match (known.refused, anew) {
         // Asking more often would change nothing; another token might.
         (true, false) => known.failed_at.map(|last| retry_at(u32::MAX, last, None)),
@@ -154,7 +155,9 @@ mod tests {
         assert_eq!(due(&known, at(600)), Due::Ask);
         assert_eq!(due(&known, at(63_361)), Due::Renew);
         let refused = Known { refused: true, failures: 1, failed_at: Some(at(600)), ..known };
-        assert!(matches!(due(&refused, at(601)), Due::Nothing(next) if next > at(50_000)));
+        assert_eq!(due(&refused, at(601)), Due::Nothing(at(660)), "what was answered is final");
+        let brought = Known { token: true, token_is_new: true, ..refused };
+        assert_eq!(due(&brought, at(602)), Due::Redeem, "long before its life is over");
         assert_eq!(due(&Known { held: None, ..known }, at(600)), Due::NeedsToken);
     }
 

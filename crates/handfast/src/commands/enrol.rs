@@ -8,8 +8,8 @@ use handfast_pki::Credential;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::{duration, words};
-use crate::agent_enrolment::{AgentEnrolment, EnrolmentFault, Hints, Step, USUAL_EVERY};
+use super::words;
+use crate::agent_enrolment::{AgentEnrolment, EnrolmentFault, Hints, Step, USUAL_EVERY, interval};
 use crate::clock;
 use crate::exit::Exit;
 use crate::failure::Failure;
@@ -25,8 +25,7 @@ use crate::output::Output;
     Needs no home and no node. The key is made in the directory and never leaves it; tls.crt, tls.key and ca.crt there\n\
     are switched together. Running it again renews what is due, and does nothing else. Killed at any moment, it leaves the\n\
     old files or the new ones, whole: type it again with the same DIR and token, and what was redeemed is finished, not\n\
-    redeemed twice. The rotation of a root waits for the agents that were enrolled (`ca status`): with --keep they ask and\n\
-    hear of it by themselves, --now is for the others.")]
+    redeemed twice. With --keep it asks the site when to renew, and so hears of the rotation of a CA; --now is for who does not.")]
 pub(crate) struct Arguments {
     /// The directory for tls.crt, tls.key and ca.crt
     #[arg(value_name = "DIR")]
@@ -37,8 +36,8 @@ pub(crate) struct Arguments {
     /// Stay, and renew before the certificate ends
     #[arg(long)]
     keep: bool,
-    /// How often the site is asked whether to renew before the usual time, within 1s and 1h
-    #[arg(long, value_name = "DURATION", default_value = USUAL_EVERY, value_parser = duration, requires = "keep")]
+    /// How often the site is asked whether to renew before the usual time, from 1s to 1h
+    #[arg(long, value_name = "DURATION", default_value = USUAL_EVERY, value_parser = interval, requires = "keep")]
     ask_every: Duration,
     /// Renew at once, though it is not due
     #[arg(long)]

@@ -27,11 +27,10 @@ use tokio_util::sync::CancellationToken;
 
 use self::settings::Settings;
 use self::supply::{Changed, Supply};
-use super::super::duration;
 use super::super::lone::lists::Lists;
 use super::super::lone::token::Token;
 use super::super::lone::{Lone, WhenFull, bind_health};
-use crate::agent_enrolment::USUAL_EVERY;
+use crate::agent_enrolment::{USUAL_EVERY, interval};
 use crate::clock;
 use crate::failure::Failure;
 use crate::node::{self, LogFormat, Stopping};
@@ -82,8 +81,8 @@ pub(crate) struct Arguments {
     /// The directory in which the certificate that was enrolled is kept and renewed
     #[arg(long, value_name = "DIR", conflicts_with_all = ["ca", "cert", "key"])]
     enrol_dir: Option<PathBuf>,
-    /// How often the site that gave the token is asked whether to renew before the usual time, within 1s and 1h
-    #[arg(long, value_name = "DURATION", default_value = USUAL_EVERY, value_parser = duration, requires = "enrol_dir")]
+    /// How often the site that gave the token is asked whether to renew before the usual time, from 1s to 1h
+    #[arg(long, value_name = "DURATION", default_value = USUAL_EVERY, value_parser = interval, requires = "enrol_dir")]
     ask_every: Duration,
     /// The collector's name, where it is dialled by another
     #[arg(long, value_name = "HOST")]
