@@ -196,6 +196,26 @@ fn one_identity_has_its_quota_and_another_one_its_own() {
 }
 
 #[test]
+fn an_identity_reports_as_the_instances_that_it_was_let_and_as_no_other() {
+    let scene = Scene::new();
+    for (name, instances, taken) in [("some", "shop-?,other", true), ("others", "shop-9*", false)] {
+        let allow = format!("--allow /agent/shop=sh*;instances={instances}");
+        let collector = scene.collect(name, &format!("{TLS} {allow}"));
+        let shop = scene.caller(collector.grpc, Some(&scene.agent("shop")), None);
+        let answer = scene.report(&shop, &["1"]);
+        match answer {
+            Ok(_) => assert!(taken, "{allow}"),
+            Err(status) => {
+                assert!(!taken, "{allow}: {status}");
+                assert_eq!(status.code, Code::PermissionDenied, "{status}");
+                assert!(status.message.contains("shop-1"), "{status}");
+            }
+        }
+    }
+    scene.place.run("collector run --data kept --allow /agent/shop=shop;instance=a").exits(2);
+}
+
+#[test]
 fn who_stands_on_a_new_revocation_list_is_cut_and_let_in_no_more() {
     let scene = Scene::new();
     let [shop, other] = ["shop", "other"].map(|service| scene.agent(service));

@@ -213,9 +213,45 @@ fn events_are_listed_and_a_trace_is_shown_with_what_was_logged_in_it() {
         assert_eq!(names(&west.json(&format!("event ls {filter}"))), expect, "{filter}");
     }
     west.run("event ls --type fatal").exits(2);
+    says_what_was_left_off(west);
     let kept = west.home().join("runtime/telemetry/collector-telemetry").display().to_string();
     let read = west.json(&format!("event ls --data {kept}"));
     assert_eq!(read, events, "the directory says the same");
+}
+
+/// Rows that were left off are said, beside what programs read; where there are no more, nothing is.
+fn says_what_was_left_off(west: &Site) {
+    let kept = west.home().join("runtime/telemetry/collector-telemetry").display().to_string();
+    for (list, there, which) in
+        [("log ls", 252, "newest"), ("event ls", 2, "newest"), ("trace ls", 1, "")]
+    {
+        for source in [String::new(), format!(" --data {kept}")] {
+            let whole = west.run(&format!("{list} --limit {there}{source} -o json")).ok();
+            assert_eq!(whole.json().as_array().map(Vec::len), Some(there), "{list}");
+            assert_eq!(whole.stderr, "", "{list}: that is all of it");
+            if there == 1 {
+                continue;
+            }
+            let limit = there - 1;
+            for format in ["json", "text"] {
+                let some = west.run(&format!("{list} --limit {limit}{source} -o {format}")).ok();
+                let note = format!(
+                    "note: showing the {which} {limit}, and there are more: narrow with --service"
+                );
+                assert!(some.stderr.starts_with(&note), "{list}: {}", some.stderr);
+                assert!(some.stderr.contains("--limit"), "{}", some.stderr);
+                if format == "json" {
+                    // An array as ever, with the newest in it.
+                    let (some, all) = (some.json(), whole.json());
+                    assert_eq!(
+                        some.as_array().unwrap()[..],
+                        all.as_array().unwrap()[1..],
+                        "{list}"
+                    );
+                }
+            }
+        }
+    }
 }
 
 /// One number of SkyWalking's.

@@ -73,7 +73,7 @@ const TABLE: &[Entry] = &[
     Entry("GET", "/v1/status", "", VIEW),
     Entry("POST", "/v1/taints", r#"{"authority":"nothing","reason":"a test"}"#, SECURE),
     Entry("GET", "/v1/telemetry", "", VIEW),
-    Entry("GET", "/v1/telemetry/reporters?mode=mtls", "", VIEW),
+    Entry("GET", "/v1/telemetry/reporters?mode=mtls&heardWithin=7d", "", VIEW),
     Entry("POST", "/v1/tokens", "{}", OPERATE),
     Entry("GET", "/v1/trace?id=nothing", "", VIEW),
     Entry("GET", "/v1/traces", "", VIEW),

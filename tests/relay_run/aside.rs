@@ -73,7 +73,7 @@ fn what_is_refused_for_good_is_seen_while_a_relay_runs_and_dealt_with_while_it_d
     assert_eq!(dropped.ok().json()["records"], 1);
     let line = format!("relay aside retry --data relay-spool {id}");
     let said = scene.place.run(&line).ok().stdout;
-    assert!(said.starts_with("1 records, ") && said.contains("when the relay runs"), "{said}");
+    assert!(said.starts_with("1 record, ") && said.contains("when the relay runs"), "{said}");
     assert_eq!(aside(&scene, ""), bank[1..], "the other stays");
 
     // It may report as that from now on: what was put back arrives, once, and what was not stays.

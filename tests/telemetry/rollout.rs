@@ -32,6 +32,22 @@ fn a_rollout_is_planned_enforced_and_taken_back() {
     assert_eq!(plan["heardSince"], since.as_str(), "{plan:#}");
     let said = west.run("rollout plan --to permissive").ok().stdout;
     assert!(said.contains("Heard since 20"), "{said}");
+    // Who was heard just now counts for a week; who was not within a second does not.
+    let week = west.run("rollout plan --to mtls --heard-within 7d -o json").exits(9).json();
+    assert_eq!((&week["ready"], &week["shutOut"]), (&1.into(), &1.into()), "{week:#}");
+    assert!(week["heardFrom"].as_str() < week["heardSince"].as_str(), "{week:#}");
+    let said = west.run("rollout plan --to mtls --heard-within 7d").exits(9).stdout;
+    assert!(said.contains("later than was asked for"), "{said}");
+    until("nobody was heard within a second", || {
+        let plan = west.run("rollout plan --to mtls --heard-within 1s -o json").exits(9).json();
+        plan["reporters"] == serde_json::json!([])
+    });
+    assert_eq!(west.json("rollout status --heard-within 1s")["reporters"], serde_json::json!([]));
+    assert!(
+        west.json("rollout status --heard-within 1h")["reporters"].as_array().unwrap().len() > 1
+    );
+    assert!(plan["heardFrom"].is_null(), "nobody asked for it");
+    west.run("rollout plan --to mtls --heard-within soon").exits(2);
 
     let done = west.json("rollout enforce telemetry --port grpc --to mtls");
     assert_eq!(done["changed"][0]["from"], "permissive", "{done:#}");

@@ -131,8 +131,7 @@ impl Client {
 
     /// Who reports to them, and who was refused.
     pub async fn rollout(&self, question: RolloutQuestion) -> Result<Rollout, ClientError> {
-        let mode = question.mode.map(|mode| ("mode", mode.as_str()));
-        self.find("/v1/telemetry/reporters", &Vec::from_iter(mode)).await
+        self.find("/v1/telemetry/reporters", &question.pairs()).await
     }
 
     /// The services that reported something.

@@ -178,7 +178,7 @@ pub(super) async fn run(kind: StationKind, verb: Verb, context: &Context) -> any
             let dealt = place.retry(context, records, spool_size.bytes()).await?;
             let more = match place {
                 Place::Directory { .. } => format!(
-                    "They are sent when the {} runs; what is refused again lies aside again.",
+                    "Sent when the {} runs; what is refused again lies aside again.",
                     word(kind)
                 ),
                 Place::Station(_) => "What is refused again lies aside again.".to_owned(),
@@ -267,7 +267,11 @@ fn told(context: &Context, dealt: AsideDealt, done: &str, more: &str) -> anyhow:
     }
     context.output.show(&dealt, |page| {
         let size = words::bytes(dealt.bytes);
-        page.line(format!("{} records, {size}, {done}. {more}", dealt.records).trim_end());
+        let count = match dealt.records {
+            1 => "1 record".to_owned(),
+            many => format!("{many} records"),
+        };
+        page.line(format!("{count}, {size}, {done}. {more}").trim_end());
     })
 }
 

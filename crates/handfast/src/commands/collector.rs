@@ -81,8 +81,8 @@ pub(crate) struct Create {
     /// How both are protected
     #[arg(long, default_value = "mtls", value_name = "mtls|permissive|tls|plaintext")]
     mode: Mode,
-    /// Let an identity report as services: `/agent/relay-*=shop,bank`, `dns:*.example=*`; may be given several times
-    #[arg(long, value_name = "IDENTITY=SERVICE,...", value_parser = settings::rule)]
+    /// Let an identity report as services: `/agent/relay-*=shop,bank`, `dns:*.example=*`; and only as some instances of them: `/agent/relay-7=shop;instances=*@10.1.7.*`; may be given several times
+    #[arg(long, value_name = "IDENTITY=SERVICE,...[;instances=PATTERN,...]", value_parser = settings::rule)]
     identity: Vec<Rule>,
     /// Messages per second that one identity may report [default: without limit]
     #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u64).range(1..))]

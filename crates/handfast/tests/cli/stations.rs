@@ -31,7 +31,7 @@ fn same(options: &str, document: &str) {
 fn a_collector_that_keeps_is_declared_whole_by_options() {
     same(
         "collector create t --host 127.0.0.1 --hosts a.example,b.example --tls-credentials own --trust one,two --grpc-port 1 \
-         --http-port 0 --mode permissive --identity /agent/relay-*=shop,pay-* --identity dns:*.legacy.example=legacy \
+         --http-port 0 --mode permissive --identity /agent/relay-*=shop,pay-* --identity dns:*.legacy.example=legacy;instances=*@hall-2,a-? \
          --quota-messages 5000 --quota-bytes 8Mi --quota-streams 64 --authentication word --retention 3d --max-size 20Gi",
         r#"
 kind: Collector
@@ -44,7 +44,7 @@ spec:
   grpc: {port: 1, mode: permissive}
   identities:
     - {identity: "/agent/relay-*", services: [shop, "pay-*"]}
-    - {identity: "dns:*.legacy.example", services: [legacy]}
+    - {identity: "dns:*.legacy.example", services: [legacy], instances: ["*@hall-2", "a-?"]}
   quotas: {messagesPerSecond: 5000, bytesPerSecond: 8Mi, streams: 64}
   authentication: s3cret
   store: {retention: 3d, maxSize: 20Gi}
@@ -125,6 +125,7 @@ fn what_contradicts_itself_is_not_written_at_all() {
         ("collector create t --forward one:1 --retention 3d", 2),
         ("collector create t --quota-messages 0", 2),
         ("collector create t --identity shop", 2),
+        ("collector create t --identity /agent/a=shop;instance=a", 2),
         ("collector create t --authentication nowhere", 3),
         ("collector create t --authentication empty", 3),
         ("relay create r --service shop --backend one:1 --when-full wait", 2),

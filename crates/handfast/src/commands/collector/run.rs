@@ -73,8 +73,8 @@ pub(crate) struct Arguments {
     /// The trust domain that these CAs sign for: /agent/SERVICE of it reports as SERVICE [default: that of the SPIFFE ID in the server's certificate]
     #[arg(long, value_name = "NAME")]
     trust_domain: Option<TrustDomain>,
-    /// Let an identity report as services: `/agent/relay-*=shop,bank`, `dns:*.example=*`; may be given several times
-    #[arg(long, value_name = "IDENTITY=SERVICE,...", value_parser = settings::rule)]
+    /// Let an identity report as services: `/agent/relay-*=shop,bank`, `dns:*.example=*`; and only as some instances of them: `/agent/relay-7=shop;instances=*@10.1.7.*`; may be given several times
+    #[arg(long, value_name = "IDENTITY=SERVICE,...[;instances=PATTERN,...]", value_parser = settings::rule)]
     allow: Vec<Rule>,
     /// A file with the token that every call has to bring
     #[arg(long, value_name = "FILE")]

@@ -16,7 +16,7 @@ use handfast_pki::Name;
 use handfast_telemetry::port::Mode;
 use serde::Serialize;
 
-use super::outlook;
+use super::{Heard, outlook};
 use crate::commands::{Context, Wait, uptake};
 use crate::exit::Exit;
 use crate::failure::Failure;
@@ -100,7 +100,8 @@ pub(super) async fn run(arguments: Arguments, context: &Context) -> anyhow::Resu
         view.file = written;
         view.changed.push(Change { port, from: from.to_string(), to: to.to_string() });
         if view.node_running {
-            let outlook = outlook(context, to, Some(&arguments.collector)).await?;
+            let outlook =
+                outlook(context, to, Some(&arguments.collector), Heard::default()).await?;
             view.shut_out = view.shut_out.max(outlook.shut_out);
         }
     }

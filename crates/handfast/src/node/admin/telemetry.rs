@@ -10,6 +10,8 @@ use handfast_api::telemetry::{
 use handfast_telemetry::keep::KeepReader;
 use handfast_telemetry::station::StationStatus;
 
+use crate::clock;
+
 use super::super::core::Core;
 use super::super::telemetry::foreign;
 
@@ -92,7 +94,7 @@ pub(super) fn rollout(core: &Core, question: RolloutQuestion) -> Rollout {
         rollout.refusals.extend(refusals);
     });
     rollout.refusals.sort_by_key(|refusal| std::cmp::Reverse(refusal.at));
-    rollout
+    rollout.only_what_counts(question, clock::now())
 }
 
 /// The stores of the collectors that keep.

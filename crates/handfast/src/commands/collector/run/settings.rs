@@ -234,17 +234,30 @@ pub(in crate::commands) fn protocol(text: &str) -> Result<ForwardProtocol, Strin
     }
 }
 
-/// A binding on the command line.
+/// A binding on the command line: `/agent/relay-*=shop,bank`, with `;instances=*@10.1.7.*` behind it where only these
+/// instances are meant.
 pub(in crate::commands) fn rule(text: &str) -> Result<Rule, String> {
-    let shape = "write a binding like /agent/relay-*=shop,bank";
-    let (identity, services) = text.rsplit_once('=').ok_or(shape)?;
-    let glob = |text: &str| text.trim().parse::<Glob>().map_err(|error| error.to_string());
-    Ok(Rule {
-        identity: glob(identity)?,
-        instances: Vec::new(),
-        services: services.split(',').map(glob).collect::<Result<_, _>>()?,
-    })
+    let shape =
+        "write a binding like /agent/relay-*=shop,bank or /agent/relay-*=shop;instances=*@10.1.7.*";
+    let globs = |text: &str| -> Result<Vec<Glob>, String> {
+        let glob = |text: &str| text.trim().parse::<Glob>().map_err(|error| error.to_string());
+        text.split(',').map(glob).collect()
+    };
+    let (binding, instances) = match text.split_once(INSTANCES) {
+        Some((binding, instances)) => (binding, globs(instances)?),
+        None => (text, Vec::new()),
+    };
+    let (identity, services) = binding.rsplit_once('=').ok_or(shape)?;
+    // A word that is not known behind it would bind something else, and more, than was meant.
+    if binding.contains(';') {
+        return Err(format!("behind the services only {INSTANCES}PATTERN,... may stand: {shape}"));
+    }
+    let identity = identity.trim().parse::<Glob>().map_err(|error| error.to_string())?;
+    Ok(Rule { identity, instances, services: globs(services)? })
 }
+
+/// What stands between the services of a binding and the instances.
+const INSTANCES: &str = ";instances=";
 
 #[cfg(test)]
 #[path = "settings_tests.rs"]

@@ -87,6 +87,37 @@ fn cas_for_clients_without_tls_are_no_plaintext_port() {
 }
 
 #[test]
+fn a_binding_names_services_and_where_it_is_said_instances() {
+    let read = |text: &str| {
+        let found = rule(text).unwrap_or_else(|error| panic!("{text}: {error}"));
+        let texts = |globs: &[Glob]| globs.iter().map(ToString::to_string).collect::<Vec<_>>();
+        (found.identity.to_string(), texts(&found.services), texts(&found.instances))
+    };
+    let is = |identity: &str, services: &[&str], instances: &[&str]| {
+        let owned = |texts: &[&str]| texts.iter().map(|it| (*it).to_owned()).collect::<Vec<_>>();
+        (identity.to_owned(), owned(services), owned(instances))
+    };
+    assert_eq!(read("*=*"), is("*", &["*"], &[]));
+    assert_eq!(read("/agent/r-*=shop, bank"), is("/agent/r-*", &["shop", "bank"], &[]));
+    assert_eq!(read("cn:a=b=group::shop"), is("cn:a=b", &["group::shop"], &[]));
+    let some = read("/agent/r-7=shop,pay-*;instances=*@10.1.7.*, a=b;c");
+    assert_eq!(some, is("/agent/r-7", &["shop", "pay-*"], &["*@10.1.7.*", "a=b;c"]));
+    for wrong in [
+        "shop",
+        "=shop",
+        "/agent/a=",
+        "/agent/a=shop,",
+        "/agent/a=shop;instances=",
+        "/agent/a=shop;instances=a,",
+        "/agent/a=shop;instance=a",
+        "/agent/a=shop;instances",
+        ";instances=a",
+    ] {
+        assert!(rule(wrong).is_err(), "{wrong}");
+    }
+}
+
+#[test]
 fn a_token_that_no_header_can_carry_is_refused_with_its_name() {
     let found = settings("--data d", &[("SW_AUTHENTICATION", "a\nb")]).expect("settings");
     let failure = Token::open(found.authentication).err().expect("a refusal");
