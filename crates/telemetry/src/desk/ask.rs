@@ -1,6 +1,8 @@
 //! Calls that ask: for profile tasks, for settings. They are never queued: an answer that comes late is
 //! somebody else's.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use http::{HeaderMap, Request};
 use hyper::body::Incoming;
@@ -17,7 +19,7 @@ use crate::sink::Question;
 use crate::upstream::copy_headers;
 
 pub(super) async fn ask(
-    desk: &Desk,
+    desk: &Arc<Desk>,
     method: &Method,
     mut request: Request<Incoming>,
     caller: &Caller,

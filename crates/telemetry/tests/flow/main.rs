@@ -22,3 +22,4 @@ mod otlp;
 mod passing;
 mod posting;
 mod support;
+mod waiting;
