@@ -43,6 +43,34 @@ impl StreamQuota {
     }
 }
 
+impl StreamQuota {
+    /// Waits until bytes that wait for nobody's answer are within the rate, however long that takes.
+    pub(super) async fn pay_in_time(&self, bytes: usize) {
+        let mut left = bytes;
+        while left > 0 {
+            let piece = left.min(PIECE);
+            let wait = match self.take(0, piece as u64) {
+                Ok(wait) => {
+                    left -= piece;
+                    wait
+                }
+                Err(Over::Rate(wait)) => wait,
+                Err(Over::Never(_) | Over::Room | Over::Streams(_)) => {
+                    // A quota of less than that is one of nothing.
+                    left -= piece;
+                    MOST_AT_ONCE
+                }
+            };
+            if !wait.is_zero() {
+                tokio::time::sleep(wait).await;
+            }
+        }
+    }
+}
+
+/// Bytes that are paid for together by what is passed on as it comes.
+const PIECE: usize = 4096;
+
 /// What a call holds in memory: messages that are not whole, or not taken yet. Given back when this is dropped.
 pub(super) struct Held {
     desk: Arc<Desk>,
@@ -94,8 +122,9 @@ impl Drop for Held {
     }
 }
 
-/// What a call may hold without being counted.
-const SMALL: usize = 64 * 1024;
+/// What a call may hold without being counted: no more than the call itself takes. It is most often the beginning of a
+/// message whose rest is in the next frame, and nobody is locked out for that.
+const SMALL: usize = 4 * 1024;
 
 impl Drop for StreamQuota {
     fn drop(&mut self) {

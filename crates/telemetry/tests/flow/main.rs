@@ -4,6 +4,7 @@ mod aside;
 mod asking;
 mod backend;
 mod backends;
+mod bounded_passing;
 mod carrying;
 mod claims;
 mod crashing;
