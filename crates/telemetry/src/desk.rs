@@ -10,6 +10,7 @@ mod http_report;
 mod repeats;
 mod report;
 mod stream_quota;
+mod unknown;
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -157,7 +158,7 @@ impl Desk {
             return failed(&status);
         }
         let Some(method) = Method::at(request.uri().path()) else {
-            return self.pass(request, caller).await;
+            return unknown::pass(self, request, caller).await;
         };
         let answer = match method.handling {
             Handling::Health => return health::answer(self, request, caller).await,
@@ -196,6 +197,13 @@ impl Desk {
         self.census.refused(Refusal::new(now, fault, from, port));
     }
 
+    /// Notes that a connection could not be accepted. Whoever uses up what it takes can have that happen all day.
+    pub(crate) fn not_accepted(&self, port: &str, error: &std::io::Error) {
+        if let Some(times) = self.repeats.note(port, "not-accepted", self.now()) {
+            tracing::warn!(port, %error, times, "a connection cannot be accepted");
+        }
+    }
+
     pub(crate) fn now(&self) -> Timestamp {
         (self.clock)()
     }
@@ -215,15 +223,6 @@ impl Desk {
             "the token is missing or wrong: set `SW_AGENT_AUTHENTICATION` at the agent to the token of this collector",
         )
         .flawed(Flaw::WrongToken))
-    }
-
-    async fn pass(&self, mut request: Request<Incoming>, caller: &Caller) -> Response<Body> {
-        if let Err(status) = self.may_pass(caller) {
-            return failed(&status);
-        }
-        self.counts.passed();
-        self.strip(&mut request);
-        self.sink.pass(request.map(Body::Passed)).await
     }
 
     /// Calls of methods whose messages cannot be looked into are passed on for whoever is known here: a

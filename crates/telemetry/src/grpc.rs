@@ -10,10 +10,14 @@ mod framing;
 mod messages;
 mod reply;
 mod status;
+mod unpacking;
 
 pub use self::flaw::Flaw;
+pub(crate) use self::framing::head;
 pub use self::framing::{Framing, encode};
-pub(crate) use self::messages::gunzip;
 pub use self::messages::{Coding, MESSAGE_LIMIT, Messages, Room, Unbounded};
-pub use self::reply::{Body, BodyError, failed, is_grpc, message, no_body, stream, streamed};
+pub use self::reply::{
+    Body, BodyError, Lease, failed, is_grpc, message, no_body, stream, streamed,
+};
 pub use self::status::{Code, Status};
+pub(crate) use self::unpacking::gunzip;

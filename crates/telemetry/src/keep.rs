@@ -94,6 +94,7 @@ use crate::journal::{
     WhenFull,
 };
 use crate::sink::Notice;
+use crate::workshop::{HEAVY, apart};
 
 /// How much is kept, and for how long.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -217,7 +218,13 @@ impl Keep {
     /// already are not kept again; they are acknowledged like the others.
     pub async fn take(&self, records: Vec<Record>) -> Result<Taken, AppendError> {
         let shared = &self.inner.shared;
-        let mut sorting = shared.sort(records);
+        let bytes: usize = records.iter().map(|record| record.body.len()).sum();
+        let mut sorting = if bytes < HEAVY {
+            shared.sort(records)
+        } else {
+            let shared = Arc::clone(shared);
+            apart(move |_| shared.sort(records)).await.map_err(|_| AppendError::Closed)?
+        };
         if sorting.is_unsure() {
             let shared = Arc::clone(shared);
             let looking = tokio::task::spawn_blocking(move || {

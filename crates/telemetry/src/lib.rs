@@ -38,5 +38,6 @@ pub mod rules;
 pub mod sink;
 pub mod station;
 pub mod upstream;
+mod workshop;
 
 pub use crate::record::{Record, RecordKind, UnknownRecordKind};

@@ -354,7 +354,7 @@ impl Shared {
 
     /// Out of descriptors, most often: trying again at once would turn a shortage into a busy loop.
     async fn accept_failed(&self, error: &io::Error) {
-        tracing::warn!(port = %self.name, %error, "a connection cannot be accepted");
+        self.desk.not_accepted(&self.name, error);
         tokio::time::sleep(ACCEPT_AGAIN).await;
     }
 

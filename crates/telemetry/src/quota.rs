@@ -390,6 +390,21 @@ mod tests {
         );
     }
 
+    /// Work for a call can go on for a moment when the call is over.
+    #[test]
+    fn whoever_holds_something_is_not_forgotten_before_it_is_given_back() {
+        let mut usage = Usage::new(Quota { messages_per_second: 1, ..Quota::default() });
+        usage.open("a", Duration::ZERO).expect("without limit");
+        assert_eq!(usage.hold("a", 0, HELD_BY_ONE), Ok(()));
+        usage.close("a");
+        for caller in 0..2 * CALLERS {
+            let at = FORGET * 2 + Duration::from_millis(caller as u64);
+            usage.take(&format!("caller {caller}"), 1, 0, at).expect("its first");
+        }
+        assert_eq!(usage.hold("a", HELD_BY_ONE, 0), Ok(()));
+        assert_eq!(usage.held, 0);
+    }
+
     #[test]
     fn strangers_do_not_fill_the_memory() {
         let mut usage = Usage::new(Quota { messages_per_second: 1, ..Quota::default() });

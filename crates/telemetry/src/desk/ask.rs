@@ -1,6 +1,8 @@
 //! Calls that ask: for profile tasks, for settings. They are never queued: an answer that comes late is
 //! somebody else's.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use http::{HeaderMap, Request};
 use hyper::body::Incoming;
@@ -17,7 +19,7 @@ use crate::sink::Question;
 use crate::upstream::copy_headers;
 
 pub(super) async fn ask(
-    desk: &Desk,
+    desk: &Arc<Desk>,
     method: &Method,
     mut request: Request<Incoming>,
     caller: &Caller,
@@ -26,7 +28,10 @@ pub(super) async fn ask(
     let (parts, body) = request.into_parts();
     let coding = Coding::of(&parts.headers)?;
     let quota = StreamQuota::open(desk, caller.account())?;
-    let message = Messages::new(body, coding, QUESTION_BYTES, quota::PATIENCE).only().await?;
+    // What waits for an answer of somebody else counts as held until that has come.
+    let mut messages =
+        Messages::new(body, coding, QUESTION_BYTES, quota::PATIENCE).within(quota.held());
+    let message = messages.only().await?;
     quota.pay(1, message.len() as u64).await?;
     let claims = method.claimed.claims(&message).map_err(|error| malformed(&error))?;
     for claim in claims.iter() {

@@ -12,10 +12,11 @@ use super::Desk;
 use super::report::malformed;
 use super::stream_quota::{Held, StreamQuota};
 use crate::caller::Caller;
-use crate::grpc::{Body, Code, Coding, Flaw, MESSAGE_LIMIT, Messages, Status, encode, failed};
+use crate::grpc::{Body, Code, Coding, Flaw, MESSAGE_LIMIT, Messages, Status, failed, head};
 use crate::protocol::method::Method;
 use crate::quota;
 use crate::rules::Claimed;
+use crate::workshop::{HEAVY, apart};
 
 pub(super) async fn pass(
     desk: &Arc<Desk>,
@@ -31,7 +32,7 @@ pub(super) async fn pass(
             return failed(&status);
         }
     };
-    let quota = match StreamQuota::open(Arc::clone(desk), caller.account()) {
+    let quota = match StreamQuota::open(desk, caller.account()) {
         Ok(quota) => quota,
         Err(status) => {
             desk.blame(caller, method.path, &status);
@@ -63,9 +64,9 @@ pub(super) async fn pass(
 struct Said {
     caller: Arc<Caller>,
     desk: Arc<Desk>,
-    messages: Messages<Incoming, Held<Arc<Desk>>>,
+    messages: Messages<Incoming, Held>,
     method: &'static Method,
-    quota: StreamQuota<Arc<Desk>>,
+    quota: StreamQuota,
 }
 
 impl Said {
@@ -73,7 +74,8 @@ impl Said {
     async fn first(&mut self) -> Result<Vec<Bytes>, Status> {
         let mut arrived = Vec::new();
         self.messages.next(&mut arrived).await?;
-        let names_somebody = self.judge(&arrived)?;
+        let names_somebody;
+        (arrived, names_somebody) = self.judge(arrived).await?;
         if names_somebody {
             return Ok(arrived);
         }
@@ -86,17 +88,33 @@ impl Said {
     }
 
     /// Whether they may be said, and whether they name a service at all.
-    fn judge(&self, messages: &[Bytes]) -> Result<bool, Status> {
-        let mut named = false;
-        for message in messages {
-            let claims = self.method.claimed.claims(message).map_err(|fault| malformed(&fault))?;
-            for claim in claims.iter() {
-                let claimed = Claimed { service: &claim.service, instance: claim.instance };
-                self.desk.judge_question(&self.caller, claimed)?;
-                named |= !claim.service.is_empty();
+    async fn judge(&mut self, messages: Vec<Bytes>) -> Result<(Vec<Bytes>, bool), Status> {
+        let (desk, caller, method) =
+            (Arc::clone(&self.desk), Arc::clone(&self.caller), self.method);
+        let judge = move |messages: &[Bytes]| -> Result<bool, Status> {
+            let mut named = false;
+            for message in messages {
+                let claims = method.claimed.claims(message).map_err(|fault| malformed(&fault))?;
+                for claim in claims.iter() {
+                    let claimed = Claimed { service: &claim.service, instance: claim.instance };
+                    desk.judge_question(&caller, claimed)?;
+                    named |= !claim.service.is_empty();
+                }
             }
+            Ok(named)
+        };
+        if messages.iter().map(Bytes::len).sum::<usize>() < HEAVY {
+            let named = judge(&messages)?;
+            return Ok((messages, named));
         }
-        Ok(named)
+        let held = self.messages.room().lend();
+        let (messages, held, named) = apart(move |_| {
+            let named = judge(&messages);
+            (messages, held, named)
+        })
+        .await?;
+        self.messages.room().take_back(held);
+        Ok((messages, named?))
     }
 
     /// Sends on what is said. Where something may not be said, nothing comes after what was said before, and
@@ -108,9 +126,7 @@ impl Said {
                 let bytes: usize = arrived.iter().map(Bytes::len).sum();
                 self.quota.pay(arrived.len() as u64, bytes as u64).await?;
                 for message in arrived.drain(..) {
-                    let mut framed = BytesMut::new();
-                    encode(&message, &mut framed);
-                    if sender.send(Frame::data(framed.freeze())).await.is_err() {
+                    if !say(&message, &sender).await {
                         // The other side has heard enough.
                         return Ok(());
                     }
@@ -118,7 +134,7 @@ impl Said {
                 if !self.messages.next(&mut arrived).await? {
                     return Ok(());
                 }
-                self.judge(&arrived)?;
+                (arrived, _) = self.judge(arrived).await?;
             }
         }
         .await;
@@ -129,5 +145,24 @@ impl Said {
     }
 }
 
-/// Messages that are on their way.
+/// Sends a message on, in pieces that are copies: what waits for the other side holds nothing else in memory. False if
+/// the other side hears no more.
+async fn say(message: &[u8], sender: &mpsc::Sender<Frame<Bytes>>) -> bool {
+    let (first, rest) = message.split_at(message.len().min(PIECE));
+    let mut begin = BytesMut::new();
+    head(message.len(), &mut begin);
+    begin.extend_from_slice(first);
+    let pieces = std::iter::once(begin.freeze());
+    for piece in pieces.chain(rest.chunks(PIECE).map(Bytes::copy_from_slice)) {
+        if sender.send(Frame::data(piece)).await.is_err() {
+            return false;
+        }
+    }
+    true
+}
+
+/// Pieces of messages that are on their way.
 const FRAMES: usize = 2;
+
+/// Bytes of a message that are sent on together.
+const PIECE: usize = 64 * 1024;

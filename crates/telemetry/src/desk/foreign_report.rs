@@ -2,9 +2,12 @@
 //! Data Firehose. They are told in OpenTelemetry's and from then on judged as strictly as those; what is answered is
 //! what each of these clients expects.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
+use jiff::Timestamp;
 
 use super::http_report::{refuse, status_of, whole};
 use super::report::{Intake, malformed};
@@ -14,6 +17,7 @@ use crate::RecordKind;
 use crate::caller::Caller;
 use crate::grpc::{Body, Code, Flaw, Status};
 use crate::protocol::firehose::Delivery;
+use crate::protocol::json::BodyError;
 use crate::protocol::{telegraf, zipkin};
 
 /// A path that others post to.
@@ -66,10 +70,10 @@ impl Foreign {
 }
 
 pub(super) async fn answer(
-    desk: &Desk,
+    desk: &Arc<Desk>,
     foreign: Foreign,
     request: Request<Incoming>,
-    caller: &Caller,
+    caller: &Arc<Caller>,
 ) -> Response<Body> {
     // Whoever delivers wants its id back, whatever comes of it.
     let mut delivery = request_id(request.headers());
@@ -109,11 +113,11 @@ pub(super) async fn answer(
 }
 
 async fn report(
-    desk: &Desk,
+    desk: &Arc<Desk>,
     foreign: Foreign,
     encoding: zipkin::Encoding,
     mut request: Request<Incoming>,
-    caller: &Caller,
+    caller: &Arc<Caller>,
     delivery: &mut String,
 ) -> Result<(), Status> {
     // A delivery has the token where its service lets one be set.
@@ -133,22 +137,40 @@ async fn report(
     let quota = StreamQuota::open(desk, caller.account())?;
     let mut held = quota.held();
     let body = whole(body, &parts.headers, &mut held).await?;
-    let records = match foreign {
-        Foreign::Firehose => {
-            let Delivery { request_id, records } = Delivery::read(&body);
-            if !request_id.is_empty() {
-                *delivery = request_id;
-            }
-            records
-        }
-        Foreign::Telegraf => telegraf::read(&body),
-        Foreign::ZipkinOne | Foreign::ZipkinTwo => zipkin::read(encoding, &body, desk.now()),
+    let received = desk.now();
+    let size = body.len();
+    let intake = Intake::new(desk, caller, &parts.headers, quota);
+    let add = move |intake: &mut Intake| {
+        let (id, records) = read(foreign, encoding, &body, received);
+        let added = records.map_err(|error| malformed(&error)).and_then(|records| {
+            records.into_iter().try_for_each(|record| intake.add_record(foreign.kind(), record))
+        });
+        // Its id is wanted whatever comes of it.
+        Ok((id, added))
     };
-    let mut intake = Intake::new(desk, caller, &parts.headers, quota);
-    for record in records.map_err(|error| malformed(&error))? {
-        intake.add_record(foreign.kind(), record)?;
+    let (intake, _held, (id, added)) = intake.read(size, held, add).await?;
+    if let Some(id) = id {
+        *delivery = id;
     }
+    added?;
     intake.finish().await
+}
+
+/// The records in a body, and what a delivery calls itself in it.
+fn read(
+    foreign: Foreign,
+    encoding: zipkin::Encoding,
+    body: &[u8],
+    received: Timestamp,
+) -> (Option<String>, Result<Vec<Bytes>, BodyError>) {
+    match foreign {
+        Foreign::Firehose => {
+            let Delivery { request_id, records } = Delivery::read(body);
+            (Some(request_id).filter(|id| !id.is_empty()), records)
+        }
+        Foreign::Telegraf => (None, telegraf::read(body)),
+        Foreign::ZipkinOne | Foreign::ZipkinTwo => (None, zipkin::read(encoding, body, received)),
+    }
 }
 
 /// What a delivery calls itself in its headers, too.

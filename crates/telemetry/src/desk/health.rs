@@ -170,5 +170,5 @@ const UNABLE: Duration = Duration::from_secs(10);
 /// Watches of one connection at the same time.
 const WATCHES: usize = 4;
 
-/// Questions are small.
-const QUESTION_BYTES: usize = 256 * 1024;
+/// A question is the name of a service. It is no part of any quota, so there is no room in it.
+const QUESTION_BYTES: usize = 4096;

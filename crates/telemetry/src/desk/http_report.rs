@@ -19,7 +19,7 @@ use crate::grpc::{Body, Code, Flaw, MESSAGE_LIMIT, Room as _, Status};
 use crate::protocol::json::{Endpoint, Expects};
 
 pub(super) async fn answer(
-    desk: &Desk,
+    desk: &Arc<Desk>,
     request: Request<Incoming>,
     caller: &Arc<Caller>,
 ) -> Response<Body> {
@@ -92,10 +92,10 @@ impl Format {
 }
 
 async fn report(
-    desk: &Desk,
-    endpoint: &Endpoint,
+    desk: &Arc<Desk>,
+    endpoint: &'static Endpoint,
     request: Request<Incoming>,
-    caller: &Caller,
+    caller: &Arc<Caller>,
 ) -> Result<Format, Status> {
     desk.admit(&request)?;
     let (parts, body) = request.into_parts();
@@ -103,19 +103,25 @@ async fn report(
     let quota = StreamQuota::open(desk, caller.account())?;
     let mut held = quota.held();
     let body = whole(body, &parts.headers, &mut held).await?;
-    let mut intake = Intake::new(desk, caller, &parts.headers, quota);
-    match format {
-        Format::Json => {
-            for message in endpoint.read(&body).map_err(|error| malformed(&error))? {
-                intake.add_record(endpoint.kind, message)?;
+    let size = body.len();
+    let intake = Intake::new(desk, caller, &parts.headers, quota);
+    let add = move |intake: &mut Intake| {
+        match format {
+            Format::Json => {
+                for message in endpoint.read(&body).map_err(|error| malformed(&error))? {
+                    intake.add_record(endpoint.kind, message)?;
+                }
+            }
+            Format::Protobuf => {
+                for message in endpoint.parts(body) {
+                    let message = message.map_err(|error| malformed(&error))?;
+                    intake.add_record(endpoint.kind, message)?;
+                }
             }
         }
-        Format::Protobuf => {
-            for message in endpoint.parts(body) {
-                intake.add_record(endpoint.kind, message.map_err(|error| malformed(&error))?)?;
-            }
-        }
-    }
+        Ok(())
+    };
+    let (intake, _held, ()) = intake.read(size, held, add).await?;
     intake.finish().await?;
     Ok(format)
 }
@@ -124,7 +130,7 @@ async fn report(
 pub(super) async fn whole(
     mut body: Incoming,
     headers: &HeaderMap,
-    held: &mut Held<&Desk>,
+    held: &mut Held,
 ) -> Result<Bytes, Status> {
     let reading = async {
         let mut bytes = BytesMut::new();
@@ -156,7 +162,8 @@ pub(super) async fn whole(
     match headers.get(header::CONTENT_ENCODING).map(http::HeaderValue::as_bytes) {
         None | Some(b"identity") => Ok(bytes),
         Some(b"gzip") => {
-            crate::grpc::gunzip(&bytes, MESSAGE_LIMIT, |plain| held.hold(bytes.len() + plain))
+            let packed = bytes.len();
+            crate::grpc::gunzip(bytes, MESSAGE_LIMIT, |plain| held.hold(packed + plain)).await
         }
         Some(other) => Err(Status::new(
             Code::InvalidArgument,

@@ -2,13 +2,17 @@
 //! are durable. A stream may last for hours; what it has brought is taken as it goes.
 
 use std::collections::VecDeque;
+use std::future::Future;
+use std::pin::pin;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{HeaderMap, Request};
 use hyper::body::Incoming;
+use tokio_util::sync::CancellationToken;
 
 use super::Desk;
-use super::stream_quota::StreamQuota;
+use super::stream_quota::{Held, StreamQuota};
 use crate::caller::Caller;
 use crate::grpc::{Code, Coding, Flaw, MESSAGE_LIMIT, Messages, Status};
 use crate::protocol::carry::Carry;
@@ -19,12 +23,13 @@ use crate::quota;
 use crate::record::{Record, RecordKind};
 use crate::rules::Claimed;
 use crate::sink::{Later, Untaken};
+use crate::workshop::{HEAVY, apart};
 
 pub(super) async fn report(
-    desk: &Desk,
-    method: &Method,
+    desk: &Arc<Desk>,
+    method: &'static Method,
     request: Request<Incoming>,
-    caller: &Caller,
+    caller: &Arc<Caller>,
 ) -> Result<Bytes, Status> {
     let (parts, body) = request.into_parts();
     let coding = Coding::of(&parts.headers)?;
@@ -33,31 +38,31 @@ pub(super) async fn report(
         Messages::new(body, coding, MESSAGE_LIMIT, quota::PATIENCE * 15).within(quota.held());
     let mut intake = Intake::new(desk, caller, &parts.headers, quota);
     let mut arrived = Vec::new();
-    loop {
-        tokio::select! {
-            biased;
-            // What became of a batch is known before the next one comes: a stream may be silent for hours.
-            landed = intake.land(), if !intake.flying.is_empty() => landed?,
-            more = messages.next(&mut arrived) => {
-                if !more? {
-                    break;
-                }
-                for message in arrived.drain(..) {
-                    intake.add(method, message)?;
-                }
-                intake.hand_over().await?;
+    while intake.until(messages.next(&mut arrived)).await? {
+        if arrived.iter().map(Bytes::len).sum::<usize>() < HEAVY {
+            for message in arrived.drain(..) {
+                intake.add(method, message)?;
             }
+        } else {
+            let (all, held) = (std::mem::take(&mut arrived), messages.room().lend());
+            let add = move |intake: &mut Intake| {
+                all.into_iter().try_for_each(|message| intake.add(method, message))
+            };
+            let lent;
+            (intake, lent, ()) = intake.apart(held, add).await?;
+            messages.room().take_back(lent);
         }
+        intake.hand_over().await?;
     }
     intake.finish().await?;
     Ok(Bytes::from_static(method.reply.accepted()))
 }
 
 /// What one call has brought.
-pub(super) struct Intake<'a> {
-    desk: &'a Desk,
-    caller: &'a Caller,
-    quota: StreamQuota<&'a Desk>,
+pub(super) struct Intake {
+    desk: Arc<Desk>,
+    caller: Arc<Caller>,
+    quota: StreamQuota,
     version: String,
     carry: Carry,
     /// Whom the last message claimed to come from: most streams have one claim, which is judged once.
@@ -66,6 +71,8 @@ pub(super) struct Intake<'a> {
     bytes: u64,
     /// What was handed over and is not durable yet.
     flying: VecDeque<Flying>,
+    /// Tells in the workshop that nobody waits any more.
+    given_up: Option<CancellationToken>,
 }
 
 /// A batch on its way to the disk, and what is in it.
@@ -74,16 +81,16 @@ struct Flying {
     runs: Vec<(RecordKind, u64, u64)>,
 }
 
-impl<'a> Intake<'a> {
+impl Intake {
     pub(super) fn new(
-        desk: &'a Desk,
-        caller: &'a Caller,
+        desk: &Arc<Desk>,
+        caller: &Arc<Caller>,
         headers: &HeaderMap,
-        quota: StreamQuota<&'a Desk>,
+        quota: StreamQuota,
     ) -> Self {
         Self {
-            desk,
-            caller,
+            desk: Arc::clone(desk),
+            caller: Arc::clone(caller),
             quota,
             version: version(headers),
             carry: Carry::default(),
@@ -91,6 +98,53 @@ impl<'a> Intake<'a> {
             batch: Vec::new(),
             bytes: 0,
             flying: VecDeque::new(),
+            given_up: None,
+        }
+    }
+
+    /// Reads so many bytes: here, or in the workshop if they are many.
+    pub(super) async fn read<T: Send + 'static>(
+        mut self,
+        bytes: usize,
+        held: Held,
+        work: impl FnOnce(&mut Self) -> Result<T, Status> + Send + 'static,
+    ) -> Result<(Self, Held, T), Status> {
+        if bytes >= HEAVY {
+            return self.apart(held, work).await;
+        }
+        let made = work(&mut self)?;
+        Ok((self, held, made))
+    }
+
+    /// Reads in the workshop. If the call ends before that does, nothing of it is taken, and both its stream and what
+    /// it holds count until it has ended.
+    async fn apart<T: Send + 'static>(
+        mut self,
+        held: Held,
+        work: impl FnOnce(&mut Self) -> Result<T, Status> + Send + 'static,
+    ) -> Result<(Self, Held, T), Status> {
+        let (intake, held, made) = apart(move |given_up| {
+            self.given_up = Some(given_up.clone());
+            let made = work(&mut self);
+            self.given_up = None;
+            (self, held, made)
+        })
+        .await?;
+        Ok((intake, held, made?))
+    }
+
+    /// What comes next. What becomes of a batch meanwhile is known before that: a stream may be silent for hours.
+    async fn until<T>(
+        &mut self,
+        next: impl Future<Output = Result<T, Status>>,
+    ) -> Result<T, Status> {
+        let mut next = pin!(next);
+        loop {
+            tokio::select! {
+                biased;
+                landed = self.land(), if !self.flying.is_empty() => landed?,
+                next = &mut next => return next,
+            }
         }
     }
 
@@ -112,6 +166,9 @@ impl<'a> Intake<'a> {
 
     /// Judges what is to be one record.
     pub(super) fn add_record(&mut self, kind: RecordKind, message: Bytes) -> Result<(), Status> {
+        if self.given_up.as_ref().is_some_and(CancellationToken::is_cancelled) {
+            return Err(Status::new(Code::Cancelled, "the call was given up"));
+        }
         let body = self.carry.complete(kind, message).map_err(|error| malformed(&error))?;
         let Self { desk, caller, judged, version, .. } = self;
         let claims = claims(kind, &body).map_err(|error| malformed(&error))?;
@@ -163,7 +220,7 @@ impl<'a> Intake<'a> {
         let runs = runs(&records);
         self.bytes = 0;
         let taken = self.desk.health.note(self.desk.sink.take(records).await)?;
-        self.desk.notice(self.caller, &taken.noticed);
+        self.desk.notice(&self.caller, &taken.noticed);
         self.flying.push_back(Flying { landing: taken.durable, runs });
         while self.flying.len() > FLYING {
             self.land().await?;
@@ -179,7 +236,7 @@ impl<'a> Intake<'a> {
         }
         if let Some((service, instance)) = &self.judged {
             let claimed = Claimed { instance, service };
-            self.desk.census.heard(self.caller, claimed, &self.version, self.desk.now());
+            self.desk.census.heard(&self.caller, claimed, &self.version, self.desk.now());
         }
         Ok(())
     }

@@ -12,7 +12,8 @@ pub fn encode(message: &[u8], into: &mut BytesMut) {
     into.put_slice(message);
 }
 
-fn head(length: usize, into: &mut BytesMut) {
+/// Appends what stands before a message of this length.
+pub(crate) fn head(length: usize, into: &mut BytesMut) {
     into.put_u8(0);
     // Nothing is made here that a message cannot be.
     into.put_u32(u32::try_from(length).unwrap_or(u32::MAX));

@@ -30,6 +30,25 @@ pub enum Body {
     Passed(Incoming),
     /// What is sent to the other end of the channel; it ends when that is dropped.
     Stream(mpsc::Receiver<Frame<Bytes>>),
+    /// Another one, and what is given back when that is over.
+    Leased(Box<Self>, Lease),
+}
+
+/// What is given back when it is dropped, whatever it is.
+pub struct Lease(#[expect(dead_code, reason = "it is there to be dropped")] Box<dyn Send + Sync>);
+
+impl std::fmt::Debug for Lease {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Lease")
+    }
+}
+
+impl Body {
+    /// The same; as long as it is not over, `lease` is kept.
+    #[must_use]
+    pub(crate) fn keeping(self, lease: impl Send + Sync + 'static) -> Self {
+        Self::Leased(Box::new(self), Lease(Box::new(lease)))
+    }
 }
 
 impl hyper::body::Body for Body {
@@ -49,6 +68,7 @@ impl hyper::body::Body for Body {
             Self::Framed(framing) => Poll::Ready(framing.next().map(Frame::data).map(Ok)),
             Self::Passed(body) => Pin::new(body).poll_frame(context),
             Self::Stream(frames) => frames.poll_recv(context).map(|frame| frame.map(Ok)),
+            Self::Leased(body, _) => Pin::new(&mut **body).poll_frame(context),
         }
     }
 
@@ -58,6 +78,7 @@ impl hyper::body::Body for Body {
             Self::Framed(framing) => framing.left == 0,
             Self::Whole(..) | Self::Stream(_) => false,
             Self::Passed(body) => body.is_end_stream(),
+            Self::Leased(body, _) => body.is_end_stream(),
         }
     }
 
@@ -70,6 +91,7 @@ impl hyper::body::Body for Body {
             Self::Framed(framing) => SizeHint::with_exact(framing.left),
             Self::Passed(body) => body.size_hint(),
             Self::Stream(_) => SizeHint::default(),
+            Self::Leased(body, _) => body.size_hint(),
         }
     }
 }

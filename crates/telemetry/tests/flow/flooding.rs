@@ -192,6 +192,41 @@ async fn half_messages_and_bombs_in_many_streams_are_bounded_for_each_caller() {
     }
 }
 
+/// Nor does he by many small ones that never come to their end.
+#[tokio::test(flavor = "multi_thread")]
+async fn beginnings_of_thousands_of_small_messages_are_bounded_for_each_caller() {
+    use handfast_telemetry::grpc::{Body, Code, Status, stream};
+
+    let scene = Scene::new();
+    let collector = scene.collector(Mode::Mtls);
+    let credential = scene.agent("shop");
+    let (mut calls, mut senders) = (tokio::task::JoinSet::new(), Vec::new());
+    let mut begin = vec![0, 0, 0, 0xff, 0xff];
+    begin.resize(60_000, 0);
+    let begin = bytes::Bytes::from(begin);
+    // 135 MB in 2,250 calls over ten connections.
+    for _ in 0..10 {
+        let shop = Arc::new(scene.caller(grpc(&collector), Some(&credential)));
+        for _ in 0..225 {
+            let (sender, body): (_, Body) = stream(1);
+            let shop = Arc::clone(&shop);
+            calls.spawn(async move {
+                let response = shop.request(SEGMENTS, &::http::HeaderMap::new(), body).await;
+                response.ok().and_then(|response| Status::read(response.headers()))
+            });
+            sender.send(Frame::data(begin.clone())).await.expect("there is room for one");
+            senders.push(sender);
+        }
+    }
+    let refused = tokio::time::timeout(Duration::from_secs(20), calls.join_next()).await;
+    let refused = refused.expect("in time").expect("a call").expect("no panic");
+    let refused = refused.expect("a status");
+    assert_eq!(refused.code, Code::ResourceExhausted, "{refused}");
+    assert!(refused.message.contains("128 MiB"), "{refused}");
+    let bank = scene.caller(grpc(&collector), Some(&scene.agent("bank")));
+    report(&bank, &[segment("bank", "1")]).await.expect("others do not notice");
+}
+
 /// Neither plaintext nor TLS without a certificate is enough to hold a connection for ever without a word.
 #[tokio::test(flavor = "multi_thread")]
 async fn half_a_first_word_is_not_waited_for_forever() {
