@@ -18,7 +18,7 @@ use handfast_testkit::agents;
 use handfast_testkit::eventually::{eventually, now, until, within};
 use handfast_testkit::place::{Place, free_port};
 use handfast_testkit::site::Site;
-use handfast_testkit::traffic::{Echo, Load, connect_from, visit};
+use handfast_testkit::traffic::{Echo, Load, connect_from, take_descriptors, visit};
 use handfast_tls::{ClientOptions, client_config};
 use hyper::HeaderMap;
 use hyper::body::Frame;
@@ -88,6 +88,7 @@ impl Telemetry {
 
 impl Stage {
     fn set() -> Self {
+        take_descriptors();
         let place = Place::new(env!("CARGO_BIN_EXE_handfast"));
         let (west, east) = place.linked();
         let service = Echo::start("payments");

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use socket2::{Domain, Socket, Type};
 
 /// Answers every connection with its name and a line feed, then with what it is sent.
@@ -154,6 +155,14 @@ pub fn connect_from(source: Ipv4Addr, port: u16) -> io::Result<TcpStream> {
     socket.bind(&SocketAddr::from((source, 0)).into())?;
     socket.connect_timeout(&SocketAddr::from((Ipv4Addr::LOCALHOST, port)).into(), ANSWER)?;
     Ok(socket.into())
+}
+
+/// Lets this process open as many sockets as the system allows without asking, and says how many that are. Most systems give
+/// 1,024 to begin with, and the tests of one file share them.
+pub fn take_descriptors() -> u64 {
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).expect("up to the maximum");
+    maximum.unwrap_or(u64::MAX)
 }
 
 /// Clients that keep asking, on kept connections and on new ones.
