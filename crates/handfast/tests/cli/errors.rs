@@ -174,3 +174,28 @@ fn a_reader_that_goes_away_is_not_an_error() {
     assert_eq!(ended.status.code(), Some(0), "{ended:?}");
     assert!(ended.stderr.is_empty(), "{ended:?}");
 }
+
+#[test]
+fn a_backup_that_is_not_there_is_bad_input() {
+    let desk = Desk::new();
+    desk.check(
+        "--home h restore nope.tar",
+        3,
+        "",
+        "error: there is nothing to restore\n  where  nope.tar\n  why    No such file or directory (os error 2)\n  \
+         to do  check the path, and who may read it\n",
+    );
+    assert!(!desk.path("h").exists(), "and no home is made for it");
+}
+
+#[test]
+fn a_no_is_an_answer_and_no_error() {
+    let desk = Desk::new();
+    assert_eq!(desk.run("--home h site create west --trust-domain demo.example").code, 0);
+    desk.check(
+        "--home h policy test --principal alice --action token.issue",
+        9,
+        "denied\nwhy  no policy permits it\n",
+        "",
+    );
+}
