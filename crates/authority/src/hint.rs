@@ -112,12 +112,13 @@ fn urgency(certificate: AskedAbout, leaning: &Leaning<'_>) -> Option<(HintReason
     let forced = rotation.cause == Cause::Forced;
     let moved = if forced { HintReason::Taint } else { HintReason::Rotation };
     let urgent = match (rotation.phase, on) {
-        // Nobody vouches for the new key with the old one: who does not know it when it begins to sign has nobody to ask
-        // any more. (In peace he comes back over the cross certificate, and renews once instead of twice.)
-        (Phase::Prepared, Lean::Anchor) => (forced && before).then_some(HintReason::Taint),
+        // Before the new key signs: nobody vouches for it with the old one, so who does not know it then has nobody to ask any
+        // more. (In peace he comes back over the cross certificate, and renews once instead of twice.) After the end: it knows
+        // the old anchor still, and would believe whoever has its key.
+        (Phase::Prepared | Phase::Revoked, Lean::Anchor) => {
+            (forced && before).then_some(HintReason::Taint)
+        }
         (Phase::Draining, _) => (!follows).then_some(moved),
-        // It knows the old anchor still, and would believe whoever has its key.
-        (Phase::Revoked, Lean::Anchor) => (forced && before).then_some(HintReason::Taint),
         // What another key of before signed is older than this one's end.
         (Phase::Revoked, Lean::Signer) => (!follows && before).then_some(moved),
         (Phase::Preparing | Phase::RolledBack, _) | (Phase::Prepared, Lean::Signer) => None,

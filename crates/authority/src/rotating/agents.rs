@@ -36,11 +36,11 @@ impl<S: CredentialStore, L: Ledger> Authority<S, L> {
             return Ok(Vec::new());
         };
         let signs = match leans {
-            Leans::OnAnchor => self.signs_agents(declared, wanted, record, now)?,
-            Leans::OnSigner => {
+            Leans::Anchor => self.signs_agents(declared, wanted, record, now)?,
+            Leans::Signer => {
                 self.signer_of_agents(declared)?.filter(|_| record.is_past_promotion())
             }
-            Leans::OnPort => None,
+            Leans::Port => None,
         };
         let mut services: BTreeMap<Name, Consumer> = BTreeMap::new();
         for newest in self.newest_of_agents(&declared.names.service_ca, now)? {
@@ -48,11 +48,10 @@ impl<S: CredentialStore, L: Ledger> Authority<S, L> {
             // Every answer says what is trusted as of then.
             let told = issued_at(newest.not_before, newest.not_after) >= record.since;
             let follows = match leans {
-                Leans::OnAnchor | Leans::OnSigner => signs.is_some_and(|it| it.signed(&newest)),
-                Leans::OnPort => told && record.is_past_promotion(),
+                Leans::Anchor | Leans::Signer => signs.is_some_and(|it| it.signed(&newest)),
+                Leans::Port => told && record.is_past_promotion(),
             };
-            let trusts =
-                follows || leans == Leans::OnSigner || (told && !record.is_past_promotion());
+            let trusts = follows || leans == Leans::Signer || (told && !record.is_past_promotion());
             let consumer = services.entry(service.clone()).or_insert(Consumer {
                 who: Who::Agent(service),
                 trusts: true,
@@ -89,11 +88,11 @@ impl<S: CredentialStore, L: Ledger> Authority<S, L> {
         let (ca, port_ca) = (&declared.names.service_ca, &declared.names.site_ca);
         let is_above = |ca: &Name| self.anchor_above(wanted, ca).as_ref() == Some(&issuer.name);
         match issuer.signed_by {
-            SignedBy::Itself if is_above(ca) => Some(Leans::OnAnchor),
-            SignedBy::Itself if is_above(port_ca) => Some(Leans::OnPort),
+            SignedBy::Itself if is_above(ca) => Some(Leans::Anchor),
+            SignedBy::Itself if is_above(port_ca) => Some(Leans::Port),
             // What it signed is good until it expires, unless that is what must not be.
             SignedBy::Issuer(_) if issuer.name == *ca && record.cause == Cause::Forced => {
-                Some(Leans::OnSigner)
+                Some(Leans::Signer)
             }
             SignedBy::Itself | SignedBy::Issuer(_) | SignedBy::RemoteSite(_) => None,
         }
@@ -193,11 +192,11 @@ impl<S: CredentialStore, L: Ledger> Authority<S, L> {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Leans {
     /// It is above what signed them.
-    OnAnchor,
+    Anchor,
     /// It is above the certificate of the port that they renew at, and not above theirs.
-    OnPort,
+    Port,
     /// It signed them.
-    OnSigner,
+    Signer,
 }
 
 /// The CA of agents as it signs now.

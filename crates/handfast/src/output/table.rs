@@ -39,7 +39,7 @@ pub(super) fn lay_out(
             let room = width.unwrap_or(usize::MAX).saturating_sub(BELOW + indent + GAP);
             let hanging = format!("\n{}", " ".repeat(BELOW + indent + GAP));
             let cell = wrapped(cell, room).join(&hanging);
-            text.push_str(&format!("{:BELOW$}{title}{pad}{:GAP$}{cell}\n", "", ""));
+            text += &format!("{:BELOW$}{title}{pad}{:GAP$}{cell}\n", "", "");
         }
     }
     text
