@@ -2,148 +2,22 @@
 //! denials in the audit log, and what happens when that log cannot be written.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
+#[path = "access/desk.rs"]
+mod desk;
+#[path = "access/finding.rs"]
+mod finding;
+
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
-use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use handfast_pki::{
-    Chain, IdentityKind, IssueRequest, Issuer, KeyAlgorithm, Name, Overrun, PrivateKey, Profile,
-    SpiffeId, Subject, SystemEntropy, TrustAnchors,
-};
+use handfast_pki::{IdentityKind, Profile, Subject};
 use handfast_testkit::authority::TestAuthority;
 use handfast_testkit::eventually::{eventually, now, until};
-use handfast_testkit::place::{Place, Ran, free_port};
-use handfast_testkit::site::Site;
 use serde_json::Value;
 
-/// `west`, which serves operators, with a viewer (alice), an issuer (ivan), an operator (oscar), a
-/// security admin (sam) and an auditor (audrey).
-struct Desk {
-    place: Place,
-    west: Site,
-    port: u16,
-}
-
-impl Desk {
-    fn new() -> Self {
-        let place = Place::new(env!("CARGO_BIN_EXE_handfast"));
-        let mut west = place.site("west");
-        let port = free_port();
-        west.declare(
-            "site.yaml",
-            &format!(
-                "apiVersion: handfast.dev/v1alpha1\nkind: Site\nmetadata: {{name: west}}\n\
-                 spec: {{settings: {{trust-domain: demo.example, admin-port: \"{port}\"}}}}\n"
-            ),
-        );
-        west.declare(
-            "roles.yaml",
-            &[
-                policy("viewers", "viewer", "alice", ""),
-                policy(
-                    "web",
-                    "issuer",
-                    "ivan",
-                    "identities: [\"spiffe://demo.example/component/web-*\"]",
-                ),
-                policy("operators", "operator", "oscar", ""),
-                policy("admins", "security-admin", "sam", ""),
-                policy("auditors", "auditor", "audrey", ""),
-            ]
-            .concat(),
-        );
-        west.start();
-        let desk = Self { place, west, port };
-        until("the admin port is open", || {
-            std::net::TcpStream::connect(("127.0.0.1", port)).is_ok()
-        });
-        desk
-    }
-
-    /// A certificate of the site's local CA, in a directory.
-    fn certificate(&self, profile: Profile, identity: SpiffeId, life: Duration) -> PathBuf {
-        let read = |name: &str| {
-            fs::read(self.west.path(&format!("runtime/issuers/handfast-local-ca/{name}"))).unwrap()
-        };
-        let issuer = Issuer::from_parts(
-            Chain::from_pem(&read("tls.crt")).unwrap(),
-            PrivateKey::from_pem(&read("tls.key"), None).unwrap(),
-            TrustAnchors::from_pem(&read("ca.crt")).unwrap(),
-        )
-        .unwrap();
-        let key = PrivateKey::generate(KeyAlgorithm::EcdsaP256).unwrap();
-        let name = identity.path().replace('/', "-");
-        let subject = Subject::new(name.clone()).with_identity(identity);
-        let request = IssueRequest::new(profile, subject, key.spki_der())
-            .with_ttl(life)
-            .with_overrun(Overrun::Truncate);
-        let leaf = issuer.issue(&request, now(), &mut SystemEntropy).unwrap();
-        let directory = format!("certificates/{name}-{}", life.as_secs());
-        let file =
-            |name: &str, content: String| self.place.write(&format!("{directory}/{name}"), content);
-        file("tls.crt", issuer.chain_for(leaf).to_pem());
-        file("tls.key", key.to_pkcs8_pem().to_string());
-        file("ca.crt", issuer.anchors().to_pem()).parent().unwrap().to_owned()
-    }
-
-    fn operator(&self, name: &str) -> PathBuf {
-        self.certificate(Profile::Operator, identity(IdentityKind::Operator, name), HOUR)
-    }
-
-    /// Types a command as the holder of a certificate, at the admin port.
-    fn remotely(&self, certificate: &std::path::Path, line: &str) -> Ran {
-        self.place.run(&format!(
-            "--node https://127.0.0.1:{} --client-cert {} {line}",
-            self.port,
-            certificate.display()
-        ))
-    }
-
-    /// Rows of the audit log with this outcome: actor, action, subject, detail.
-    #[expect(clippy::print_stdout, reason = "a part that is skipped says so")]
-    fn audit(&self, outcome: &str) -> Option<Vec<Vec<String>>> {
-        let script = "import json, sqlite3, sys\n\
-            db = sqlite3.connect('file:' + sys.argv[1] + '?mode=ro', uri=True, timeout=30)\n\
-            rows = db.execute('SELECT actor, action, subject, detail FROM audit WHERE outcome = ? ORDER BY sequence', [sys.argv[2]])\n\
-            print(json.dumps([list(row) for row in rows]))";
-        let database = self.west.path("runtime/state.db");
-        let ran = Command::new("python3").arg("-c").arg(script).arg(database).arg(outcome).output();
-        let Ok(ran) = ran else {
-            println!("skipped: no python3 to read the audit log with");
-            return None;
-        };
-        assert!(ran.status.success(), "{ran:?}");
-        Some(serde_json::from_slice(&ran.stdout).unwrap())
-    }
-
-    /// Why callers were refused at the admin port so far.
-    fn refusals(&self) -> Vec<String> {
-        let status = self.west.status();
-        let refusals = status["refusals"].as_array().unwrap().iter();
-        let here = refusals.filter(|one| one["on"] == "admin port");
-        here.map(|one| one["fault"]["code"].as_str().unwrap().to_owned()).collect()
-    }
-
-    fn refused_at_the_port(&self, code: &str) {
-        until(&format!("a refusal {code} is told"), || {
-            self.refusals().iter().any(|told| told == code)
-        });
-    }
-}
-
-fn policy(name: &str, role: &str, operator: &str, more: &str) -> String {
-    format!(
-        "---\napiVersion: handfast.dev/v1alpha1\nkind: Policy\nmetadata: {{name: {name}}}\n\
-         spec:\n  role: {role}\n  operators: [{operator}]\n  {more}\n"
-    )
-}
-
-fn identity(kind: IdentityKind, name: &str) -> SpiffeId {
-    let name: Name = name.parse().unwrap();
-    SpiffeId::new("demo.example".parse().unwrap(), kind, &name)
-}
+use crate::desk::{Desk, HOUR, identity, policy};
 
 #[test]
 fn operators_elsewhere_do_what_their_roles_allow_and_denials_are_recorded() {
@@ -353,105 +227,6 @@ fn a_revoked_operator_is_shut_out() {
     desk.remotely(&desk.operator("oscar"), "status").ok();
 }
 
-/// Who audits needs no account on the machine: rows, proof and kept heads are had over the admin port.
-#[test]
-fn an_auditor_elsewhere_reads_the_log_and_has_it_proven() {
-    let desk = Desk::new();
-    let audrey = desk.operator("audrey");
-    let listed = |line: &str| desk.remotely(&audrey, &format!("audit list {line} -o json"));
-    let here = desk.west.json("audit list --limit 1000");
-    let rows = listed("--limit 1000").ok().json();
-    let here = here.as_array().unwrap();
-    assert!(here.len() > 5 && rows.as_array().unwrap().starts_with(here), "{rows:#}");
-    // In pages, as they are asked for.
-    let newest = listed("--limit 2 --action certificate.issue").ok().json();
-    let first = newest[0]["sequence"].as_u64().unwrap();
-    assert!(newest.as_array().unwrap().iter().all(|row| row["action"] == "certificate.issue"));
-    let before = listed(&format!("--limit 2 --before {first}")).ok().json();
-    assert_eq!(before[1]["sequence"].as_u64(), Some(first - 1), "{before:#}");
-
-    let verified = desk.remotely(&audrey, "audit verify -o json").ok().json();
-    assert_eq!(verified["whole"], true, "{verified:#}");
-    let kept = desk.place.write("kept.txt", verified["head"].as_str().unwrap());
-    desk.west.json("cert renew handfast-local-client");
-    let line = format!("audit verify --head {} -o json", kept.display());
-    let again = desk.remotely(&audrey, &line).ok().json();
-    assert!(again["rows"].as_u64() > verified["rows"].as_u64(), "{again:#}");
-    // A head of another history: of the same size, over other rows.
-    let text = fs::read_to_string(&kept).unwrap();
-    let mut lines: Vec<&str> = text.lines().collect();
-    let root = if lines[2].starts_with('A') { "B" } else { "A" }.to_owned() + &lines[2][1..];
-    lines[2] = &root;
-    desk.place.write("kept.txt", lines.join("\n"));
-    let broken = desk.remotely(&audrey, &line).exits(9).json();
-    assert_eq!(broken["whole"], false, "{broken:#}");
-    desk.place.write("kept.txt", "no head");
-    desk.remotely(&audrey, &line).exits(3);
-
-    // Others may not, and an auditor may do nothing else.
-    for (who, line) in [
-        ("alice", "audit list"),
-        ("oscar", "audit verify"),
-        ("audrey", "cert renew --all"),
-        ("audrey", "token issue t.token"),
-    ] {
-        desk.remotely(&desk.operator(who), line).exits(5);
-    }
-}
-
-/// Whose a certificate is can be asked by its serial number, here and from elsewhere.
-#[test]
-fn what_was_issued_is_found_by_serial_identity_and_end() {
-    let mut desk = Desk::new();
-    let pay = desk.place.path("pay");
-    let issue = |name: &str, ttl: &str| {
-        let out = desk.place.path(name);
-        let line = format!("cert issue --profile component --name {name} --ttl {ttl}");
-        desk.west.json(&format!("{line} --out {}", out.display()))
-    };
-    let (first, second) = (issue("pay", "24h"), issue("shop", "10m"));
-    let serial = first["serial"].as_str().unwrap().to_owned();
-    let alice = desk.operator("alice");
-    let asked = |line: &str| desk.remotely(&alice, &format!("cert list --issued {line} -o json"));
-    let found = asked(&format!("--serial {serial}")).ok().json();
-    assert_eq!(found.as_array().unwrap().len(), 1, "{found:#}");
-    assert_eq!(found[0]["identity"], "spiffe://demo.example/component/pay");
-    assert_eq!(found[0]["profile"], "component");
-    assert_eq!(
-        (&found[0]["revokedAt"], &found[0]["enrolmentEnded"]),
-        (&Value::Null, &false.into())
-    );
-    for (line, name) in [
-        ("--identity spiffe://demo.example/component/shop", "shop"),
-        ("--name shop", "shop"),
-        ("--expiring 15m --name shop", "shop"),
-        ("--identity spiffe://demo.example/component/pay", "pay"),
-    ] {
-        let found = asked(line).ok().json();
-        assert_eq!(found.as_array().unwrap().len(), 1, "{line}: {found:#}");
-        assert_eq!(found[0]["names"][0], name, "{line}");
-    }
-    asked("--expiring 5m --name shop").exits(9);
-    let nothing = asked("--serial 00ff").ok().json();
-    assert_eq!(nothing, Value::Array(Vec::new()));
-    // All of it, page by page, the newest first.
-    let all = asked("--limit 3").ok().json();
-    assert_eq!(all[0]["serial"], second["serial"], "{all:#}");
-    assert_eq!(all.as_array().unwrap().len(), 3);
-
-    desk.west.json("cert revoke --name pay --reason key-compromise --yes");
-    let found = asked(&format!("--serial {serial}")).ok().json();
-    assert_eq!(found[0]["revocationReason"], "key-compromise", "{found:#}");
-    assert_eq!(found[0]["enrolmentEnded"], true);
-    let text = desk.remotely(&alice, &format!("cert list --issued --serial {serial}")).ok().stdout;
-    assert!(text.contains("revoked: key-compromise") && text.contains(&serial), "{text}");
-    // At the home whose node is down, the same.
-    desk.west.stop();
-    let there = desk.west.json(&format!("cert list --issued --serial {serial}"));
-    assert_eq!(there, found);
-    assert!(pay.exists());
-}
-
 /// Only a security admin has an operator certified; whoever may issue something else may not.
 #[test]
 fn issuers_issue_within_their_bounds_over_the_admin_port() {
@@ -590,5 +365,3 @@ fn two_persons_move_the_root() {
         );
     }
 }
-
-const HOUR: Duration = Duration::from_secs(3600);

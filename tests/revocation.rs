@@ -1,5 +1,7 @@
 //! Revocation on whole nodes: what is revoked is cut, refused, told to every site, and stays so.
 
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
 use std::os::unix::fs::symlink;
 use std::time::{Duration, Instant};
 
@@ -32,6 +34,17 @@ fn serve(service: &Echo, behind: &Site, before: &Site, key: &str) -> u16 {
 fn cut_after(client: &mut Client, since: Instant) -> Duration {
     until("the flow is cut", || client.ask(16).is_err());
     since.elapsed()
+}
+
+/// The page of metrics.
+fn scrape(port: u16) -> String {
+    let mut socket = TcpStream::connect(("127.0.0.1", port)).expect("metrics");
+    socket
+        .write_all(b"GET /metrics HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+        .expect("asked");
+    let mut page = String::new();
+    socket.read_to_string(&mut page).expect("answered");
+    page
 }
 
 fn revoke(site: &Site, what: &str) -> Value {
@@ -137,6 +150,29 @@ fn a_kill_right_after_the_command_undoes_nothing() {
     until("east lists it as revoked or renews it in vain", || {
         east.link(&link).is_some_and(|link| link["state"] == "down")
     });
+}
+
+/// Revoked first and started afterwards: nobody gets in between.
+#[test]
+fn what_is_revoked_while_the_node_is_down_is_refused_from_its_start() {
+    let place = Place::new(env!("CARGO_BIN_EXE_handfast"));
+    let (mut west, east) = place.linked();
+    let link = east.json("link status")[0]["name"].as_str().expect("a link").to_owned();
+    let (serial, own) = (east.serial(&link), west.serial("handfast-site-server"));
+    west.stop();
+    let revoked = revoke(&west, &format!("--identity {EAST}"));
+    assert_eq!(revoked["certificates"][0]["serial"], serial.as_str(), "{revoked:#}");
+    revoke(&west, &format!("--serial {own}"));
+    let metrics = handfast_testkit::place::free_port();
+    west.run_with(&["--metrics", &format!("127.0.0.1:{metrics}")]);
+    west.start();
+    faulty(&east, &link, "revoked");
+    refused(&west, "revoked");
+    assert!(knows(&west, &serial));
+    until("its own is made anew", || west.serial("handfast-site-server") != own);
+    // Not one handshake of it was accepted.
+    let page = scrape(metrics);
+    assert!(page.contains("\nhandfast_handshakes_accepted_total{} 0.0\n"), "{page}");
 }
 
 #[test]

@@ -50,6 +50,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use self::access::local_admins;
+pub(crate) use self::admin::revoke_offline;
 use self::core::Core;
 pub(crate) use self::descriptors::raise as raise_descriptors;
 pub(crate) use self::logging::start as start_log;

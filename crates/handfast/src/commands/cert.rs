@@ -86,7 +86,8 @@ pub(crate) enum Verb {
         handfast cert revoke --serial 4f2a19c0 --reason superseded --yes\n  \
         handfast cert revoke --name east --reason cessation-of-operation --note 'site closed'\n\n\
         Connections of this node are cut when the command returns, those of linked sites within a second.\n\
-        Credentials of this home are made anew at once. A revocation cannot be taken back."
+        Credentials of this home are made anew at once. A revocation cannot be taken back. Works without a running node\n\
+        too: it is on record at once, and enforced from the node's start on."
     )]
     Revoke(revoke::Arguments),
     /// Take over certificates, keys and CAs that other software made

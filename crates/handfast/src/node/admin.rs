@@ -4,6 +4,7 @@ mod aside;
 mod revoke;
 mod telemetry;
 
+pub(crate) use self::revoke::offline as revoke_offline;
 pub(super) use self::telemetry::stations;
 
 use std::collections::BTreeSet;

@@ -181,6 +181,39 @@ fn an_export_is_on_record_or_it_is_none() {
 }
 
 #[test]
+fn what_is_revoked_without_a_node_is_on_record_and_stays_so() {
+    let desk = desk();
+    ok(&desk, "--home h cert issue --profile component --name a --out a");
+    let shown = json(&desk, "cert show a/tls.crt");
+    let serial = shown["certificates"][0]["serial"].as_str().expect("a serial").to_owned();
+    let before = json(&desk, &format!("--home h cert list --issued --serial {serial}"));
+    assert_eq!(before[0]["revocationReason"], Value::Null, "{before:#}");
+
+    let line = "--home h cert revoke --name a --reason key-compromise --yes --note stolen";
+    let said = ok(&desk, line).stdout;
+    assert!(said.contains(&serial) && said.contains("from its start on"), "{said}");
+    let again = json(&desk, line);
+    assert_eq!(again["certificates"][0]["already"], true, "{again:#}");
+    let after = json(&desk, &format!("--home h cert list --issued --serial {serial}"));
+    assert_eq!(after[0]["revocationReason"], "key-compromise", "{after:#}");
+    assert_eq!(after[0]["enrolmentEnded"], true);
+    let rows = json(&desk, "--home h audit list --action certificate.revoke");
+    assert_eq!(rows[0]["why"], "stolen", "{rows:#}");
+    assert!(rows[0]["actor"].as_str().is_some_and(|who| who.starts_with("uid:")), "{rows:#}");
+    // Nothing is issued for its key any more.
+    let renewed =
+        desk.run("--home h cert issue --profile component --name a --key a/tls.key --out b");
+    assert_eq!(renewed.code, 5, "{renewed:#?}");
+    for (line, code) in [
+        ("--home h cert revoke --serial 00ff --reason superseded --yes", 1),
+        ("--home nobody cert revoke --serial 00ff --reason superseded --yes", 4),
+    ] {
+        assert_eq!(desk.run(line).code, code, "{line}");
+    }
+    assert!(!desk.path("nobody").exists());
+}
+
+#[test]
 fn an_import_that_fails_says_what_to_type_and_that_works() {
     let desk = desk();
     let credential = authority().leaf("greeter").version_1().build().to_pem();

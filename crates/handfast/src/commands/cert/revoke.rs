@@ -2,13 +2,14 @@
 
 use std::io::{BufRead as _, IsTerminal as _};
 
-use handfast_api::admin::{Revoke, Revoked, RevokedCertificate};
+use handfast_api::admin::{ClientError, Revoke, Revoked, RevokedCertificate};
 use handfast_pki::{RevocationReason, Serial, SpiffeId};
 
 use crate::clock;
 use crate::commands::{Context, words};
 use crate::exit::Exit;
 use crate::failure::Failure;
+use crate::node;
 use crate::output::Page;
 
 /// Arguments of `handfast cert revoke`.
@@ -55,8 +56,14 @@ pub(super) async fn run(arguments: Arguments, context: &Context) -> anyhow::Resu
     if !yes && context.output.is_interactive() && std::io::stdin().is_terminal() {
         confirm(&request, context)?;
     }
-    let revoked = context.client().revoke(&request).await?;
-    context.output.show(&revoked, |page| draw(page, &revoked))
+    let (revoked, runs) = match context.client().revoke(&request).await {
+        // What was never started has issued nothing.
+        Err(ClientError::NoNode { .. }) if context.home.state_db.exists() => {
+            (node::revoke_offline(&context.home, &request).await?, false)
+        }
+        answer => (answer?, true),
+    };
+    context.output.show(&revoked, |page| draw(page, &revoked, runs))
 }
 
 /// There is no way back, so a person is asked once.
@@ -78,7 +85,7 @@ fn confirm(request: &Revoke, context: &Context) -> anyhow::Result<()> {
         .into())
 }
 
-fn draw(page: &mut Page, revoked: &Revoked) {
+fn draw(page: &mut Page, revoked: &Revoked, runs: bool) {
     table(page, &revoked.certificates, "");
     let new = revoked.certificates.iter().filter(|one| !one.already).count();
     page.line(format!(
@@ -87,7 +94,11 @@ fn draw(page: &mut Page, revoked: &Revoked) {
         words::several(revoked.enrolments_ended, "enrolment"),
         words::several(revoked.connections_cut, "connection")
     ));
-    if revoked.sites_told.is_empty() {
+    if !runs {
+        page.line(
+            "The node does not run: it refuses them, and tells other sites, from its start on.",
+        );
+    } else if revoked.sites_told.is_empty() {
         page.line("No site is linked now; each is told when it links.");
     } else {
         page.line(format!("Told: {}.", revoked.sites_told.join(", ")));

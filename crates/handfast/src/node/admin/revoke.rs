@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
+use handfast_api::access::Principal;
 use handfast_api::admin::{Refusal, RefusalCode, Revoke, Revoked, RevokedCertificate};
 use handfast_authority::{Revocable, RevokeError, RevokeRequest};
 use handfast_network::NetworkStatus;
 use handfast_pki::CertificateId;
-use handfast_store::{Ledger as _, RecordedRevocation};
+use handfast_store::{Home, HomePaths, Ledger as _, RecordedRevocation, WatchSettings};
 
 use crate::clock;
 use crate::node::core::Core;
@@ -52,6 +53,18 @@ pub(super) async fn revoke(
         sequence: revoked.sequence,
         sites_told: told(&network),
     })
+}
+
+/// Revokes while no node runs: on record at once, enforced and told from the node's next start on.
+pub(crate) async fn offline(home: &HomePaths, request: &Revoke) -> anyhow::Result<Revoked> {
+    let lock = Home::open(&home.root)?;
+    let core = Arc::new(Core::open(&lock, WatchSettings::default())?);
+    core.without_network();
+    let user = Principal::Local { uid: rustix::process::geteuid().as_raw() };
+    let revoked = revoke(&core, request, &user.to_string()).await;
+    drop(core);
+    drop(lock);
+    Ok(revoked?)
 }
 
 /// What this node knows to be revoked, the newest first; what has expired is left out.
