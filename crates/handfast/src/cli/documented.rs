@@ -30,7 +30,7 @@ fn commands_in_the_documents_parse() {
         }
     }
     assert_eq!(wrong, Vec::<String>::new());
-    assert!(seen > 400, "{seen} commands were found: the pages are not read as they are written");
+    assert!(seen > 300, "{seen} commands were found: the pages are not read as they are written");
 }
 
 #[test]
