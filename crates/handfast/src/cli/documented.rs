@@ -208,14 +208,13 @@ fn typed(line: &str) -> Vec<Vec<String>> {
             // Before it there may be who types it (`sudo -u handfast`) or what asks (`if`), not another program's arguments.
             let before = words.drain(..at).collect::<Vec<_>>();
             let is_typed = match before.first().map(String::as_str) {
-                None => true,
                 Some("sudo") => {
                     let names =
                         words.iter().rposition(|word| word == "handfast").unwrap_or_default();
                     words.drain(..names);
                     true
                 }
-                Some("if" | "while" | "until" | "do" | "then" | "time" | "!") => true,
+                None | Some("if" | "while" | "until" | "do" | "then" | "time" | "!") => true,
                 Some(_) => false,
             };
             if is_typed && words.len() > 1 {
@@ -231,14 +230,13 @@ fn simple_commands(line: &str) -> Vec<Vec<String>> {
     let mut commands = vec![Vec::new()];
     let mut word: Option<String> = None;
     let mut quote: Option<char> = None;
-    let mut characters = line.chars().peekable();
     let end = |word: &mut Option<String>, commands: &mut Vec<Vec<String>>| {
         if let Some(word) = word.take() {
             commands.last_mut().expect("there is one at least").push(word);
         }
     };
     let mut depth = 0_usize;
-    while let Some(character) = characters.next() {
+    for character in line.chars() {
         // What a command in `$( )` prints is one word, whatever it is.
         if character == '(' && word.as_ref().is_some_and(|word| word.ends_with('$')) || depth > 0 {
             match character {
@@ -250,7 +248,6 @@ fn simple_commands(line: &str) -> Vec<Vec<String>> {
         }
         match (character, quote) {
             (it, Some(open)) if it == open => quote = None,
-            (it, Some(_)) => word.get_or_insert_default().push(it),
             ('\'' | '"', None) => {
                 quote = Some(character);
                 word.get_or_insert_default();
@@ -265,7 +262,7 @@ fn simple_commands(line: &str) -> Vec<Vec<String>> {
                 commands.push(Vec::new());
             }
             (it, None) if it.is_whitespace() => end(&mut word, &mut commands),
-            (it, None) => word.get_or_insert_default().push(it),
+            (it, _) => word.get_or_insert_default().push(it),
         }
     }
     end(&mut word, &mut commands);

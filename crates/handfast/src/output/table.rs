@@ -39,7 +39,9 @@ pub(super) fn lay_out(
             let room = width.unwrap_or(usize::MAX).saturating_sub(BELOW + indent + GAP);
             let hanging = format!("\n{}", " ".repeat(BELOW + indent + GAP));
             let cell = wrapped(cell, room).join(&hanging);
-            text += &format!("{:BELOW$}{title}{pad}{:GAP$}{cell}\n", "", "");
+            let lead = " ".repeat(BELOW);
+            let gap = " ".repeat(GAP);
+            text.extend([&lead, &title, &pad, &gap, &cell, "\n"]);
         }
     }
     text
