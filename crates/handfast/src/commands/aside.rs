@@ -235,13 +235,10 @@ async fn list(kind: StationKind, ls: Ls, context: &Context) -> anyhow::Result<()
 
 async fn show(kind: StationKind, show: Show, context: &Context) -> anyhow::Result<()> {
     let (place, first) = show.whose.place(kind)?;
-    let id = match (first, show.id) {
-        (Some(id), None) | (None, Some(id)) => id,
-        _ => {
-            return Err(Failure::new(Exit::Usage, "one record is shown, by its id")
-                .remedy(format!("`handfast {} aside ls` lists them with their ids", word(kind)))
-                .into());
-        }
+    let ((Some(id), None) | (None, Some(id))) = (first, show.id) else {
+        return Err(Failure::new(Exit::Usage, "one record is shown, by its id")
+            .remedy(format!("`handfast {} aside ls` lists them with their ids", word(kind)))
+            .into());
     };
     let found = place.one(context, id).await?;
     context.output.show(&found, |page| {
