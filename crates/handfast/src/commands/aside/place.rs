@@ -186,7 +186,9 @@ fn undealt(kind: StationKind, data: &Path, error: &AsideDirectoryError) -> Failu
             Failure::new(Exit::Home, format!("the {who} of that directory runs, and nobody else changes what lies there"))
                 .at(data.display())
                 .because("nothing was changed; `aside ls` and `show` work meanwhile")
-                .remedy("stop it (SIGTERM: what was accepted stays in its spool), say this again, and start it again")
+                .remedy(
+                    "stop it (SIGTERM: what was accepted stays in its spool), say this again, and start it again",
+                )
         }
         AsideDirectoryError::Deal(AsideError { why: AsideFault::Spool(_), .. }) => {
             Failure::new(Exit::Failed, "the spool has no room for all of it")
