@@ -162,7 +162,7 @@ fn every_authority_of_a_site_can_be_rotated_and_rotated_by_force() {
     });
 
     // A standalone site has no root, and its own CA is what others trust.
-    let error = east.refused("ca rotate root", 1);
+    let error = east.refused("ca rotate root", 11);
     assert!(error["what"].as_str().is_some_and(|what| what.contains("no root")), "{error:#}");
     rotated(&east, "site", "ca rotate site");
     assert_eq!(authority(&east, "site")["signedBy"], Value::Null);
