@@ -7,12 +7,14 @@ use std::time::{Duration, Instant};
 
 use handfast_telemetry::port::{Mode, UNKNOWN, WAITING};
 use handfast_testkit::traffic::take_descriptors;
-use handfast_tls::{Attempt, ClientOptions, Fault, client_config};
+use handfast_tls::{Attempt, ClientOptions, client_config};
 use hyper::body::Frame;
 use prost::Message as _;
+use rustls::ClientConfig;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::Mutex;
+use tokio_rustls::client::TlsStream;
 
 use crate::large::segment_with;
 use crate::support::{SEGMENTS, Scene, grpc, http, report, segment, until};
@@ -93,6 +95,30 @@ async fn a_flood_of_strangers_from_one_address_keeps_nobody_out_from_another() {
     drop(flood);
 }
 
+/// Comes in as an agent does: it says its first word and hears one. An agent that is itself too slow for the ten seconds of a
+/// handshake comes again, as agents do; with thousands of them in this process, and the collector, some may be.
+async fn comes_in(config: Arc<ClientConfig>, to: SocketAddr) -> TlsStream<TcpStream> {
+    let begin = Instant::now();
+    let limit = Duration::from_secs(60);
+    loop {
+        let socket = connect([127, 0, 0, 1], to).await;
+        let attempt = Attempt::client("localhost", handfast_testkit::eventually::now());
+        let config = Arc::clone(&config);
+        let outcome = handfast_tls::connect(socket, config, "localhost", attempt, limit).await;
+        let why = match outcome {
+            Ok(mut stream) => {
+                let said = stream.write_all(FIRST_WORD).await;
+                match said.and(stream.read_u8().await) {
+                    Ok(_) => return stream,
+                    Err(error) => error.to_string(),
+                }
+            }
+            Err(fault) => fault.one_line(),
+        };
+        assert!(begin.elapsed() < limit, "{why}");
+    }
+}
+
 /// A relay host, a NAT: thousands that mean well have one address.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_storm_of_agents_behind_one_address_comes_in_whole() {
@@ -106,17 +132,7 @@ async fn a_storm_of_agents_behind_one_address_comes_in_whole() {
     let config = scene.client(Some(&scene.agent("shop")));
     let mut storm = tokio::task::JoinSet::new();
     for _ in 0..UNKNOWN + 500 {
-        let config = Arc::clone(&config);
-        storm.spawn(async move {
-            let socket = connect([127, 0, 0, 1], to).await;
-            let attempt = Attempt::client("localhost", handfast_testkit::eventually::now());
-            let limit = Duration::from_secs(60);
-            let mut stream =
-                handfast_tls::connect(socket, config, "localhost", attempt, limit).await?;
-            // Whoever is in and says nothing is ended after a while.
-            stream.write_all(FIRST_WORD).await.expect("it stays");
-            Ok::<_, Fault>(stream)
-        });
+        storm.spawn(comes_in(Arc::clone(&config), to));
     }
     let begin = Instant::now();
     // Others come in meanwhile, at another port.
@@ -125,8 +141,8 @@ async fn a_storm_of_agents_behind_one_address_comes_in_whole() {
         others.push(asks(&scene, [127, 0, 0, 2], http(&collector)).await);
     }
     let mut inside = Vec::new();
-    while let Some(handshake) = storm.join_next().await {
-        inside.push(handshake.expect("no panic").expect("it comes in"));
+    while let Some(agent) = storm.join_next().await {
+        inside.push(agent.expect("it comes in"));
     }
     println!("{} agents in {:?}, others in {others:?}", inside.len(), begin.elapsed());
     until("all of them are connected", || {
@@ -202,6 +218,7 @@ async fn half_messages_and_bombs_in_many_streams_are_bounded_for_each_caller() {
 async fn beginnings_of_thousands_of_small_messages_are_bounded_for_each_caller() {
     use handfast_telemetry::grpc::{Body, Code, Status, stream};
 
+    let _turn = TURN.lock().await;
     let scene = Scene::new();
     let collector = scene.collector(Mode::Mtls);
     let credential = scene.agent("shop");
