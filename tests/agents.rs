@@ -104,7 +104,7 @@ fn a_token_is_for_agents_or_for_sites_and_is_used_once() {
     let refused = east.refused(&format!("token redeem {}", token("forged.token")), 5);
     assert!(refused.to_string().contains("links no site"), "{refused}");
     let ran = place.run(&format!("enrol a --token {link}"));
-    assert_eq!(ran.code, 1, "{ran:?}");
+    assert_eq!(ran.code, 3, "{ran:?}");
     assert!(ran.stderr.contains("--agent"), "{ran:?}");
     let text = std::fs::read_to_string(&link).expect("a token");
     place.write("agent.token", format!("{}\n  settings:\n    agent: shop\n", text.trim_end()));
