@@ -205,7 +205,7 @@ fn what_is_revoked_without_a_node_is_on_record_and_stays_so() {
         desk.run("--home h cert issue --profile component --name a --key a/tls.key --out b");
     assert_eq!(renewed.code, 5, "{renewed:#?}");
     for (line, code) in [
-        ("--home h cert revoke --serial 00ff --reason superseded --yes", 1),
+        ("--home h cert revoke --serial 00ff --reason superseded --yes", 11),
         ("--home nobody cert revoke --serial 00ff --reason superseded --yes", 4),
     ] {
         assert_eq!(desk.run(line).code, code, "{line}");
