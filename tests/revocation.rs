@@ -197,7 +197,7 @@ fn what_the_home_keeps_for_itself_is_made_anew_at_once() {
         })
     });
     drop(up);
-    let nothing = west.refused("cert revoke --name nobody --reason superseded --yes", 1);
+    let nothing = west.refused("cert revoke --name nobody --reason superseded --yes", 11);
     assert!(nothing["what"].as_str().is_some_and(|m| m.contains("nobody")), "{nothing:#}");
 }
 

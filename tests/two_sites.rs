@@ -148,7 +148,7 @@ fn command_by_command_two_sites_are_linked_and_carry_traffic() {
     for (site, line, code) in [
         (&east, "listener delete payments", 0),
         (&west, "connector delete payments", 0),
-        (&east, "listener delete payments", 1),
+        (&east, "listener delete payments", 11),
     ] {
         site.run(&format!("{line} -o json")).exits(code);
     }

@@ -63,7 +63,7 @@ fn a_rollout_is_planned_enforced_and_taken_back() {
     assert_eq!(back["changed"][0]["to"], "permissive", "{back:#}");
     scene.report(&direct, &[segment("bank", "b4", None)]).unwrap();
     west.refused("rollout enforce telemetry --back", 1);
-    west.refused("rollout enforce nobody --to mtls", 3);
+    west.refused("rollout enforce nobody --to mtls", 11);
     west.refused("rollout enforce telemetry --port smtp --to mtls", 2);
 
     // After a restart nobody was heard yet; one who is ready is enough, and all who were heard must be.
