@@ -90,16 +90,8 @@ imported() {
 imported made openssl-server openssl/server.key openssl/ca.crt openssl/server.crt
 imported made openssl-client openssl/client.crt openssl/client.key openssl/ca.crt
 
-free_port() { # below those that the kernel gives to clients: no outgoing connection takes it before its program does
-    python3 -c 'import random, socket
-while True:
-    port = random.randrange(12000, 32000)
-    try:
-        socket.socket().bind(("127.0.0.1", port))
-    except OSError:
-        continue
-    print(port)
-    break'
+free_port() {
+    python3 "$suites/free_port.py"
 }
 eventually() { # WHAT COMMAND...: true within 60 seconds
     what=$1

@@ -32,16 +32,8 @@ if [ -z "${HANDFAST_BINARY:-}" ]; then
     cargo build --quiet --manifest-path "$root/Cargo.toml" -p handfast
     HANDFAST_BINARY=${CARGO_TARGET_DIR:-$root/target}/debug/handfast
 fi
-port() { # below those that the kernel gives to clients: no outgoing connection takes it before the node does
-    python3 -c 'import random, socket
-while True:
-    port = random.randrange(12000, 32000)
-    try:
-        socket.socket().bind(("127.0.0.1", port))
-    except OSError:
-        continue
-    print(port)
-    break'
+port() {
+    python3 "$suites/free_port.py"
 }
 home=$(mktemp -d "${TMPDIR:-/tmp}/hfst.XXXXXX")
 admin=$(port)

@@ -275,7 +275,7 @@ fn declared() -> Declared {
     declared
 }
 
-fn west() -> Declared {
+pub(crate) fn west() -> Declared {
     let mut declared = Declared::new(name("west"));
     declared.trust_domain = Some("demo.example".parse().unwrap());
     declared.accesses.push(handfast_authority::DeclaredAccess {

@@ -9,13 +9,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 
 use handfast_authority::rotation::{Phase, Rotation};
-use handfast_authority::{Authority, Declared, KeyState, RotateOrder};
+use handfast_authority::{Authority, KeyState, RotateOrder};
 use handfast_pki::{Credential, Name};
 use handfast_store::{
     AuditLog, CredentialStore, DirectoryStore, Home, Ledger, SqliteLedger, WatchSettings,
 };
 use tempfile::TempDir;
 
+use crate::killed::west;
 use crate::site::{assert_live_are_valid, name, open, start};
 use crate::unrecorded::Bounded;
 
@@ -41,7 +42,7 @@ fn killed_at_every_write(authority: &str, forced: bool) {
     let template = TempDir::new().unwrap();
     {
         let (_home, authority) = open(template.path(), &Arc::default());
-        while !authority.reconcile(&declared(), start()).changed.is_empty() {}
+        while !authority.reconcile(&west(), start()).changed.is_empty() {}
     }
     let mut found = BTreeSet::new();
     let mut moments = 0;
@@ -77,17 +78,17 @@ fn killed_at_every_write(authority: &str, forced: bool) {
 fn goes_on(home: &Path, ca: &str, moment: u64) -> &'static str {
     let (lock, authority) = open(home, &Arc::default());
     let phase = phase_of(&authority, ca);
-    let mut report = authority.reconcile(&declared(), start());
+    let mut report = authority.reconcile(&west(), start());
     let mut turns = 0;
     let under_way = || !matches!(phase_of(&authority, ca), None | Some(Phase::Revoked));
     while !report.changed.is_empty() || under_way() {
-        report = authority.reconcile(&declared(), start());
+        report = authority.reconcile(&west(), start());
         turns += 1;
         assert!(turns < 20, "moment {moment}: it does not come to rest: {report:#?}");
     }
     assert_eq!(report.problems, Vec::new(), "moment {moment}");
     assert_live_are_valid(&report, start());
-    let all = authority.authorities(&declared(), start()).unwrap();
+    let all = authority.authorities(&west(), start()).unwrap();
     let standing = all.into_iter().find(|each| each.name == name(ca)).unwrap();
     let states: Vec<KeyState> = standing.keys.iter().map(|key| key.state).collect();
     assert_eq!(states, [KeyState::Active], "moment {moment}");
@@ -124,7 +125,7 @@ fn worker() {
     };
     let proven = |_: &Name, _: &Credential| Ok(());
     let authority = Authority::new(Arc::new(store), Arc::new(ledger), proven);
-    authority.reconcile(&declared(), start());
+    authority.reconcile(&west(), start());
     let order = RotateOrder {
         authority: name(ca),
         forced: forced == "true",
@@ -132,18 +133,7 @@ fn worker() {
         by: "uid:0".to_owned(),
         why: "copied".to_owned(),
     };
-    authority.rotate(&declared(), &order, start()).unwrap();
-    while !authority.reconcile(&declared(), start()).changed.is_empty() {}
+    authority.rotate(&west(), &order, start()).unwrap();
+    while !authority.reconcile(&west(), start()).changed.is_empty() {}
     assert_eq!(phase_of(&authority, ca), Some(Phase::Revoked));
-}
-
-fn declared() -> Declared {
-    let mut declared = Declared::new(name("west"));
-    declared.trust_domain = Some("demo.example".parse().unwrap());
-    declared.accesses.push(handfast_authority::DeclaredAccess {
-        resource: handfast_authority::ResourceRef::new("RouterAccess", "west"),
-        credential: declared.names.site_server.clone(),
-        hosts: vec!["127.0.0.1".parse().unwrap()],
-    });
-    declared
 }
