@@ -177,6 +177,18 @@ impl<S: CredentialStore, L: Ledger> Authority<S, L> {
         self.failed(&(Kind::Certificate, credential.clone()), what.into(), now);
     }
 
+    /// Whether a request still waits for its answer, which may have come since the report that names it was made.
+    ///
+    /// # Errors
+    ///
+    /// Failing disks.
+    pub fn still_waits(&self, request: &CsrRequest) -> Result<bool, StoreError> {
+        let _turn = self.reconciling();
+        let staged = self.store.staged(Kind::Certificate, &request.credential)?;
+        let pending = staged.and_then(|(_, stored)| inspect::pending(&stored, &self.keys));
+        Ok(pending.is_some_and(|pending| pending.key.key_id() == request.key_id))
+    }
+
     /// Makes and stages a key and a request for the renewal of a link credential.
     pub(crate) fn stage_renewal(
         &self,

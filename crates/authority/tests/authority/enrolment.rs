@@ -72,7 +72,9 @@ fn a_link_credential_is_enrolled_and_then_renewed_over_the_link() {
     assert_eq!(leaf(&east), first, "the old one serves meanwhile");
 
     let renewed = renew(&west, &request.csr_pem).unwrap();
+    assert!(east.authority.still_waits(request).unwrap());
     east.authority.complete(&name(LINK), taken(renewed), east.now).unwrap();
+    assert!(!east.authority.still_waits(request).unwrap(), "not asked again by an old report");
     let report = east.settled();
     assert!(report.changed.iter().any(|change| change.name == name(LINK)));
     assert!(report.waiting.is_empty());
@@ -102,6 +104,7 @@ fn a_lost_answer_is_had_again_even_after_both_were_killed() {
     west.settled();
     let again = east.settled().waiting.remove(0);
     assert_eq!(again.csr_pem, request.csr_pem);
+    assert!(east.authority.still_waits(&request).unwrap());
     let renewed = renew(&west, &again.csr_pem).unwrap();
     assert_eq!(renewed.chain.to_pem(), lost.chain.to_pem());
     assert_eq!(west.issued(), issued, "the same key gets the same certificate");

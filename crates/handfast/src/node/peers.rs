@@ -103,7 +103,12 @@ impl Core {
             let core = Arc::clone(self);
             let request = request.clone();
             tokio::spawn(async move {
-                if let Err(why) = core.ask(&request).await {
+                // A report that was made while the answer came in names the same question once more.
+                let asked = match core.still_waits(&request).await {
+                    true => core.ask(&request).await,
+                    false => Ok(()),
+                };
+                if let Err(why) = asked {
                     tracing::warn!(credential = %request.credential, link = %request.link, why, "not renewed");
                     core.authority().request_failed(&request.credential, why, clock::now());
                 }
@@ -111,6 +116,14 @@ impl Core {
                 core.nudge();
             });
         }
+    }
+
+    async fn still_waits(self: &Arc<Self>, request: &CsrRequest) -> bool {
+        let core = Arc::clone(self);
+        let request = request.clone();
+        let work = tokio::task::spawn_blocking(move || core.authority().still_waits(&request));
+        // Asking once too often does no harm.
+        !matches!(work.await, Ok(Ok(false)))
     }
 
     /// Has one credential renewed by the site at the other end of its link.
