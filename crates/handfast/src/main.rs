@@ -23,8 +23,11 @@ fn main() -> ExitCode {
         Err(exit) => return exit.into(),
     };
     let format = cli.globals.output;
-    match commands::run(cli) {
+    let exit = match commands::run(cli) {
         Ok(exit) => exit.into(),
         Err(error) => failure::show(&error, format).into(),
-    }
+    };
+    #[cfg(feature = "pkcs11")]
+    tokens::end();
+    exit
 }

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use handfast_pki::{PublicKey, Signer};
 use handfast_token::TokenKeys;
@@ -20,3 +21,13 @@ impl handfast_authority::Tokens for Tokens {
         self.0.signer(uri, directory, expected).map_err(|error| error.to_string())
     }
 }
+
+/// To be called at the very end of the process.
+pub(crate) fn end() {
+    if !handfast_token::end(PATIENCE) {
+        tracing::warn!("a token does not answer, and is left in the middle of a call");
+    }
+}
+
+/// For a token that is in a call when the process ends.
+const PATIENCE: Duration = Duration::from_secs(2);

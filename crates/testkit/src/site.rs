@@ -164,7 +164,7 @@ impl Site {
     pub fn stop(&mut self) {
         self.terminate();
         let status = self.ended(Duration::from_secs(40));
-        assert_eq!(status.code(), Some(0), "{}", self.log());
+        assert!(status.success(), "{status}: {}", self.log());
     }
 
     /// kill -9.

@@ -21,6 +21,7 @@ mod uri;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use handfast_pki::{PublicKey, Signer};
 
@@ -66,6 +67,14 @@ impl TokenKeys {
     fn open(&self) -> std::sync::MutexGuard<'_, BTreeMap<(String, PathBuf), Arc<TokenKey>>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Ends the modules of all tokens: to be called before the process ends, because a module that takes itself apart while a
+/// thread is in it may take the process with it. Nothing is signed in a token from then on.
+///
+/// Whether that was done within `limit`; a token that hangs is not waited for any longer.
+pub fn end(limit: Duration) -> bool {
+    module::Module::end_all(limit)
 }
 
 /// The public half of the key that `uri` names, as the token tells it: to make a certificate or a

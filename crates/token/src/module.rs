@@ -2,11 +2,13 @@
 //! process, so that everybody who uses it shares it.
 //!
 //! Calls hold a shared lock; starting the library anew takes it alone, because a library may do anything
-//! when it is ended under a call. What was opened before is known by its generation and not touched.
+//! when it is ended under a call, and so does ending it with the process: a library takes itself apart then, also under
+//! a call. What was opened before is known by its generation and not touched.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::mpsc::{RecvTimeoutError, sync_channel};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockReadGuard};
 use std::time::{Duration, Instant};
 
 use cryptoki::context::{CInitializeArgs, CInitializeFlags, Pkcs11};
@@ -28,6 +30,8 @@ pub(crate) struct State {
     /// How often it was started.
     pub(crate) generation: u64,
     started: Option<Instant>,
+    /// The process is about to end.
+    ended: bool,
 }
 
 impl State {
@@ -40,17 +44,46 @@ impl State {
 impl Module {
     /// The module of this path, loaded at its first use.
     pub(crate) fn at(path: &Path) -> Arc<Self> {
-        static MODULES: OnceLock<Mutex<BTreeMap<PathBuf, Arc<Module>>>> = OnceLock::new();
-        let mut modules =
-            MODULES.get_or_init(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner);
+        let mut modules = loaded();
         let module = modules.entry(path.to_owned()).or_insert_with(|| {
+            let state = State { library: None, generation: 0, started: None, ended: false };
             Arc::new(Self {
                 path: path.to_owned(),
-                state: RwLock::new(State { library: None, generation: 0, started: None }),
+                state: RwLock::new(state),
                 logins: Mutex::default(),
             })
         });
         Arc::clone(module)
+    }
+
+    /// Ends every library, each after the call that it is in, and lets nobody call one again. Whether that was done
+    /// within `limit`.
+    pub(crate) fn end_all(limit: Duration) -> bool {
+        let modules: Vec<_> = loaded().values().cloned().collect();
+        if modules.is_empty() {
+            return true;
+        }
+        let (done, ended) = sync_channel::<()>(0);
+        let work = move || {
+            modules.iter().for_each(|module| module.end());
+            drop(done);
+        };
+        let started = std::thread::Builder::new().name("token".to_owned()).spawn(work);
+        started.is_ok() && ended.recv_timeout(limit) == Err(RecvTimeoutError::Disconnected)
+    }
+
+    fn end(&self) {
+        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        state.ended = true;
+        self.finalize(&mut state);
+    }
+
+    fn finalize(&self, state: &mut State) {
+        if let Some(library) = state.library.take()
+            && let Err(error) = library.finalize()
+        {
+            tracing::debug!(module = %self.path.display(), %error, "a PKCS #11 module did not end in order");
+        }
     }
 
     /// The library, for one call or a few; it is not ended meanwhile.
@@ -74,11 +107,7 @@ impl Module {
         if lately {
             return false;
         }
-        if let Some(library) = state.library.take()
-            && let Err(error) = library.finalize()
-        {
-            tracing::debug!(module = %self.path.display(), %error, "a PKCS #11 module did not end in order");
-        }
+        self.finalize(&mut state);
         drop(state);
         self.start().is_ok()
     }
@@ -87,6 +116,9 @@ impl Module {
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
         if state.library.is_some() {
             return Ok(());
+        }
+        if state.ended {
+            return Err(self.fault("the process is ending".to_owned()));
         }
         let library = Pkcs11::new(&self.path).map_err(|error| self.fault(error.to_string()))?;
         match library.initialize(CInitializeArgs::new(CInitializeFlags::OS_LOCKING_OK)) {
@@ -103,6 +135,12 @@ impl Module {
     fn fault(&self, why: String) -> TokenError {
         TokenError::Module { path: self.path.clone(), why }
     }
+}
+
+/// The libraries of this process, by path.
+fn loaded() -> MutexGuard<'static, BTreeMap<PathBuf, Arc<Module>>> {
+    static MODULES: OnceLock<Mutex<BTreeMap<PathBuf, Arc<Module>>>> = OnceLock::new();
+    MODULES.get_or_init(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 const RESTART_PAUSE: Duration = Duration::from_secs(2);

@@ -130,12 +130,12 @@ impl Open {
 
 impl Drop for Open {
     fn drop(&mut self) {
-        // Sessions of a module that was started anew since are gone, and their numbers may be others'.
-        if let Some(session) = self.session.take()
-            && let Ok(state) = self.module.using()
-            && state.generation == self.generation
-        {
-            close(session);
+        let Some(session) = self.session.take() else { return };
+        match self.module.using() {
+            Ok(state) if state.generation == self.generation => close(session),
+            // Sessions of a module that was started anew since are gone, and their numbers may be others'; one that has
+            // ended with the process must not be called at all. Dropping a session would call it.
+            _ => std::mem::forget(session),
         }
     }
 }

@@ -42,6 +42,7 @@ fn main() -> ExitCode {
             Some(_) => bench.lacking(),
             None => bench.run(),
         }
+        bench.ended();
         return ExitCode::SUCCESS;
     }
     let tool = Command::new("softhsm2-util").arg("--version").output();
@@ -107,6 +108,13 @@ impl Bench {
         self.refusals(&p256, &p384);
         self.wrong_pin(&p256);
         self.removed_and_back(&p256);
+    }
+
+    /// When the process ends, no call is under way, and none begins.
+    fn ended(&self) {
+        assert!(handfast_token::end(Duration::from_secs(10)));
+        let asked = public_key(&self.uri("site-ca"), &self.place);
+        assert!(matches!(asked, Err(TokenError::Module { .. })), "{asked:?}");
     }
 
     fn pin_file(&self) -> PathBuf {
