@@ -6,7 +6,7 @@
 # And back: what we export is read by OpenSSL and Java. Then the flaws that people's scripts produce, those of the
 # samples of WSO2 Choreo and SkyWalking among them: each is named, and what is said to type is typed.
 #
-#   tests/suites/foreign-ca.sh [HANDFAST]      the program under test [default: cargo build]
+#   HANDFAST_BINARY=FILE tests/suites/foreign-ca.sh      the program under test [default: cargo build]
 #
 # What is built in Go is built once, in two or three minutes of one core each, and kept in target/tools. Exits 0 if all
 # is well; what cannot be had is told in a line "skipped: ...".
@@ -15,12 +15,11 @@ set -eu
 suites=$(cd "$(dirname "$0")" && pwd)
 root=$(cd "$suites/../.." && pwd)
 target=${CARGO_TARGET_DIR:-$root/target}
-if [ $# -gt 0 ]; then
-    HF=$1
-else
+if [ -z "${HANDFAST_BINARY:-}" ]; then
     cargo build --quiet --manifest-path "$root/Cargo.toml" -p handfast
-    HF=$target/debug/handfast
+    HANDFAST_BINARY=$target/debug/handfast
 fi
+HF=$HANDFAST_BINARY
 work=$(mktemp -d "${TMPDIR:-/tmp}/hf-foreign.XXXXXX")
 pids=
 cleanup() {

@@ -40,7 +40,7 @@ for alert in $(sed -n 's/^ *- alert: //p' "$root/deploy/prometheus/handfast.rule
 done
 
 if command -v cargo >/dev/null 2>&1; then
-    PATH="$(dirname "$promtool"):$PATH" cargo test --quiet --manifest-path "$root/Cargo.toml" -p handfast --test reading \
+    PATH="$(dirname "$promtool"):$PATH" cargo test --quiet --manifest-path "$root/Cargo.toml" --workspace --test reading \
         what_services_measure -- --nocapture
 else
     skip "the rules are sound; the page of a running node needs cargo"

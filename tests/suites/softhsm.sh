@@ -27,5 +27,5 @@ if [ -n "$missing" ]; then
 fi
 
 cd "$root"
-HANDFAST_TOKEN_IDLE="${HANDFAST_TOKEN_IDLE:-60}" cargo test --quiet -p handfast-token --test softhsm
-cargo test --quiet -p handfast --test authority_keys a_site_ca_in_a_token -- --nocapture
+HANDFAST_TOKEN_IDLE="${HANDFAST_TOKEN_IDLE:-60}" cargo test --quiet --workspace --test softhsm
+cargo test --quiet --workspace --test authority_keys a_site_ca_in_a_token -- --nocapture
