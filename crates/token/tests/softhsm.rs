@@ -34,15 +34,19 @@ const MODULES: [&str; 3] = [
 const PLACE: &str = "HANDFAST_TOKEN_PLACE";
 /// Set in the child whose tokens lack mechanisms.
 const LACKING: &str = "HANDFAST_TOKEN_LACKING";
+/// Set in the child that ends while its threads sign.
+const ENDING: &str = "HANDFAST_TOKEN_ENDING";
 
 fn main() -> ExitCode {
     if let Some(place) = std::env::var_os(PLACE) {
         let bench = Bench { place: PathBuf::from(place), module: module().unwrap() };
-        match std::env::var_os(LACKING) {
-            Some(_) => bench.lacking(),
-            None => bench.run(),
+        let is_set = |name: &str| std::env::var_os(name).is_some();
+        match (is_set(LACKING), is_set(ENDING)) {
+            (true, _) => bench.lacking(),
+            (_, true) => bench.signs_on(),
+            _ => bench.run(),
         }
-        bench.ended();
+        bench.ends();
         return ExitCode::SUCCESS;
     }
     let tool = Command::new("softhsm2-util").arg("--version").output();
@@ -62,20 +66,28 @@ fn main() -> ExitCode {
     let lacking = place.path().join("lacking.conf");
     fs::write(&lacking, format!("{settings}slots.mechanisms = -CKM_MD5,CKM_ECDSA,CKM_RSA_PKCS\n"))
         .unwrap();
-    for (conf, case) in [(&conf, None), (&lacking, Some(LACKING))] {
+    let mut cases = vec![(&conf, None), (&lacking, Some(LACKING))];
+    cases.extend(std::iter::repeat_n((&conf, Some(ENDING)), ENDINGS));
+    for (conf, case) in cases {
         let mut child = Command::new(std::env::current_exe().unwrap());
         child.env("SOFTHSM2_CONF", conf).env(PLACE, place.path());
         child.envs(case.map(|name| (name, "1")));
-        if !child.status().unwrap().success() {
+        let status = child.status().unwrap();
+        if !status.success() {
+            println!("{}: {status}", case.unwrap_or("the token"));
             return ExitCode::FAILURE;
         }
     }
+    println!("ok: a process that ends while it signs ends in order, {ENDINGS} times");
     ExitCode::SUCCESS
 }
 
 fn module() -> Option<PathBuf> {
     MODULES.iter().map(PathBuf::from).find(|path| path.exists())
 }
+
+/// Where nobody ends the modules, one of them ends with SIGSEGV.
+const ENDINGS: usize = 20;
 
 struct Bench {
     place: PathBuf,
@@ -110,8 +122,27 @@ impl Bench {
         self.removed_and_back(&p256);
     }
 
-    /// When the process ends, no call is under way, and none begins.
-    fn ended(&self) {
+    /// Leaves threads behind that sign without a pause.
+    fn signs_on(&self) {
+        let public = public_key(&self.uri("old"), &self.place).unwrap();
+        let signer = TokenKeys::default().signer(&self.uri("old"), &self.place, &public).unwrap();
+        let (signed, seen) = std::sync::mpsc::channel();
+        for number in 0..8_u8 {
+            let (signer, signed) = (Arc::clone(&signer), signed.clone());
+            std::thread::spawn(move || {
+                while signer.sign(&[number; 100]).is_ok() && signed.send(number).is_ok() {}
+            });
+        }
+        let mut all = BTreeSet::new();
+        while all.len() < 8 {
+            all.insert(seen.recv().unwrap());
+        }
+        // Threads that nobody hears stop by themselves.
+        std::mem::forget(seen);
+    }
+
+    /// No call is under way when this returns and the process takes itself apart, and none begins.
+    fn ends(&self) {
         assert!(handfast_token::end(Duration::from_secs(10)));
         let asked = public_key(&self.uri("site-ca"), &self.place);
         assert!(matches!(asked, Err(TokenError::Module { .. })), "{asked:?}");
