@@ -14,6 +14,7 @@ use rustls::ClientConfig;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::Mutex;
+use tokio::task::JoinSet;
 use tokio_rustls::client::TlsStream;
 
 use crate::large::segment_with;
@@ -78,12 +79,16 @@ async fn a_flood_of_strangers_from_one_address_keeps_nobody_out_from_another() {
     let begin = Instant::now();
     while collector.status().counted.connections_refused < 100 {
         assert!(begin.elapsed() < Duration::from_secs(60), "nobody was refused");
-        for _ in 0..50 {
-            let mut socket = connect([127, 0, 0, 1], to).await;
-            // One that is refused already is as good.
-            let _ = socket.write_all(&[22, 3, 1]).await;
-            flood.push_back(socket);
+        let mut some = JoinSet::new();
+        for _ in 0..100 {
+            some.spawn(async move {
+                let mut socket = connect([127, 0, 0, 1], to).await;
+                // One that is refused already is as good.
+                let _ = socket.write_all(&[22, 3, 1]).await;
+                socket
+            });
         }
+        flood.extend(some.join_all().await);
         while flood.len() > UNKNOWN + WAITING + 200 {
             flood.pop_front();
         }
