@@ -363,14 +363,13 @@ impl Client {
             }
         };
         let mut answering = pin!(timeout(bound, exchanged));
-        let answered = match timeout(Self::QUIET, &mut answering).await {
-            Ok(answered) => answered,
-            Err(_) => {
-                if let Some(slow) = self.slow.filter(|_| bound > Self::QUIET) {
-                    slow(&self.place, bound);
-                }
-                answering.await
+        let answered = if let Ok(answered) = timeout(Self::QUIET, &mut answering).await {
+            answered
+        } else {
+            if let Some(slow) = self.slow.filter(|_| bound > Self::QUIET) {
+                slow(&self.place, bound);
             }
+            answering.await
         };
         let (status, bytes) = answered.map_err(|_| ClientError::TimedOut {
             socket: self.place.clone(),
