@@ -1,6 +1,5 @@
-//! The rules that never bend (docs/security-rules.md): that each has tests, as has each case of
-//! docs/negative-list.md, and those tests that need
-//! a whole node and are about nothing else.
+//! The rules that never bend (docs/security-rules.md): that each has tests, as has each case of docs/negative-list.md, that what
+//! docs/book/compliance.md points to is there, and those tests that need a whole node and are about nothing else.
 
 use std::fs;
 use std::net::TcpStream;
@@ -61,6 +60,27 @@ fn every_rule_has_tests_and_every_test_named_exists() {
     }
     assert_eq!(rules, 10);
     assert!(tests > 30, "only {tests} tests were understood");
+}
+
+#[test]
+fn what_the_notes_on_standards_point_to_is_there() {
+    let page = fs::read_to_string(root().join("docs/book/compliance.md")).expect("the page");
+    let (mut files, mut tests) = (0, 0);
+    for row in page.lines().filter(|line| line.starts_with("| ")) {
+        let shown = row.trim_end_matches(" |").rsplit(" | ").next().unwrap_or_default();
+        let mut source = String::new();
+        for word in quoted(shown) {
+            if word.contains(['/', '.']) {
+                source = fs::read_to_string(root().join(word))
+                    .unwrap_or_else(|error| panic!("{word}: {error}: {row}"));
+                files += 1;
+            } else if !word.contains(' ') {
+                assert!(source.contains(&format!("fn {word}()")), "there is no test {word}: {row}");
+                tests += 1;
+            }
+        }
+    }
+    assert!(files > 15 && tests > 8, "{files} files and {tests} tests were understood");
 }
 
 #[test]

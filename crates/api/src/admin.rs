@@ -57,6 +57,7 @@ mod client;
 mod export;
 mod issue;
 mod issued;
+mod listing;
 mod message;
 mod node;
 mod policy;

@@ -60,6 +60,7 @@ pub use routing_key::{RoutingKey, RoutingKeyError};
 pub use settings::{RevocationPolicy, UnknownPolicy};
 pub use site::{AdminAccess, LinkAccess, Site, SiteSettings, TwoPerson, UnknownTwoPerson};
 pub use span::{Span, SpanError};
+pub use suggest::nearest;
 
 /// Everything declared in one directory, by kind and name.
 #[derive(Clone, Debug, Default, PartialEq)]

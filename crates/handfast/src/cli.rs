@@ -82,47 +82,68 @@ pub(crate) enum Command {
     /// Make two sites on this machine, link them, and prove every claim
     Demo(demo::Arguments),
     /// Create this home's site
-    #[command(subcommand)]
+    #[command(
+        subcommand,
+        after_help = "Example:\n  handfast site create west --trust-domain demo.example"
+    )]
     Site(site::Verb),
     /// Run the node of this home
     Run(run::Arguments),
     /// Issue and redeem the tokens that link sites
-    #[command(subcommand)]
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  handfast token issue west.token --expiration-window 15m\n  handfast token redeem west.token"
+    )]
     Token(token::Verb),
     /// Get the certificate of telemetry agents by a token, and keep it fresh
     Enrol(enrol::Arguments),
     /// See the links to other sites
-    #[command(subcommand)]
+    #[command(subcommand, after_help = "Example:\n  handfast link status")]
     Link(link::Verb),
     /// Say where a service of the network is reachable from here
-    #[command(subcommand)]
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  handfast listener create payments 9090\n  handfast listener status"
+    )]
     Listener(listener::Verb),
     /// Say where a service is, and offer it to the network
-    #[command(subcommand)]
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  handfast connector create payments 8080\n  handfast connector status"
+    )]
     Connector(connector::Verb),
     /// Receive telemetry, knowing who reports, and keep it or send it on
-    #[command(subcommand)]
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  handfast collector create telemetry --hosts collector.shop.example\n  handfast collector status"
+    )]
     Collector(collector::Verb),
     /// Let agents report in the clear on this machine, and carry it over mutual TLS
-    #[command(subcommand)]
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  handfast relay create shop --service shop --backend collector.shop.example:11800\n  handfast relay status"
+    )]
     Relay(relay::Verb),
     /// Go from plaintext to mutual TLS, seeing who is ready
-    #[command(subcommand)]
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  handfast rollout status\n  handfast rollout plan --to mtls"
+    )]
     Rollout(rollout::Verb),
     /// List traces, and draw them
-    #[command(subcommand)]
+    #[command(subcommand, after_help = "Example:\n  handfast trace ls --service shop --since 1h")]
     Trace(trace::Verb),
     /// See the services that report telemetry
-    #[command(subcommand)]
+    #[command(subcommand, after_help = "Example:\n  handfast service ls")]
     Service(service::Verb),
     /// List the lines of log that services reported
-    #[command(subcommand)]
+    #[command(subcommand, after_help = "Example:\n  handfast log ls --service shop --text timeout")]
     Log(log::Verb),
     /// List what happened to services: starts, shutdowns, deployments
-    #[command(subcommand)]
+    #[command(subcommand, after_help = "Example:\n  handfast event ls --service shop --since 1d")]
     Event(event::Verb),
     /// List what services measure
-    #[command(subcommand)]
+    #[command(subcommand, after_help = "Example:\n  handfast metric ls --service shop")]
     Metric(metric::Verb),
     /// See how this home's node is
     Status(status::Arguments),
@@ -131,18 +152,30 @@ pub(crate) enum Command {
     /// See what waits for a second person, and approve it
     Approve(approve::Arguments),
     /// Ask, list and check the policies about who may do what
-    #[command(subcommand)]
+    #[command(
+        subcommand,
+        after_help = "Example:\n  handfast policy test --principal alice --action token.issue"
+    )]
     Policy(policy::Verb),
     /// Issue, list, verify, renew, import and export certificates
-    #[command(subcommand)]
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  handfast cert list --expiring 7d\n  handfast cert verify west.example:443 --ca ca.crt\n  handfast cert revoke --name east --reason key-compromise"
+    )]
     Cert(cert::Verb),
     /// Make the files that telemetry agents and their backend are set up with, and print the settings to paste
     AgentCerts(agent_certs::Arguments),
     /// See the authorities of this site and their keys, give them new ones, have them signed elsewhere
-    #[command(subcommand)]
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  handfast ca status\n  handfast ca rotate root --wait"
+    )]
     Ca(ca::Verb),
     /// List, verify and export the record of everything that was done
-    #[command(subcommand)]
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  handfast audit list --since 24h --outcome refused\n  handfast audit verify"
+    )]
     Audit(audit::Verb),
     /// Make a backup of this home, while its node runs
     Backup(backup::BackupArguments),
@@ -192,10 +225,10 @@ mod tests {
         fn visit(command: &mut clap::Command, path: &str) {
             let path = format!("{path} {}", command.get_name());
             let help = command.render_help().to_string();
-            if !command.has_subcommands() {
+            if path.trim() != "handfast" {
                 assert!(help.contains("Example"), "`{}` has no example in its help", path.trim());
-                assert!(help.contains("handfast "), "`{}` shows no full command", path.trim());
             }
+            assert!(help.contains("  handfast "), "`{}` shows no full command", path.trim());
             let shown = |sub: &&mut clap::Command| !sub.is_hide_set() && sub.get_name() != "help";
             for sub in command.get_subcommands_mut().filter(shown) {
                 visit(sub, &path);

@@ -36,7 +36,8 @@ pub(crate) mod trace;
 mod uptake;
 mod words;
 
-use std::path::PathBuf;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use handfast_api::admin::{Client, Remote};
@@ -48,7 +49,7 @@ use crate::demo;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::home;
-use crate::output::Output;
+use crate::output::{Format, Output};
 
 /// What every command is given: the home it is about, and where its result goes.
 pub(crate) struct Context {
@@ -63,15 +64,29 @@ pub(crate) struct Context {
 impl Context {
     /// A client for the node that is meant, whether it runs or not: the home's, unless another is named.
     pub(crate) fn client(&self) -> Client {
-        match &self.remote {
+        let client = match &self.remote {
             Some(remote) => Client::remote(remote.clone()),
             None => Client::new(&self.home.admin_sock),
-        }
+        };
+        // What programs read on standard error is one document.
+        if self.output.format() == Format::Text { client.telling(slow) } else { client }
     }
 
     /// Whether a node elsewhere is meant.
     pub(crate) fn is_remote(&self) -> bool {
         self.remote.is_some()
+    }
+
+    /// What is not there holds nothing, and a list of it would be empty: its name was mistyped, most likely.
+    pub(crate) fn home_is_there(&self) -> anyhow::Result<()> {
+        if self.home.root.is_dir() {
+            return Ok(());
+        }
+        Err(Failure::new(Exit::Home, "there is no such home")
+            .at(self.home.root.display())
+            .because("the directory is not there")
+            .remedy("name the right one with --home or HANDFAST_HOME; `handfast site create NAME` makes one")
+            .into())
     }
 
     /// Whether the home has a ledger. One that may not be looked at is none that is not there.
@@ -175,6 +190,17 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
         Some(duration) if !duration.is_zero() => Ok(duration),
         _ => Err("write a duration like 45s, 15m, 1h30m or 1d".to_owned()),
     }
+}
+
+/// Tells people that a node has not answered yet.
+fn slow(place: &Path, bound: Duration) {
+    let (quiet, bound) = (Client::QUIET.as_secs(), bound.as_secs());
+    // Whoever closed standard error does not want to know.
+    let _ = writeln!(
+        anstream::stderr().lock(),
+        "note: the node at {} has not answered for {quiet} s; it has {bound} s in all, and may still do it after that",
+        place.display()
+    );
 }
 
 fn no_home() -> anyhow::Error {

@@ -398,6 +398,8 @@ const CHECKPOINT: i64 = 4000;
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 #[cfg(test)]
+mod grant_tests;
+#[cfg(test)]
 mod group_tests;
 #[cfg(test)]
 mod tests;

@@ -65,7 +65,9 @@ impl Module {
         }
         let (done, ended) = sync_channel::<()>(0);
         let work = move || {
-            modules.iter().for_each(|module| module.end());
+            for module in &modules {
+                module.end();
+            }
             drop(done);
         };
         let started = std::thread::Builder::new().name("token".to_owned()).spawn(work);

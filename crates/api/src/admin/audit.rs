@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::client::{Client, ClientError};
+use super::listing;
 use crate::access::{About, Target};
 use crate::audit::{AuditRowView, VerificationView};
 
@@ -39,8 +40,7 @@ pub struct AuditSearch {
 
 impl AuditSearch {
     /// The most rows of one answer.
-    pub const MOST: u32 = 1_000;
-    const USUAL: u32 = 50;
+    pub const MOST: u32 = listing::MOST;
 
     /// The same in the words of the ledger.
     pub fn filter(&self) -> AuditFilter {
@@ -51,21 +51,7 @@ impl AuditSearch {
             subject: self.subject.clone(),
             outcome: self.outcome.clone(),
             before: self.before,
-            ..AuditFilter::newest(self.limit.unwrap_or(Self::USUAL).min(Self::MOST))
-        }
-    }
-}
-
-impl From<&AuditFilter> for AuditSearch {
-    fn from(filter: &AuditFilter) -> Self {
-        Self {
-            since: filter.since,
-            actor: filter.actor.clone(),
-            action: filter.action.clone(),
-            subject: filter.subject.clone(),
-            outcome: filter.outcome.clone(),
-            before: filter.before,
-            limit: Some(filter.limit),
+            ..AuditFilter::newest(listing::answered(self.limit))
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::time::Duration;
 
 use handfast_tls::Fault;
@@ -48,6 +49,7 @@ pub struct Client {
     /// The socket, or the URL: what messages name.
     place: PathBuf,
     timeout: Duration,
+    slow: Option<fn(&Path, Duration)>,
 }
 
 /// How a node is reached.
@@ -63,13 +65,13 @@ impl Client {
     /// A client for the node at `socket`, which need not be there yet. Reading calls may take 10 s,
     /// acting ones 120 s.
     pub fn new(socket: impl Into<PathBuf>) -> Self {
-        Self { way: Way::Socket, place: socket.into(), timeout: ACTING }
+        Self { way: Way::Socket, place: socket.into(), timeout: ACTING, slow: None }
     }
 
     /// A client for the node at an admin port.
     pub fn remote(remote: Remote) -> Self {
         let place = PathBuf::from(remote.node.to_string());
-        Self { way: Way::Port(Box::new(remote)), place, timeout: ACTING }
+        Self { way: Way::Port(Box::new(remote)), place, timeout: ACTING, slow: None }
     }
 
     /// The same with another bound for acting calls (`--timeout`).
@@ -78,6 +80,17 @@ impl Client {
         self.timeout = timeout;
         self
     }
+
+    /// The same with somebody who is told when nothing was answered for [`Client::QUIET`]: where, and how long it is waited for
+    /// in all. So nobody sits before a node that hangs, and wonders.
+    #[must_use]
+    pub fn telling(mut self, slow: fn(&Path, Duration)) -> Self {
+        self.slow = Some(slow);
+        self
+    }
+
+    /// For how long an answer may be out before somebody is told.
+    pub const QUIET: Duration = Duration::from_secs(5);
 
     /// Where the node is looked for: its socket, or its URL.
     pub fn place(&self) -> &Path {
@@ -349,8 +362,18 @@ impl Client {
                 Way::Socket => self.exchanged(self.connect().await?, request).await,
             }
         };
-        let (status, bytes) = timeout(bound, exchanged).await.map_err(|_| {
-            ClientError::TimedOut { socket: self.place.clone(), seconds: bound.as_secs() }
+        let mut answering = pin!(timeout(bound, exchanged));
+        let answered = if let Ok(answered) = timeout(Self::QUIET, &mut answering).await {
+            answered
+        } else {
+            if let Some(slow) = self.slow.filter(|_| bound > Self::QUIET) {
+                slow(&self.place, bound);
+            }
+            answering.await
+        };
+        let (status, bytes) = answered.map_err(|_| ClientError::TimedOut {
+            socket: self.place.clone(),
+            seconds: bound.as_secs(),
         })??;
         if status == StatusCode::ACCEPTED {
             let pending: PendingApproval = serde_json::from_slice(&bytes)
@@ -399,10 +422,11 @@ impl Client {
             return Err(ClientError::PathTooLong { socket: socket() });
         }
         UnixStream::connect(&self.place).await.map_err(|source| match source.kind() {
-            // Missing: never started, or stopped. Refused: killed, its socket file left behind.
-            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
-                ClientError::NoNode { socket: socket() }
-            }
+            // Missing: never started, or stopped. Refused: killed, its socket file left behind. No directory: the
+            // home that was named is a file.
+            io::ErrorKind::NotFound
+            | io::ErrorKind::ConnectionRefused
+            | io::ErrorKind::NotADirectory => ClientError::NoNode { socket: socket() },
             io::ErrorKind::PermissionDenied => ClientError::NotAllowed { socket: socket() },
             _ => ClientError::Connect { socket: socket(), source },
         })

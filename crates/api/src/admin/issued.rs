@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::client::{Client, ClientError};
+use super::listing;
 use super::message::{Refusal, RefusalCode};
 use crate::access::{About, Target};
 
@@ -39,8 +40,7 @@ pub struct FindIssued {
 
 impl FindIssued {
     /// The most certificates of one answer.
-    pub const MOST: u32 = 1_000;
-    const USUAL: u32 = 50;
+    pub const MOST: u32 = listing::MOST;
 
     /// The same in the words of the ledger.
     ///
@@ -54,7 +54,7 @@ impl FindIssued {
             expires_before: self.expires_before,
             unexpired_at: (self.expired != Some(true)).then_some(now),
             before_number: self.before,
-            limit: Some(self.limit.unwrap_or(Self::USUAL).min(Self::MOST)),
+            limit: Some(listing::answered(self.limit)),
             ..IssuedFilter::default()
         })
     }

@@ -2,10 +2,7 @@
 
 /// The candidate nearest to `word`, if one is near enough to be meant. Case and separators do not
 /// count, so `routing_key` finds `routingKey`.
-pub(super) fn nearest<'a>(
-    word: &str,
-    candidates: impl IntoIterator<Item = &'a str>,
-) -> Option<&'a str> {
+pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let word = plain(word);
     candidates
         .into_iter()

@@ -9,7 +9,8 @@ mod verify;
 use std::fs;
 use std::path::Path;
 
-use handfast_store::{AuditFilter, AuditLog, AuditPublicKey, SignedHead};
+use handfast_api::admin::AuditSearch;
+use handfast_store::{AuditLog, AuditPublicKey, SignedHead};
 use jiff::{SignedDuration, Timestamp};
 
 use crate::clock;
@@ -65,20 +66,20 @@ struct Rows {
     /// Only what was done to this
     #[arg(long)]
     subject: Option<String>,
-    /// Only this outcome: ok, refused, failed, repeated; of calls of the admin API also allowed, denied
-    #[arg(long)]
+    /// Only this outcome
+    #[arg(long, value_parser = OUTCOMES)]
     outcome: Option<String>,
 }
 
 impl Rows {
-    fn filter(&self, limit: u32) -> AuditFilter {
-        AuditFilter {
+    fn search(&self) -> AuditSearch {
+        AuditSearch {
             since: self.since,
             actor: self.actor.clone(),
             action: self.action.clone(),
             subject: self.subject.clone(),
             outcome: self.outcome.clone(),
-            ..AuditFilter::newest(limit)
+            ..AuditSearch::default()
         }
     }
 }
@@ -134,3 +135,7 @@ fn read_text(path: &Path) -> anyhow::Result<String> {
             .into()
     })
 }
+
+/// What a row can have as its outcome; `allowed`, `denied` and what a second person is asked for are of the admin API.
+const OUTCOMES: [&str; 9] =
+    ["allowed", "approved", "denied", "expired", "failed", "ok", "pending", "refused", "repeated"];

@@ -31,6 +31,26 @@ impl Bound {
         self.limit.saturating_add(1)
     }
 
+    /// Asks page by page for as many, the newest first. `page` is told how many it is to answer, `most` at most, and what
+    /// came last.
+    pub(super) async fn newest_first<T>(
+        self,
+        most: u32,
+        mut page: impl AsyncFnMut(u32, Option<&T>) -> anyhow::Result<Vec<T>>,
+    ) -> anyhow::Result<Vec<T>> {
+        let mut rows: Vec<T> = Vec::new();
+        loop {
+            let missing = self.asked().saturating_sub(rows.len());
+            let wanted = u32::try_from(missing).unwrap_or(u32::MAX).min(most);
+            let older = page(wanted, rows.last()).await?;
+            let is_last = older.len() < wanted as usize || wanted as usize == missing;
+            rows.extend(older);
+            if is_last {
+                return Ok(rows);
+            }
+        }
+    }
+
     /// Whether rows were left off what was answered; takes the one away that was only asked for to know that.
     pub(super) fn cut<T>(self, rows: &mut Vec<T>) -> Cut {
         if rows.len() > self.limit {
@@ -92,5 +112,29 @@ mod tests {
         assert_eq!(many.cut(&mut answered(many, 3 * MOST_LISTED)), Cut::Nothing);
         let note = Cut::Limit(20).note("newest", "--service").unwrap_or_default();
         assert!(note.starts_with("showing the newest 20") && note.contains("--service"), "{note}");
+    }
+
+    #[tokio::test]
+    async fn pages_are_put_together_and_no_more_is_asked_than_is_needed() {
+        for (limit, there, asked, cut) in [
+            (5, 0, &[3][..], Cut::Nothing),
+            (5, 5, &[3, 3], Cut::Nothing),
+            (5, 6, &[3, 3], Cut::Limit(5)),
+            (6, 100, &[3, 3, 1], Cut::Limit(6)),
+            (1, 100, &[2], Cut::Limit(1)),
+            (u32::MAX, 7, &[3, 3, 3], Cut::Nothing),
+        ] {
+            let mut said = Vec::new();
+            let bound = Bound::of(limit);
+            let page = async |wanted: u32, last: Option<&u32>| {
+                said.push(wanted);
+                let first = last.map_or(0, |last| last + 1);
+                Ok((first..there).take(wanted as usize).collect())
+            };
+            let mut rows = bound.newest_first(3, page).await.expect("no page fails");
+            assert_eq!(bound.cut(&mut rows), cut, "{there} of {limit}");
+            assert_eq!(rows, (0..there.min(limit)).collect::<Vec<_>>());
+            assert_eq!(said, asked, "{there} of {limit}");
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! What listeners and connectors have in common on the command line.
 
-use handfast_api::resources::RoutingKey;
+use handfast_api::resources::{RoutingKey, nearest};
 use handfast_pki::{Host, Name};
 
 use super::uptake::Uptake;
@@ -36,13 +36,26 @@ pub(super) fn named<T>(
     if !found.is_empty() {
         return Ok(found);
     }
-    let failure = Failure::new(Exit::NotFound, format!("the node has no {kind} `{name}`"));
-    let known = if known.is_empty() {
-        "it has none".to_owned()
-    } else {
-        format!("it has: {}", known.join(", "))
-    };
-    Err(failure.because(known).into())
+    Err(unknown("the node", kind, name, known.iter().map(String::as_str)).into())
+}
+
+/// What was named is not there: which ones are, and which of them may have been meant.
+pub(super) fn unknown<'a>(
+    whose: &str,
+    kind: &str,
+    name: impl std::fmt::Display,
+    known: impl Iterator<Item = &'a str>,
+) -> Failure {
+    let failure = Failure::new(Exit::NotFound, format!("{whose} has no {kind} `{name}`"));
+    let known: Vec<&str> = known.collect();
+    if known.is_empty() {
+        return failure.because("it has none");
+    }
+    let failure = failure.because(format!("it has: {}", known.join(", ")));
+    match nearest(&name.to_string(), known) {
+        Some(near) => failure.remedy(format!("did you mean `{near}`?")),
+        None => failure,
+    }
 }
 
 /// Says that a resource is gone.

@@ -4,6 +4,7 @@
 
 use std::error::Error;
 use std::io;
+use std::path::Path;
 
 use handfast_api::admin::{ClientError, Refusal, RefusalCode};
 use handfast_api::grants::{RedeemError, TokenError};
@@ -111,15 +112,7 @@ fn exit_of(cause: &(dyn Error + 'static)) -> Option<Exit> {
 
 fn of_client(error: &ClientError) -> Known {
     match error {
-        ClientError::NoNode { socket } => Known {
-            explained: Some(vec![
-                "no node runs on this home".into(),
-                "nobody answers on its admin socket".into(),
-            ]),
-            place: Some(socket.display().to_string()),
-            remedy: Some("start it with `handfast run`, or name another home with --home".into()),
-            ..plain(Exit::NoNode)
-        },
+        ClientError::NoNode { socket } => no_node(socket),
         ClientError::NotAllowed { .. } | ClientError::PathTooLong { .. } => plain(Exit::Home),
         ClientError::Pending(pending) => Known {
             explained: Some(vec![
@@ -139,6 +132,25 @@ fn of_client(error: &ClientError) -> Known {
         ClientError::Tls(fault) => of_fault(fault),
         ClientError::TimedOut { .. } => plain(Exit::TimedOut),
         _ => plain(Exit::NoNode),
+    }
+}
+
+fn no_node(socket: &Path) -> Known {
+    let what = "no node runs on this home".to_owned();
+    // Of a home, the socket is `runtime/admin.sock`.
+    match socket.ancestors().nth(2).filter(|home| !home.is_dir()) {
+        Some(home) => Known {
+            explained: Some(vec![what, "there is no such directory".into()]),
+            place: Some(home.display().to_string()),
+            remedy: Some("name the right home with --home or HANDFAST_HOME".into()),
+            ..plain(Exit::NoNode)
+        },
+        None => Known {
+            explained: Some(vec![what, "nobody answers on its admin socket".into()]),
+            place: Some(socket.display().to_string()),
+            remedy: Some("start it with `handfast run`, or name another home with --home".into()),
+            ..plain(Exit::NoNode)
+        },
     }
 }
 

@@ -104,9 +104,10 @@ impl Core {
             let request = request.clone();
             tokio::spawn(async move {
                 // A report that was made while the answer came in names the same question once more.
-                let asked = match core.still_waits(&request).await {
-                    true => core.ask(&request).await,
-                    false => Ok(()),
+                let asked = if core.still_waits(&request).await {
+                    core.ask(&request).await
+                } else {
+                    Ok(())
                 };
                 if let Err(why) = asked {
                     tracing::warn!(credential = %request.credential, link = %request.link, why, "not renewed");

@@ -153,6 +153,7 @@ fn show_prints_the_whole_chain_and_never_a_key() {
 #[test]
 fn the_list_of_a_home_without_a_node_comes_from_its_files() {
     let desk = Desk::new();
+    std::fs::create_dir(desk.path("h")).expect("a home");
     desk.check(
         "--home h cert list",
         0,

@@ -5,6 +5,7 @@ use crate::desk::Desk;
 #[test]
 fn without_a_node_everything_that_needs_one_says_so_and_exits_with_4() {
     let desk = Desk::new();
+    std::fs::create_dir(desk.path("h")).expect("a home");
     let expect = "error: no node runs on this home\n  \
         where  [DIR]/h/runtime/admin.sock\n  \
         why    nobody answers on its admin socket\n  \
@@ -23,8 +24,52 @@ fn without_a_node_everything_that_needs_one_says_so_and_exits_with_4() {
 }
 
 #[test]
+fn a_home_that_is_not_there_is_named_and_is_no_empty_one() {
+    let desk = Desk::new();
+    desk.write("file", "no directory");
+    for home in ["nowhere", "file"] {
+        let expect = format!(
+            "error: no node runs on this home\n  where  [DIR]/{home}\n  why    there is no such directory\n  \
+             to do  name the right home with --home or HANDFAST_HOME\n"
+        );
+        desk.check(&format!("--home {home} status"), 4, "", &expect);
+        for line in ["cert list", "cert list --expiring 7d", "cert list --issued"] {
+            let ran = desk.run(&format!("--home {home} {line}"));
+            assert_eq!((ran.code, ran.stdout.as_str()), (6, ""), "{line}: {ran:#?}");
+            assert!(ran.stderr.starts_with("error: there is no such home\n"), "{line}: {ran:#?}");
+        }
+    }
+}
+
+#[test]
+fn a_node_that_hangs_is_asked_once_and_that_is_said() {
+    use std::os::unix::net::UnixListener;
+    use std::sync::mpsc;
+
+    let desk = Desk::new();
+    std::fs::create_dir_all(desk.path("h/runtime")).expect("a home");
+    // A socket takes connections for a process that is stopped, too.
+    let hanging = UnixListener::bind(desk.path("h/runtime/admin.sock")).expect("a socket");
+    let (told, asked) = mpsc::channel();
+    std::thread::spawn(move || {
+        for connection in hanging.incoming() {
+            if told.send(connection).is_err() {
+                return;
+            }
+        }
+    });
+    let ran = desk.run("--home h check");
+    assert_eq!(ran.code, 1, "{ran:#?}");
+    assert!(ran.stdout.contains("did not answer within 10 s"), "{ran:#?}");
+    assert!(ran.stderr.contains("note: the node at [DIR]/h/runtime/admin.sock"), "{ran:#?}");
+    assert!(ran.stderr.contains("has not answered for 5 s; it has 10 s in all"), "{ran:#?}");
+    assert_eq!(asked.try_iter().count(), 1, "how often it was asked");
+}
+
+#[test]
 fn errors_are_documents_where_results_would_be() {
     let desk = Desk::new();
+    std::fs::create_dir(desk.path("h")).expect("a home");
     let expect = r#"{
   "error": "no-node",
   "exit": 4,

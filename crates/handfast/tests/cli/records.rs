@@ -70,6 +70,44 @@ fn the_audit_log_is_listed_verified_and_exported() {
 }
 
 #[test]
+fn a_list_of_the_audit_log_that_is_not_all_of_it_says_so() {
+    let desk = desk();
+    let all = desk.run("--home home audit list --limit 3 -o json");
+    assert_eq!((all.code, all.stderr.as_str()), (0, ""), "{all:#?}");
+    let newest = desk.run("--home home audit list --limit 2 -o json");
+    let rows: serde_json::Value = serde_json::from_str(&newest.stdout).expect("JSON");
+    let subjects: Vec<&str> =
+        rows.as_array().into_iter().flatten().filter_map(|row| row["subject"].as_str()).collect();
+    assert_eq!(subjects, ["west", "north"], "the newest, in the order they were written");
+    assert!(
+        newest.stderr.starts_with("note: showing the newest 2, and there are more"),
+        "{newest:#?}"
+    );
+}
+
+#[test]
+fn a_word_that_is_misspelt_does_not_look_like_nothing_having_happened() {
+    let desk = desk();
+    let action = desk.run("--home home audit list --action certificate.isue");
+    assert_eq!((action.code, action.stdout.as_str()), (0, "No rows that fit.\n"), "{action:#?}");
+    assert_eq!(action.stderr, "note: did you mean --action certificate.issue?\n");
+    let silent = desk.run("--home home audit list --action certificate.issue --actor nobody");
+    assert_eq!((silent.code, silent.stderr.as_str()), (0, ""), "{silent:#?}");
+    let outcome = desk.run("--home home audit list --outcome refussed");
+    assert_eq!(outcome.code, 2, "{outcome:#?}");
+    assert!(outcome.stderr.contains("'refused'"), "{outcome:#?}");
+}
+
+#[test]
+fn an_export_that_cannot_be_written_leaves_nothing_behind() {
+    let desk = Desk::new();
+    drop(ledger(&desk));
+    let empty = desk.run("--home home audit export out.jsonl");
+    assert_eq!(empty.code, 9, "{empty:#?}");
+    assert!(!desk.path("out.jsonl").exists(), "half an export is in the way of the next one");
+}
+
+#[test]
 fn a_ledger_that_was_tampered_with_is_not_whole() {
     let desk = desk();
     let head = desk.run("--home home audit verify -o json");

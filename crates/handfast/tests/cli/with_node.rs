@@ -327,9 +327,11 @@ fn links_are_a_table_and_one_link_is_shown_in_full() {
     for word in ["X25519MLKEM768", "AA:BB", "00ff", "127.0.0.1:55671"] {
         assert!(full.stdout.contains(word), "{full:#?}");
     }
-    let other = run(&desk, stub, "link status east");
+    let other = run(&desk, stub.clone(), "link status north");
     assert_eq!(other.code, 11, "{other:#?}");
-    assert_eq!(other.stderr, "error: the node has no link `east`\n  why  it has: west\n");
+    assert_eq!(other.stderr, "error: the node has no link `north`\n  why  it has: west\n");
+    let mistyped = run(&desk, stub, "link status wets");
+    assert!(mistyped.stderr.contains("to do  did you mean `west`?"), "{mistyped:#?}");
 }
 
 #[test]

@@ -269,5 +269,8 @@ fn ms(nanos: u64) -> i64 {
 }
 
 #[cfg(test)]
+#[path = "view_measured_tests.rs"]
+mod measured_tests;
+#[cfg(test)]
 #[path = "view_tests.rs"]
 mod tests;

@@ -1,6 +1,6 @@
 //! `handfast audit export`: JSON lines with a signed head at the end.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -26,15 +26,19 @@ pub(crate) struct Arguments {
 /// Writes it.
 pub(super) fn run(arguments: &Arguments, context: &Context) -> anyhow::Result<()> {
     let mut log = super::open(context)?;
-    let filter = arguments.rows.filter(0);
+    let filter = arguments.rows.search().filter();
     let Some(path) = &arguments.file else {
         return write(&mut log, &filter, &mut BufWriter::new(io::stdout().lock()));
     };
     let file = create(path)?;
     let mut to = BufWriter::new(&file);
-    write(&mut log, &filter, &mut to)?;
-    drop(to);
-    file.sync_all()?;
+    let written = write(&mut log, &filter, &mut to).and_then(|()| Ok(file.sync_all()?));
+    if let Err(error) = written {
+        drop(to);
+        // Half an export proves nothing, and would be in the way of the next one.
+        let _ = fs::remove_file(path);
+        return Err(error.context(format!("nothing was exported to {}", path.display())));
+    }
     context.output.say(&format!("exported to {}", path.display()))
 }
 

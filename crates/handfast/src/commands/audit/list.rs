@@ -1,11 +1,14 @@
 //! `handfast audit list`: the newest rows that fit.
 
+use std::collections::BTreeSet;
+
 use handfast_api::admin::AuditSearch;
 use handfast_api::audit::AuditRowView;
-use handfast_store::AuditFilter;
+use handfast_api::resources::nearest;
 
 use super::Rows;
 use crate::commands::Context;
+use crate::commands::bound::Bound;
 
 /// Arguments of `handfast audit list`.
 #[derive(clap::Args, Debug)]
@@ -20,16 +23,23 @@ pub(crate) struct Arguments {
     before: Option<u64>,
 }
 
-/// Prints them.
+/// Prints them, in the order they were written.
 pub(super) async fn run(arguments: &Arguments, context: &Context) -> anyhow::Result<()> {
-    let mut filter = arguments.rows.filter(arguments.limit);
-    filter.before = arguments.before;
-    let rows = if context.is_remote() {
-        elsewhere(&filter, context).await?
-    } else {
-        here(&filter, context)?
+    let mut search = AuditSearch { before: arguments.before, ..arguments.rows.search() };
+    let bound = Bound::of(arguments.limit);
+    let page = async |wanted: u32, last: Option<&AuditRowView>| {
+        search.limit = Some(wanted);
+        search.before = last.map(|row| row.sequence).or(search.before);
+        newest_first(&search, context).await
     };
-    context.output.show(&rows, |page| {
+    let mut rows = bound.newest_first(AuditSearch::MOST, page).await?;
+    let cut = bound.cut(&mut rows);
+    rows.reverse();
+    let note = match &arguments.rows.action {
+        Some(action) if rows.is_empty() => similar(action, context).await?,
+        _ => cut.note("newest", "--since, --before, --action, --actor, --subject or --outcome"),
+    };
+    context.output.show_noting(&rows, note.as_deref(), |page| {
         let lines: Vec<Vec<String>> = rows
             .iter()
             .map(|row| {
@@ -51,28 +61,28 @@ pub(super) async fn run(arguments: &Arguments, context: &Context) -> anyhow::Res
     })
 }
 
-fn here(filter: &AuditFilter, context: &Context) -> anyhow::Result<Vec<AuditRowView>> {
-    let rows = super::open(context)?.rows(filter)?;
-    Ok(rows.iter().map(|recorded| AuditRowView::of(recorded, &recorded.leaf())).collect())
+/// A page, from this home or from the node that is named.
+async fn newest_first(
+    search: &AuditSearch,
+    context: &Context,
+) -> anyhow::Result<Vec<AuditRowView>> {
+    let mut rows = if context.is_remote() {
+        context.client().audit_rows(search).await?
+    } else {
+        let rows = super::open(context)?.rows(&search.filter())?;
+        rows.iter().map(|recorded| AuditRowView::of(recorded, &recorded.leaf())).collect()
+    };
+    rows.reverse();
+    Ok(rows)
 }
 
-/// From the node that is named, page by page.
-async fn elsewhere(filter: &AuditFilter, context: &Context) -> anyhow::Result<Vec<AuditRowView>> {
-    let client = context.client();
-    let mut search = AuditSearch::from(filter);
-    let mut rows: Vec<AuditRowView> = Vec::new();
-    loop {
-        let missing = filter.limit.saturating_sub(u32::try_from(rows.len()).unwrap_or(u32::MAX));
-        let wanted = missing.min(AuditSearch::MOST);
-        search.limit = Some(wanted);
-        let mut page = client.audit_rows(&search).await?;
-        search.before = page.first().map(|row| row.sequence);
-        let is_last = page.len() < wanted as usize || wanted == missing;
-        // Each page is older than the one before.
-        page.append(&mut rows);
-        rows = page;
-        if is_last {
-            return Ok(rows);
-        }
+/// Nothing is found under a word that is misspelt, which looks like nothing having happened: what may have been meant.
+async fn similar(action: &str, context: &Context) -> anyhow::Result<Option<String>> {
+    let lately = AuditSearch { limit: Some(AuditSearch::MOST), ..AuditSearch::default() };
+    let rows = newest_first(&lately, context).await?;
+    let known: BTreeSet<&str> = rows.iter().map(|row| row.action.as_str()).collect();
+    if known.contains(action) {
+        return Ok(None);
     }
+    Ok(nearest(action, known).map(|near| format!("did you mean --action {near}?")))
 }

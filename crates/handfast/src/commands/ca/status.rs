@@ -5,9 +5,7 @@ use jiff::Timestamp;
 
 use super::is_meant;
 use crate::clock;
-use crate::commands::{Context, words};
-use crate::exit::Exit;
-use crate::failure::Failure;
+use crate::commands::{Context, edge, words};
 use crate::output::Page;
 
 /// Arguments of `handfast ca status`.
@@ -21,12 +19,12 @@ pub(crate) struct Arguments {
 pub(super) async fn run(arguments: Arguments, context: &Context) -> anyhow::Result<()> {
     let mut authorities = context.client().authorities().await?;
     if let Some(word) = &arguments.name {
-        authorities.retain(|authority| is_meant(authority, word));
-        if authorities.is_empty() {
-            return Err(Failure::new(Exit::Failed, format!("this site has no authority `{word}`"))
-                .remedy("see those it has: handfast ca status")
-                .into());
+        if !authorities.iter().any(|authority| is_meant(authority, word)) {
+            let known = authorities.iter().map(|authority| authority.name.as_str());
+            let words = authorities.iter().map(|authority| authority.role.as_str());
+            return Err(edge::unknown("this site", "authority", word, words.chain(known)).into());
         }
+        authorities.retain(|authority| is_meant(authority, word));
     }
     context.output.show(&authorities, |page| draw(page, &authorities))
 }

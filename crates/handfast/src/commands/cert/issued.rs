@@ -8,6 +8,7 @@ use handfast_pki::{Serial, SpiffeId};
 use jiff::Timestamp;
 
 use crate::clock;
+use crate::commands::bound::Bound;
 use crate::commands::{Context, words};
 use crate::exit::Exit;
 use crate::node::ledger;
@@ -58,23 +59,21 @@ pub(super) async fn run(
         expired: which.expired.then_some(true),
         ..FindIssued::default()
     };
-    let mut found: Vec<IssuedView> = Vec::new();
-    loop {
-        let missing = which.limit.saturating_sub(u32::try_from(found.len()).unwrap_or(u32::MAX));
-        let wanted = missing.min(FindIssued::MOST);
+    let bound = Bound::of(which.limit);
+    let page = async |wanted: u32, last: Option<&IssuedView>| {
         search.limit = Some(wanted);
-        let page = match context.client().issued(&search).await {
-            Err(ClientError::NoNode { .. }) => ledger::issued_offline(&context.home, &search)?,
+        search.before = last.map(|one| one.number);
+        Ok(match context.client().issued(&search).await {
+            Err(ClientError::NoNode { .. }) => {
+                context.home_is_there()?;
+                ledger::issued_offline(&context.home, &search)?
+            }
             answer => answer?,
-        };
-        search.before = page.last().map(|one| one.number);
-        let is_last = page.len() < wanted as usize || wanted == missing;
-        found.extend(page);
-        if is_last {
-            break;
-        }
-    }
-    context.output.show(&found, |page| draw(page, &found, now))?;
+        })
+    };
+    let mut found = bound.newest_first(FindIssued::MOST, page).await?;
+    let note = bound.cut(&mut found).note("newest", "--serial, --identity, --name or --expiring");
+    context.output.show_noting(&found, note.as_deref(), |page| draw(page, &found, now))?;
     Ok(if expiring.is_some() && found.is_empty() { Exit::No } else { Exit::Success })
 }
 

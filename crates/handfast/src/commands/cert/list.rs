@@ -41,7 +41,10 @@ pub(super) async fn run(arguments: &Arguments, context: &Context) -> anyhow::Res
         return super::issued::run(&arguments.issued, arguments.expiring, context).await;
     }
     let mut credentials = match context.client().credentials().await {
-        Err(ClientError::NoNode { .. }) => from_files(context)?,
+        Err(ClientError::NoNode { .. }) => {
+            context.home_is_there()?;
+            from_files(context)?
+        }
         answer => answer?,
     };
     let Some(within) = arguments.expiring else {

@@ -105,12 +105,19 @@ impl Facts {
             Err(ClientError::NoNode { .. }) => NodeFacts::None,
             Err(error) => NodeFacts::Deaf(error.to_string()),
         };
-        let credentials = match client.credentials().await {
-            Ok(credentials) => Ok(credentials),
-            Err(_) => cert::from_files(context).map_err(|error| error.to_string()),
+        // A node that hangs is asked once: every further question would take as long as the first did.
+        let answers = matches!(node, NodeFacts::Answers(..));
+        let credentials = match answers.then_some(client.credentials()) {
+            Some(asked) => asked.await.ok(),
+            None => None,
         };
-        let authorities = client.authorities().await.ok();
-        let stations = client.stations().await.unwrap_or_default();
+        let credentials = credentials
+            .map_or_else(|| cert::from_files(context).map_err(|error| error.to_string()), Ok);
+        let (authorities, stations) = if answers {
+            (client.authorities().await.ok(), client.stations().await.unwrap_or_default())
+        } else {
+            (None, Vec::new())
+        };
         Self {
             now: clock::now(),
             offline,

@@ -149,6 +149,8 @@ pub(super) struct View {
     pub(super) total: usize,
     pub(super) failed: usize,
     pub(super) warnings: usize,
+    /// What could not be looked at, or does not apply.
+    pub(super) skipped: usize,
     pub(super) checks: Vec<Check>,
 }
 
@@ -159,11 +161,11 @@ impl View {
         checks.sort_by_key(|check| check.group);
         let count = |mark| checks.iter().filter(|check| check.mark == mark).count();
         let (failed, warnings) = (count(Mark::Failed), count(Mark::Warning));
-        let total = checks.len();
+        let (total, skipped) = (checks.len(), count(Mark::Skipped));
         if quiet {
             checks.retain(|check| matches!(check.mark, Mark::Failed | Mark::Warning));
         }
-        Self { ok: failed == 0, total, failed, warnings, checks }
+        Self { ok: failed == 0, total, failed, warnings, skipped, checks }
     }
 
     pub(super) fn draw(&self, page: &mut Page) {
@@ -184,12 +186,17 @@ impl View {
             return;
         }
         page.gap();
-        let well = self.total - self.failed - self.warnings;
+        let well = self.total - self.failed - self.warnings - self.skipped;
+        let skipped = match self.skipped {
+            0 => String::new(),
+            skipped => format!(", {skipped} not looked at"),
+        };
         page.line(match (self.failed, self.warnings) {
-            (0, 0) => format!("all of {} checks are well", self.total),
+            (0, 0) if self.skipped == 0 => format!("all of {well} checks are well"),
+            (0, 0) => format!("{well} well{skipped}"),
             (failed, warnings) => {
                 let plural = if warnings == 1 { "" } else { "s" };
-                format!("{failed} failed, {warnings} warning{plural}, {well} well")
+                format!("{failed} failed, {warnings} warning{plural}, {well} well{skipped}")
             }
         });
     }
