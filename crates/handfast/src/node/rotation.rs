@@ -8,7 +8,7 @@ use handfast_api::admin::{
     RotationStatus, Taint,
 };
 use handfast_api::status::CredentialSource;
-use handfast_authority::rotation::{Laggard, Who};
+use handfast_authority::rotation::{Laggard, Who, may_take};
 use handfast_authority::{
     AuthorityStanding, Declared, KeyStanding, ReceivedBundle, RotateError, RotateOrder, SiteSeen,
 };
@@ -267,6 +267,7 @@ fn status(declared: &Declared, standing: &AuthorityStanding) -> AuthorityStatus 
             generation: rotation.generation,
             old_generation: rotation.old_generation,
             waits_for: standing.laggards.iter().map(laggard).collect(),
+            may_take_seconds: may_take(rotation, &standing.laggards).as_secs(),
             waived: rotation.waiver.as_ref().map(|waiver| format!("{}: {}", waiver.by, waiver.why)),
         }),
         next_step_at: standing.next_at,

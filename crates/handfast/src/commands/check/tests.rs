@@ -80,6 +80,7 @@ fn authority(minutes: Option<i64>) -> AuthorityStatus {
                 lacks: "trust".to_owned(),
                 expires: None,
             }],
+            may_take_seconds: 300,
             waived: None,
         }),
         next_step_at: None,
