@@ -40,13 +40,13 @@ pub trait Node: Send + Sync + 'static {
     fn status(&self) -> impl Future<Output = NodeStatus> + Send;
 
     /// Links in both directions.
-    fn links(&self) -> impl Future<Output = Vec<LinkStatus>> + Send;
+    fn links(&self) -> impl Future<Output = Result<Vec<LinkStatus>, Refusal>> + Send;
 
     /// Listeners.
-    fn listeners(&self) -> impl Future<Output = Vec<ListenerStatus>> + Send;
+    fn listeners(&self) -> impl Future<Output = Result<Vec<ListenerStatus>, Refusal>> + Send;
 
     /// Connectors.
-    fn connectors(&self) -> impl Future<Output = Vec<ConnectorStatus>> + Send;
+    fn connectors(&self) -> impl Future<Output = Result<Vec<ConnectorStatus>, Refusal>> + Send;
 
     /// Collectors and relays.
     fn stations(&self) -> impl Future<Output = Vec<StationView>> + Send;

@@ -94,9 +94,7 @@ fn routes<N: Node>(node: Arc<N>, limits: Limits) -> Routes<N> {
                 node.request_authorities(&caller, body).await
             },
         )
-        .get("/v1/connectors", Action::ConnectorList, async |node: Arc<N>| {
-            Ok(node.connectors().await)
-        })
+        .get("/v1/connectors", Action::ConnectorList, async |node: Arc<N>| node.connectors().await)
         .get("/v1/credentials", Action::CredentialList, async |node: Arc<N>| {
             node.credentials().await
         })
@@ -108,8 +106,8 @@ fn routes<N: Node>(node: Arc<N>, limits: Limits) -> Routes<N> {
             },
         )
         .get("/v1/faults", Action::FaultList, async |node: Arc<N>| Ok(node.faults().await))
-        .get("/v1/links", Action::LinkList, async |node: Arc<N>| Ok(node.links().await))
-        .get("/v1/listeners", Action::ListenerList, async |node: Arc<N>| Ok(node.listeners().await))
+        .get("/v1/links", Action::LinkList, async |node: Arc<N>| node.links().await)
+        .get("/v1/listeners", Action::ListenerList, async |node: Arc<N>| node.listeners().await)
         .special::<(), serde_json::Value>(
             Method::GET,
             "/v1/openapi.json",

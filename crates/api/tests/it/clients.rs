@@ -119,17 +119,18 @@ impl Node for FakeNode {
             started_at: now(),
             state: NodeState::Ready,
             accesses: Vec::new(),
-            links: self.links().await,
-            listeners: self.listeners().await,
-            connectors: self.connectors().await,
+            links: self.links().await.expect("links"),
+            listeners: self.listeners().await.expect("listeners"),
+            connectors: self.connectors().await.expect("connectors"),
+            network_unknown: None,
             credentials: CredentialSummary::of(&[credential()]),
             problems: Vec::new(),
         }
     }
 
-    async fn links(&self) -> Vec<LinkStatus> {
+    async fn links(&self) -> Result<Vec<LinkStatus>, Refusal> {
         self.calls.fetch_add(1, Ordering::Relaxed);
-        vec![LinkStatus {
+        Ok(vec![LinkStatus {
             name: "west".to_owned(),
             direction: LinkDirection::Outgoing,
             state: LinkState::Up,
@@ -143,11 +144,11 @@ impl Node for FakeNode {
             bytes_in: 1,
             bytes_out: 2,
             fault: None,
-        }]
+        }])
     }
 
-    async fn listeners(&self) -> Vec<ListenerStatus> {
-        vec![ListenerStatus {
+    async fn listeners(&self) -> Result<Vec<ListenerStatus>, Refusal> {
+        Ok(vec![ListenerStatus {
             name: "payments".to_owned(),
             routing_key: "payments".to_owned(),
             host: "127.0.0.1".to_owned(),
@@ -160,11 +161,11 @@ impl Node for FakeNode {
             bytes_in: 0,
             bytes_out: 0,
             fault: None,
-        }]
+        }])
     }
 
-    async fn connectors(&self) -> Vec<ConnectorStatus> {
-        Vec::new()
+    async fn connectors(&self) -> Result<Vec<ConnectorStatus>, Refusal> {
+        Ok(Vec::new())
     }
 
     async fn stations(&self) -> Vec<StationView> {
