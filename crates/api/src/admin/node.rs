@@ -9,7 +9,7 @@ use jiff::Timestamp;
 
 use super::actions::Action;
 use super::approval::{Held, PendingApproval};
-use super::audit::{AuditSearch, VerifyAudit};
+use super::audit::{AuditSearch, ExportAudit, ExportPage, VerifyAudit};
 use super::ca::{AuthorityStatus, RollBack, Rotate, Taint};
 use super::ceremony::{
     InstallAuthorities, InstalledAuthorities, KeysProtected, ProtectKeys, RequestAuthorities,
@@ -91,6 +91,12 @@ pub trait Node: Send + Sync + 'static {
         &self,
         search: AuditSearch,
     ) -> impl Future<Output = Result<Vec<AuditRowView>, Refusal>> + Send;
+
+    /// A page of an export of the audit log.
+    fn export_audit(
+        &self,
+        question: ExportAudit,
+    ) -> impl Future<Output = Result<ExportPage, Refusal>> + Send;
 
     /// Whether the audit log is whole.
     fn verify_audit(

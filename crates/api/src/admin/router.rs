@@ -16,7 +16,7 @@ use hyper_util::service::TowerToHyperService;
 
 use super::actions::Action;
 use super::approval::{Approve, Approved, Held};
-use super::audit::{AuditSearch, VerifyAudit};
+use super::audit::{AuditSearch, ExportAudit, VerifyAudit};
 use super::ca::{RollBack, Rotate, Taint};
 use super::ceremony::{InstallAuthorities, ProtectKeys, RequestAuthorities};
 use super::export::RecordExport;
@@ -56,6 +56,11 @@ fn routes<N: Node>(node: Arc<N>, limits: Limits) -> Routes<N> {
         .get_with("/v1/audit", Action::AuditRead, async |node: Arc<N>, _, query: AuditSearch| {
             node.audit_rows(query).await
         })
+        .get_with(
+            "/v1/audit/export",
+            Action::AuditExport,
+            async |node: Arc<N>, _, query: ExportAudit| node.export_audit(query).await,
+        )
         .get_with(
             "/v1/audit/verification",
             Action::AuditVerify,

@@ -13,12 +13,13 @@ use std::time::{Duration, Instant};
 
 use handfast_api::access::{Caller, Target};
 use handfast_api::admin::{
-    Action, AuditSearch, AuthorityStatus, FindIssued, Held, InstallAuthorities,
-    InstalledAuthorities, IssueCertificate, IssueToken, IssuedCertificate, IssuedToken, IssuedView,
-    KeysProtected, Node, PendingApproval, Permit, PolicyListing, PolicyVerdict, ProtectKeys,
-    RecordExport, RecordedExport, RedeemToken, RedeemedToken, Refusal, RefusalCode, Renew, Renewal,
-    RenewalOutcome, Renewals, RequestAuthorities, RequestedAuthorities, Revoke, Revoked,
-    RevokedCertificate, RollBack, Rotate, Taint, TestPolicy, VerifyAudit,
+    Action, AuditSearch, AuthorityStatus, ExportAudit, ExportPage, FindIssued, Held,
+    InstallAuthorities, InstalledAuthorities, IssueCertificate, IssueToken, IssuedCertificate,
+    IssuedToken, IssuedView, KeysProtected, Node, PendingApproval, Permit, PolicyListing,
+    PolicyVerdict, ProtectKeys, RecordExport, RecordedExport, RedeemToken, RedeemedToken, Refusal,
+    RefusalCode, Renew, Renewal, RenewalOutcome, Renewals, RequestAuthorities,
+    RequestedAuthorities, Revoke, Revoked, RevokedCertificate, RollBack, Rotate, Taint, TestPolicy,
+    VerifyAudit,
 };
 use handfast_api::audit::{AuditRowView, VerificationView};
 use handfast_api::status::{
@@ -192,6 +193,10 @@ impl Node for Admin {
 
     async fn audit_rows(&self, search: AuditSearch) -> Result<Vec<AuditRowView>, Refusal> {
         self.core.audit_rows(search).await
+    }
+
+    async fn export_audit(&self, question: ExportAudit) -> Result<ExportPage, Refusal> {
+        self.core.export_audit(question).await
     }
 
     async fn verify_audit(&self, question: VerifyAudit) -> Result<VerificationView, Refusal> {

@@ -5,12 +5,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use handfast_api::access::{Caller, Target};
 use handfast_api::admin::{
-    Action, AdminSocket, AuditSearch, AuthorityStatus, FindIssued, Held, InstallAuthorities,
-    InstalledAuthorities, IssueCertificate, IssueToken, IssuedCertificate, IssuedToken, IssuedView,
-    KeysProtected, Node, PendingApproval, Permit, PolicyListing, PolicyVerdict, ProtectKeys,
-    RecordExport, RecordedExport, RedeemToken, RedeemedToken, Refusal, RefusalCode, Renew, Renewal,
-    RenewalOutcome, Renewals, RequestAuthorities, RequestedAuthorities, Revoke, Revoked,
-    RevokedCertificate, RollBack, Rotate, Taint, TestPolicy, VerifyAudit,
+    Action, AdminSocket, AuditSearch, AuthorityStatus, ExportAudit, ExportPage, FindIssued, Held,
+    InstallAuthorities, InstalledAuthorities, IssueCertificate, IssueToken, IssuedCertificate,
+    IssuedToken, IssuedView, KeysProtected, Node, PendingApproval, Permit, PolicyListing,
+    PolicyVerdict, ProtectKeys, RecordExport, RecordedExport, RedeemToken, RedeemedToken, Refusal,
+    RefusalCode, Renew, Renewal, RenewalOutcome, Renewals, RequestAuthorities,
+    RequestedAuthorities, Revoke, Revoked, RevokedCertificate, RollBack, Rotate, Taint, TestPolicy,
+    VerifyAudit,
 };
 use handfast_api::audit::{AuditRowView, VerificationView};
 use handfast_api::secret::Secret;
@@ -118,6 +119,10 @@ impl Node for Stub {
 
     async fn audit_rows(&self, _search: AuditSearch) -> Result<Vec<AuditRowView>, Refusal> {
         Ok(Vec::new())
+    }
+
+    async fn export_audit(&self, _question: ExportAudit) -> Result<ExportPage, Refusal> {
+        Ok(ExportPage::default())
     }
 
     async fn verify_audit(&self, _question: VerifyAudit) -> Result<VerificationView, Refusal> {
