@@ -104,7 +104,6 @@ fn commands_about_files_are_not_mistaken_for_commands_about_the_other_node() {
         "listener create a 1",
         "connector delete a",
         "run",
-        "audit export out.jsonl",
         "backup out.tar",
         "restore out.tar",
         "check",

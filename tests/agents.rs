@@ -364,6 +364,37 @@ fn agents_and_relays_hear_of_a_rotation_by_themselves_and_of_one_by_force_too() 
 }
 
 #[test]
+fn whoever_waits_for_a_rotation_waits_as_long_as_agents_take_to_ask() {
+    let place = place();
+    let west = west(&place, "24h");
+    let token = west.path("../shop.token").display().to_string();
+    west.json(&format!("token issue {token} --agent shop"));
+    // Enrolled, and asking next when this test is over.
+    enrol(&place, &format!("shop --token {token}"));
+    let said = place.path("said");
+    let home = west.home().display().to_string();
+    let mut waits = place
+        .command(&["--home", &home, "ca", "rotate", "root", "--wait"])
+        .stdout(std::fs::File::create(&said).expect("a file"))
+        .spawn()
+        .expect("the command starts");
+    until("it says for whom it waits, and how long that may take", || {
+        let said = std::fs::read_to_string(&said).expect("a file");
+        said.contains("waits for agents shop") && said.contains("up to 40 min")
+    });
+    let status = west.json("ca status root");
+    let rotation = &status[0]["rotation"];
+    assert_eq!(
+        (&rotation["phase"], &rotation["mayTakeSeconds"]),
+        (&"draining".into(), &2400.into())
+    );
+    assert!(waits.try_wait().expect("a process").is_none(), "it waits on");
+    west.run("ca rotate root --proceed-without-laggards --reason scrapped").ok();
+    let ended = eventually("it has seen the end", || waits.try_wait().expect("a process"));
+    assert_eq!(ended.code(), Some(0));
+}
+
+#[test]
 fn an_agent_that_gets_no_answer_keeps_to_its_own_time_and_says_so_once() {
     let place = place();
     let mut west = west(&place, "45s");

@@ -265,6 +265,33 @@ fn a_port_of_its_health_that_is_in_use_is_no_start_and_opens_nothing_else() {
 }
 
 #[test]
+fn a_directory_in_use_is_a_home_in_use() {
+    let scene = Scene::new();
+    let backend = scene.collect("kept", TLS);
+    let agents = free_port();
+    let relay = format!(
+        "relay run --data spool --backend localhost:{} --ca ca.crt --listen 127.0.0.1:{agents} --http 127.0.0.1:{}",
+        backend.grpc,
+        free_port()
+    );
+    let words: Vec<&str> = relay.split_whitespace().collect();
+    let _relay = Process(scene.place.command(&words).spawn().unwrap());
+    until("it is up", || std::net::TcpStream::connect(("127.0.0.1", agents)).is_ok());
+    for (data, line) in [
+        ("kept", format!("collector run --data kept {TLS}")),
+        ("spool", "relay run --data spool --backend localhost:1 --ca ca.crt".to_owned()),
+    ] {
+        let (grpc, http) = (free_port(), free_port());
+        let option = if data == "kept" { "grpc" } else { "listen" };
+        let line = format!("{line} --{option} 127.0.0.1:{grpc} --http 127.0.0.1:{http} -o json");
+        let error = scene.place.run(&line).exits(6).error();
+        assert_eq!((&error["error"], &error["where"]), (&"home".into(), &data.into()), "{error:#}");
+        assert!(error["why"].as_str().unwrap().contains("in use by another process"), "{error:#}");
+        assert!(error["remedy"].as_str().unwrap().contains("--data"), "{error:#}");
+    }
+}
+
+#[test]
 fn a_list_of_a_stranger_is_no_start() {
     let scene = Scene::new();
     let stranger = TestAuthority::new("other.example", now());

@@ -39,6 +39,7 @@ const TABLE: &[Entry] = &[
     Entry("POST", "/v1/aside/drops", ASIDE, OPERATE),
     Entry("POST", "/v1/aside/retries", ASIDE, OPERATE),
     Entry("GET", "/v1/audit", "", AUDIT),
+    Entry("GET", "/v1/audit/export", "", AUDIT),
     Entry("GET", "/v1/audit/verification", "", AUDIT),
     Entry("GET", "/v1/authorities", "", VIEW),
     Entry("POST", "/v1/authorities/certificates", r#"{"certificates":"nothing"}"#, SECURE),

@@ -2,6 +2,8 @@
 
 use std::fs;
 
+use handfast_store::{AuditRow, Ledger as _, SqliteLedger};
+use handfast_testkit::eventually::{eventually, now};
 use serde_json::Value;
 
 use crate::desk::Desk;
@@ -9,7 +11,7 @@ use crate::desk::Desk;
 /// Who audits needs no account on the machine: rows, proof and kept heads are had over the admin port.
 #[test]
 fn an_auditor_elsewhere_reads_the_log_and_has_it_proven() {
-    let desk = Desk::new();
+    let mut desk = Desk::new();
     let audrey = desk.operator("audrey");
     let listed = |line: &str| desk.remotely(&audrey, &format!("audit list {line} -o json"));
     let here = desk.west.json("audit list --limit 1000");
@@ -40,6 +42,57 @@ fn an_auditor_elsewhere_reads_the_log_and_has_it_proven() {
     assert_eq!(broken["whole"], false, "{broken:#}");
     desk.place.write("kept.txt", "no head");
     desk.remotely(&audrey, &line).exits(3);
+
+    // The log itself, to be kept and verified where no home is; with others only by their hash, too.
+    let export = |who: &str, line: &str| {
+        desk.remotely(&desk.operator(who), &format!("audit export {line} -o json"))
+    };
+    let verify = |file: &str| {
+        desk.place.run(&format!("--home nowhere audit verify --export {file} -o json"))
+    };
+    export("audrey", "all.jsonl").ok();
+    let whole = verify("all.jsonl").ok().json();
+    assert!(whole["rows"].as_u64() >= again["rows"].as_u64(), "{whole:#}");
+    export("audrey", "issued.jsonl --action certificate.issue").ok();
+    verify("issued.jsonl").ok();
+    let text = |file: &str| fs::read_to_string(desk.place.path(file)).unwrap();
+    let others = |file: &str| {
+        let rows = text(file);
+        let said = |line: &&str| line.contains("\"actor\"") && !line.contains("certificate.issue");
+        rows.lines().filter(said).count()
+    };
+    assert!(others("all.jsonl") > 0, "{}", text("all.jsonl"));
+    assert_eq!(others("issued.jsonl"), 0, "{}", text("issued.jsonl"));
+    desk.place.write("cut.jsonl", text("all.jsonl").lines().skip(1).collect::<Vec<_>>().join("\n"));
+    verify("cut.jsonl").exits(9);
+    // However many rows there are.
+    desk.west.stop();
+    let ledger = SqliteLedger::open(desk.west.path("runtime/state.db")).unwrap();
+    let row = |number: u32| AuditRow {
+        at: now(),
+        actor: "node".to_owned(),
+        action: "test.row".to_owned(),
+        subject: number.to_string(),
+        outcome: "ok".to_owned(),
+        detail: String::new(),
+        why: String::new(),
+    };
+    ledger.audit_all(&(0..2_500).map(row).collect::<Vec<_>>()).unwrap();
+    drop(ledger);
+    desk.west.start();
+    let export = |who: &str, line: &str| {
+        desk.remotely(&desk.operator(who), &format!("audit export {line} -o json"))
+    };
+    eventually("the admin port is open again", || {
+        (export("audrey", "many.jsonl").code == 0).then_some(())
+    });
+    let many = verify("many.jsonl").ok().json();
+    assert!(many["rows"].as_u64() > Some(2_500), "{many:#}");
+    assert_eq!(text("many.jsonl").matches("test.row").count(), 2_500);
+    // A name that is taken stays what it was; a refused export leaves none.
+    export("audrey", "all.jsonl").exits(3);
+    export("oscar", "refused.jsonl").exits(5);
+    assert!(!desk.place.path("refused.jsonl").exists());
 
     // Others may not, and an auditor may do nothing else.
     for (who, line) in [

@@ -21,6 +21,7 @@
 //! | `GET /v1/metrics` | [`MetricSearch`](crate::telemetry::MetricSearch) -> list of [`MetricView`](crate::telemetry::MetricView) |
 //! | `GET /v1/metrics/newest` | [`NewestSearch`](crate::telemetry::NewestSearch) -> list of [`NewestMetric`](crate::telemetry::NewestMetric) |
 //! | `GET /v1/audit` | [`AuditSearch`] -> list of [`AuditRowView`](crate::audit::AuditRowView) |
+//! | `GET /v1/audit/export` | [`ExportAudit`] -> [`ExportPage`] |
 //! | `GET /v1/audit/verification` | [`VerifyAudit`] -> [`VerificationView`](crate::audit::VerificationView) |
 //! | `GET /v1/certificates` | [`FindIssued`] -> list of [`IssuedView`] |
 //! | `GET /v1/approvals` | list of [`PendingApproval`] |
@@ -71,7 +72,7 @@ mod socket;
 
 pub use actions::{Action, Group, UnknownAction};
 pub use approval::{Approve, Approved, Held, PendingApproval};
-pub use audit::{AuditSearch, VerifyAudit};
+pub use audit::{AuditSearch, ExportAudit, ExportPage, VerifyAudit};
 
 pub use ca::{
     AuthorityKey, AuthorityStatus, KeptKey, LaggardStatus, RollBack, Rotate, RotationStatus, Taint,

@@ -14,7 +14,9 @@
 use std::io::{self, BufRead};
 
 use handfast_store::merkle::Hash;
-use handfast_store::{AuditPublicKey, AuditRow, RecordedAudit, SignedHead, Verification, Verifier};
+use handfast_store::{
+    AuditFilter, AuditPublicKey, AuditRow, RecordedAudit, SignedHead, Verification, Verifier,
+};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -59,6 +61,7 @@ impl AuditRowView {
 }
 
 /// A row of which only the hash is given.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct WithheldRow {
@@ -75,7 +78,38 @@ impl WithheldRow {
     }
 }
 
+/// A row of an export: all of it if it was asked for, and otherwise its hash.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum ExportedRow {
+    /// All of it.
+    Row(AuditRowView),
+    /// Its hash.
+    Withheld(WithheldRow),
+}
+
+impl ExportedRow {
+    /// The row, if it fits.
+    pub fn of(recorded: &RecordedAudit, leaf: &Hash, filter: &AuditFilter) -> Self {
+        if filter.fits(&recorded.row) {
+            Self::Row(AuditRowView::of(recorded, leaf))
+        } else {
+            Self::Withheld(WithheldRow::of(recorded, leaf))
+        }
+    }
+
+    /// Its number.
+    pub fn sequence(&self) -> u64 {
+        match self {
+            Self::Row(row) => row.sequence,
+            Self::Withheld(row) => row.sequence,
+        }
+    }
+}
+
 /// The last line of an export.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ExportEnd {

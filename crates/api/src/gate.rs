@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::time::Instant;
 
 pub use rate::Rate;
-pub(crate) use rate::RateLimiter;
+pub(crate) use rate::{Buckets, RateLimiter};
 
 /// Counts over all connections of one port.
 #[derive(Clone)]

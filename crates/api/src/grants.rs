@@ -10,6 +10,7 @@
 mod client;
 mod decision;
 mod message;
+mod quota;
 mod server;
 mod token;
 mod url;
@@ -20,6 +21,7 @@ pub use message::{
     HintReply, HintWhy, LinkOffer, Problem, ProblemCode, RedemptionBody, RedemptionReply,
     RenewalBody, SuggestedWindow,
 };
+pub use quota::ProvedLimits;
 pub use server::{
     GrantLimits, GrantServer, GrantServerError, Granter, RedemptionRequest, RenewalRequest,
 };

@@ -46,6 +46,10 @@ pub struct NodeStatus {
     pub listeners: Vec<ListenerStatus>,
     /// Connectors.
     pub connectors: Vec<ConnectorStatus>,
+    /// Why it is not known how accesses, links, listeners and connectors are: none of them is listed then. Absent while it is
+    /// known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network_unknown: Option<String>,
     /// Credentials in figures; `GET /v1/credentials` has each.
     pub credentials: CredentialSummary,
     /// What is wrong, the gravest first.

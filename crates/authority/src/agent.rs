@@ -214,7 +214,7 @@ fn is_lately(at: Timestamp, now: Timestamp) -> bool {
 }
 
 /// Who asked within this counts as somebody who will ask again: twice the usual time between two questions, and a margin.
-const LATELY: Duration = Duration::from_secs(25 * 60);
+pub(crate) const LATELY: Duration = Duration::from_secs(25 * 60);
 
 /// Enrolments that are remembered. Beyond that a rotation by force does not wait for whoever comes new.
 const MOST_HEARD: usize = 65_536;

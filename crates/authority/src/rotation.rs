@@ -28,7 +28,7 @@ use jiff::Timestamp;
 
 use crate::schedule;
 
-pub use gate::{AGENTS_GRACE, Consumer, Lack, Laggard, Who};
+pub use gate::{AGENTS_GRACE, Consumer, Lack, Laggard, STEP_GRACE, Who, may_take};
 
 /// Where a rotation stands, as the ledger keeps it.
 #[derive(Clone, Debug, Eq, PartialEq)]

@@ -20,7 +20,7 @@ pub(crate) enum Exit {
     NoNode = 4,
     /// The other side refused: token spent, expired or unknown, a TLS handshake that failed, or a policy that does not allow it.
     Refused = 5,
-    /// The home cannot be used: another process holds it, or its permissions forbid it.
+    /// The home, or the data directory of a collector or relay, cannot be used: another process holds it, or its permissions forbid it.
     Home = 6,
     /// Something did not happen within the time allowed.
     TimedOut = 7,
@@ -82,7 +82,7 @@ impl Exit {
             }
             Self::Failed => "The operation was tried and did not succeed.",
             Self::Home => {
-                "The home cannot be used: another process holds it, or its permissions forbid it."
+                "The home, or the data directory of a collector or relay, cannot be used: another process holds it, or its permissions forbid it."
             }
             Self::No => {
                 "A command that asks a question found that the answer is no: nothing is due, nothing expires, somebody is not ready."

@@ -29,7 +29,7 @@
 //!     name: "pay".parse()?, host: "127.0.0.1".into(), port: 8080, routing_key: "payments".into(),
 //! });
 //! network.apply(plan);
-//! assert!(network.status().listeners[0].has_matching_connector);
+//! assert!(network.status()?.listeners[0].has_matching_connector);
 //! network.stop(std::time::Duration::ZERO);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
@@ -60,6 +60,7 @@ pub use statement::{
 pub use status::{
     AccessStatus, ConnectorStatus, Direction, HandshakeCounts, LinkState, LinkStatus,
     ListenerStatus, NetworkStatus, Refusal, RevocationStatus, SiteRevocations, SiteStatus, Traffic,
+    Unknown,
 };
 
 /// For the fuzz targets: what a hostile site could put into one TLS record, parsed as a worker does.

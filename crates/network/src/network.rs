@@ -2,7 +2,7 @@
 
 use std::io;
 use std::num::NonZeroUsize;
-use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -17,7 +17,7 @@ use crate::exchange::{PeerRequest, RequestError};
 use crate::gate::Gate;
 use crate::plan::Plan;
 use crate::revocations::RevocationFeed;
-use crate::status::NetworkStatus;
+use crate::status::{NetworkStatus, Unknown};
 use crate::worker::{Shared, Worker};
 
 /// Where the time of day comes from.
@@ -47,6 +47,8 @@ impl Settings {
 
 /// Inputs that may wait for the control thread; who sends more waits.
 const INPUTS: usize = 4096;
+/// How soon a full queue is looked at again.
+const ROOM: Duration = Duration::from_millis(5);
 /// Questions of other sites that may wait for the node.
 const REQUESTS: usize = 256;
 
@@ -115,21 +117,41 @@ impl Network {
     /// Has connections cut that what is revoked by now concerns, and other sites told of it; says how
     /// many connections are cut. To be called after every change of [`Settings::revocations`] and
     /// [`Settings::feed`].
-    pub fn revocations_changed(&self) -> usize {
+    ///
+    /// # Errors
+    ///
+    /// [`Unknown`]: it is not known how many. They are cut as soon as the data plane comes to it.
+    pub fn revocations_changed(&self) -> Result<usize, Unknown> {
         let (answer, cut) = std::sync::mpsc::channel();
-        match self.inputs.send(Input::Revoked(answer)) {
-            Ok(()) => cut.recv_timeout(Duration::from_secs(5)).unwrap_or_default(),
-            Err(_) => 0,
-        }
+        self.inputs.send(Input::Revoked(answer)).map_err(|_| Unknown::Ended)?;
+        heard(&cut, Unknown::PATIENCE)
     }
 
-    /// How everything is now.
-    pub fn status(&self) -> NetworkStatus {
+    /// How everything is now. Blocks until that is known, and no longer than [`Unknown::PATIENCE`].
+    ///
+    /// # Errors
+    ///
+    /// [`Unknown`]: nothing is known then, which is not the same as that nothing is there or up.
+    pub fn status(&self) -> Result<NetworkStatus, Unknown> {
+        self.status_within(Unknown::PATIENCE)
+    }
+
+    fn status_within(&self, patience: Duration) -> Result<NetworkStatus, Unknown> {
+        let deadline = Instant::now() + patience;
         let (answer, status) = std::sync::mpsc::channel();
-        match self.inputs.send(Input::Status(answer)) {
-            Ok(()) => status.recv_timeout(Duration::from_secs(5)).unwrap_or_default(),
-            Err(_) => NetworkStatus::default(),
+        let mut question = Input::Status(answer);
+        loop {
+            question = match self.inputs.try_send(question) {
+                Ok(()) => break,
+                Err(TrySendError::Disconnected(_)) => return Err(Unknown::Ended),
+                Err(TrySendError::Full(question)) => question,
+            };
+            if Instant::now() >= deadline {
+                return Err(Unknown::Silent);
+            }
+            std::thread::sleep(ROOM);
         }
+        heard(&status, deadline.saturating_duration_since(Instant::now()))
     }
 
     /// Asks the site at the other end of a link that we dialled.
@@ -154,6 +176,43 @@ impl Network {
     }
 }
 
+fn heard<T>(answer: &Receiver<T>, patience: Duration) -> Result<T, Unknown> {
+    answer.recv_timeout(patience).map_err(|error| match error {
+        RecvTimeoutError::Disconnected => Unknown::Ended,
+        RecvTimeoutError::Timeout => Unknown::Silent,
+    })
+}
+
 fn spawn(name: String, body: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
     std::thread::Builder::new().name(name).spawn(body)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// One whose control thread is somebody else.
+    fn deaf(room: usize) -> (Network, Receiver<Input>) {
+        let (inputs, receiver) = sync_channel(room);
+        (Network { inputs, threads: Vec::new() }, receiver)
+    }
+
+    #[test]
+    fn who_gets_no_answer_is_not_told_that_nothing_is_there() {
+        let patience = Duration::from_millis(20);
+        let (network, asked) = deaf(1);
+        assert_eq!(network.status_within(patience).unwrap_err(), Unknown::Silent);
+        // The question waits there still, and there is no room for another one.
+        assert_eq!(network.status_within(patience).unwrap_err(), Unknown::Silent);
+        drop(asked);
+        assert_eq!(network.status().unwrap_err(), Unknown::Ended);
+    }
+
+    #[test]
+    fn who_is_not_answered_any_more_knows_that_too() {
+        let (network, asked) = deaf(1);
+        let ends = std::thread::spawn(move || drop(asked.recv()));
+        assert_eq!(network.status().unwrap_err(), Unknown::Ended);
+        ends.join().unwrap();
+    }
 }

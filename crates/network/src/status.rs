@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use handfast_pki::{Chain, Name};
 use handfast_tls::{Fault, Peer, Session};
@@ -27,6 +28,23 @@ pub struct NetworkStatus {
     pub handshakes: HandshakeCounts,
     /// What was done about revocations.
     pub revocations: RevocationStatus,
+}
+
+/// Why it is not known how the data plane is.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Unknown {
+    /// Its threads have ended, or are about to.
+    #[error("the data plane has ended: this process is stopping")]
+    Ended,
+    /// It did not answer within [`Unknown::PATIENCE`].
+    #[error("the data plane has not answered for {} s", Self::PATIENCE.as_secs())]
+    Silent,
+}
+
+impl Unknown {
+    /// For how long an answer is waited for.
+    pub const PATIENCE: Duration = Duration::from_secs(5);
 }
 
 /// What was done about revocations.

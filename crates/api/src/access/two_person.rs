@@ -57,7 +57,8 @@ mod tests {
             rule.wants(action, &[target.parse().expect(target)])
         };
         for target in ["authority/root", "authority/handfast-root"] {
-            for action in [Action::AuthorityRotate, Action::AuthorityTaint, Action::AuthorityRevoke]
+            for action in
+                [Action::AuthorityRotate, Action::AuthorityTaint, Action::AuthorityRollback]
             {
                 assert!(wants(&rule, action, target), "{action} {target}");
             }

@@ -27,8 +27,6 @@ pub enum Action {
     AuthorityProtect,
     /// Make a request for an authority's certificate, to be signed elsewhere.
     AuthorityRequest,
-    /// End an authority: nothing it signed is accepted any more.
-    AuthorityRevoke,
     /// Take a rotation back.
     AuthorityRollback,
     /// Start or advance the rotation of an authority.
@@ -37,8 +35,6 @@ pub enum Action {
     AuthorityStatus,
     /// Declare an authority compromised: what it signed is re-issued at once.
     AuthorityTaint,
-    /// Take a copy of the ledger and the keys.
-    BackupMake,
     /// Take a certificate and its private key away.
     CertificateExport,
     /// Have a certificate signed.
@@ -114,7 +110,7 @@ impl Group {
 
 impl Action {
     /// Every action, in the order of their words.
-    pub const ALL: [Self; 35] = [
+    pub const ALL: [Self; 33] = [
         Self::ApiDescribe,
         Self::ApprovalGive,
         Self::ApprovalList,
@@ -124,12 +120,10 @@ impl Action {
         Self::AuthorityInstall,
         Self::AuthorityProtect,
         Self::AuthorityRequest,
-        Self::AuthorityRevoke,
         Self::AuthorityRollback,
         Self::AuthorityRotate,
         Self::AuthorityStatus,
         Self::AuthorityTaint,
-        Self::BackupMake,
         Self::CertificateExport,
         Self::CertificateIssue,
         Self::CertificateList,
@@ -164,12 +158,10 @@ impl Action {
             Self::AuthorityInstall => "authority.install",
             Self::AuthorityProtect => "authority.protect",
             Self::AuthorityRequest => "authority.request",
-            Self::AuthorityRevoke => "authority.revoke",
             Self::AuthorityRollback => "authority.rollback",
             Self::AuthorityRotate => "authority.rotate",
             Self::AuthorityStatus => "authority.status",
             Self::AuthorityTaint => "authority.taint",
-            Self::BackupMake => "backup.make",
             Self::CertificateExport => "certificate.export",
             Self::CertificateIssue => "certificate.issue",
             Self::CertificateList => "certificate.list",
@@ -207,11 +199,9 @@ impl Action {
             | Self::AuthorityInstall
             | Self::AuthorityProtect
             | Self::AuthorityRequest
-            | Self::AuthorityRevoke
             | Self::AuthorityRollback
             | Self::AuthorityRotate
             | Self::AuthorityTaint
-            | Self::BackupMake
             | Self::CertificateExport => Group::Secure,
             Self::ApiDescribe
             | Self::ApprovalList
@@ -242,7 +232,6 @@ impl Action {
         matches!(
             self,
             Self::AuthorityInstall
-                | Self::AuthorityRevoke
                 | Self::AuthorityRollback
                 | Self::AuthorityRotate
                 | Self::AuthorityTaint

@@ -87,6 +87,10 @@ pub struct RotationStatus {
     pub old_generation: u64,
     /// Whom this phase waits for.
     pub waits_for: Vec<LaggardStatus>,
+    /// How long this phase may take from its beginning while all is well with those it waits for: longer where agents are
+    /// among them, which ask every so often and are not told.
+    #[serde(default)]
+    pub may_take_seconds: u64,
     /// Who let this phase go on without its laggards, and why.
     pub waived: Option<String>,
 }

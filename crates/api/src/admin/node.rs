@@ -9,7 +9,7 @@ use jiff::Timestamp;
 
 use super::actions::Action;
 use super::approval::{Held, PendingApproval};
-use super::audit::{AuditSearch, VerifyAudit};
+use super::audit::{AuditSearch, ExportAudit, ExportPage, VerifyAudit};
 use super::ca::{AuthorityStatus, RollBack, Rotate, Taint};
 use super::ceremony::{
     InstallAuthorities, InstalledAuthorities, KeysProtected, ProtectKeys, RequestAuthorities,
@@ -40,13 +40,13 @@ pub trait Node: Send + Sync + 'static {
     fn status(&self) -> impl Future<Output = NodeStatus> + Send;
 
     /// Links in both directions.
-    fn links(&self) -> impl Future<Output = Vec<LinkStatus>> + Send;
+    fn links(&self) -> impl Future<Output = Result<Vec<LinkStatus>, Refusal>> + Send;
 
     /// Listeners.
-    fn listeners(&self) -> impl Future<Output = Vec<ListenerStatus>> + Send;
+    fn listeners(&self) -> impl Future<Output = Result<Vec<ListenerStatus>, Refusal>> + Send;
 
     /// Connectors.
-    fn connectors(&self) -> impl Future<Output = Vec<ConnectorStatus>> + Send;
+    fn connectors(&self) -> impl Future<Output = Result<Vec<ConnectorStatus>, Refusal>> + Send;
 
     /// Collectors and relays.
     fn stations(&self) -> impl Future<Output = Vec<StationView>> + Send;
@@ -91,6 +91,12 @@ pub trait Node: Send + Sync + 'static {
         &self,
         search: AuditSearch,
     ) -> impl Future<Output = Result<Vec<AuditRowView>, Refusal>> + Send;
+
+    /// A page of an export of the audit log.
+    fn export_audit(
+        &self,
+        question: ExportAudit,
+    ) -> impl Future<Output = Result<ExportPage, Refusal>> + Send;
 
     /// Whether the audit log is whole.
     fn verify_audit(

@@ -52,6 +52,9 @@ pub struct Revoked {
     pub sequence: u64,
     /// Sites that are linked now, and are being told.
     pub sites_told: Vec<String>,
+    /// Why it is not known which connections were cut and which sites are being told. Absent while it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network_unknown: Option<String>,
 }
 
 /// A certificate that is revoked.

@@ -16,7 +16,7 @@ use hyper_util::service::TowerToHyperService;
 
 use super::actions::Action;
 use super::approval::{Approve, Approved, Held};
-use super::audit::{AuditSearch, VerifyAudit};
+use super::audit::{AuditSearch, ExportAudit, VerifyAudit};
 use super::ca::{RollBack, Rotate, Taint};
 use super::ceremony::{InstallAuthorities, ProtectKeys, RequestAuthorities};
 use super::export::RecordExport;
@@ -57,6 +57,11 @@ fn routes<N: Node>(node: Arc<N>, limits: Limits) -> Routes<N> {
             node.audit_rows(query).await
         })
         .get_with(
+            "/v1/audit/export",
+            Action::AuditExport,
+            async |node: Arc<N>, _, query: ExportAudit| node.export_audit(query).await,
+        )
+        .get_with(
             "/v1/audit/verification",
             Action::AuditVerify,
             async |node: Arc<N>, _, query: VerifyAudit| node.verify_audit(query).await,
@@ -94,9 +99,7 @@ fn routes<N: Node>(node: Arc<N>, limits: Limits) -> Routes<N> {
                 node.request_authorities(&caller, body).await
             },
         )
-        .get("/v1/connectors", Action::ConnectorList, async |node: Arc<N>| {
-            Ok(node.connectors().await)
-        })
+        .get("/v1/connectors", Action::ConnectorList, async |node: Arc<N>| node.connectors().await)
         .get("/v1/credentials", Action::CredentialList, async |node: Arc<N>| {
             node.credentials().await
         })
@@ -108,8 +111,8 @@ fn routes<N: Node>(node: Arc<N>, limits: Limits) -> Routes<N> {
             },
         )
         .get("/v1/faults", Action::FaultList, async |node: Arc<N>| Ok(node.faults().await))
-        .get("/v1/links", Action::LinkList, async |node: Arc<N>| Ok(node.links().await))
-        .get("/v1/listeners", Action::ListenerList, async |node: Arc<N>| Ok(node.listeners().await))
+        .get("/v1/links", Action::LinkList, async |node: Arc<N>| node.links().await)
+        .get("/v1/listeners", Action::ListenerList, async |node: Arc<N>| node.listeners().await)
         .special::<(), serde_json::Value>(
             Method::GET,
             "/v1/openapi.json",

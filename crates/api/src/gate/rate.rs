@@ -1,6 +1,7 @@
-//! How often one address may ask: token buckets of bounded number. Time is a parameter.
+//! How often one address, or who is told apart otherwise, may ask: token buckets of bounded number. Time is a parameter.
 
 use std::collections::HashMap;
+use std::hash::Hash;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -17,9 +18,29 @@ pub struct Rate {
 
 /// Buckets by source address; an IPv6 source is its /64, which is what one host usually has.
 #[derive(Debug)]
-pub(crate) struct RateLimiter {
+pub(crate) struct RateLimiter(Buckets<IpAddr>);
+
+impl RateLimiter {
+    pub(crate) fn new(rate: Rate, capacity: usize, now: Instant) -> Self {
+        Self(Buckets::new(rate, capacity, now))
+    }
+
+    /// Takes one request of `source`, or says how long it must wait.
+    pub(crate) fn take(&mut self, source: IpAddr, now: Instant) -> Result<(), Duration> {
+        self.0.take(network_of(source), now)
+    }
+
+    /// Gives back what one request of `source` took.
+    pub(crate) fn give_back(&mut self, source: IpAddr, now: Instant) {
+        self.0.give_back(&network_of(source), now);
+    }
+}
+
+/// A bucket for everybody who is told apart by a key.
+#[derive(Debug)]
+pub(crate) struct Buckets<K> {
     rate: Rate,
-    sources: HashMap<IpAddr, Bucket>,
+    buckets: HashMap<K, Bucket>,
     /// Shared by everybody who finds the table full.
     overflow: Bucket,
     capacity: usize,
@@ -32,33 +53,32 @@ struct Bucket {
     full_at: Instant,
 }
 
-impl RateLimiter {
+impl<K: Eq + Hash> Buckets<K> {
     pub(crate) fn new(rate: Rate, capacity: usize, now: Instant) -> Self {
-        Self { rate, sources: HashMap::new(), overflow: Bucket { full_at: now }, capacity }
+        Self { rate, buckets: HashMap::new(), overflow: Bucket { full_at: now }, capacity }
     }
 
-    /// Takes one request of `source`, or says how long it must wait.
-    pub(crate) fn take(&mut self, source: IpAddr, now: Instant) -> Result<(), Duration> {
-        let source = network_of(source);
-        if !self.sources.contains_key(&source) && self.sources.len() >= self.capacity {
+    /// Takes one request of `whose`, or says how long it must wait.
+    pub(crate) fn take(&mut self, whose: K, now: Instant) -> Result<(), Duration> {
+        if !self.buckets.contains_key(&whose) && self.buckets.len() >= self.capacity {
             // Those that are full again are forgotten: they would start full anyway.
-            self.sources.retain(|_, bucket| bucket.full_at > now);
+            self.buckets.retain(|_, bucket| bucket.full_at > now);
         }
-        let room = self.sources.len() < self.capacity;
+        let room = self.buckets.len() < self.capacity;
         let rate = self.rate;
-        match self.sources.get_mut(&source) {
+        match self.buckets.get_mut(&whose) {
             Some(bucket) => bucket.take(rate, now),
             None if room => {
-                self.sources.entry(source).or_insert(Bucket { full_at: now }).take(rate, now)
+                self.buckets.entry(whose).or_insert(Bucket { full_at: now }).take(rate, now)
             }
             None => self.overflow.take(rate, now),
         }
     }
 
-    /// Gives back what one request of `source` took.
-    pub(crate) fn give_back(&mut self, source: IpAddr, now: Instant) {
+    /// Gives back what one request of `whose` took.
+    fn give_back(&mut self, whose: &K, now: Instant) {
         // Who took from what the latecomers share leaves it to them.
-        if let Some(bucket) = self.sources.get_mut(&network_of(source)) {
+        if let Some(bucket) = self.buckets.get_mut(whose) {
             bucket.give_back(self.rate, now);
         }
     }
@@ -149,12 +169,12 @@ mod tests {
         for last in 0..1000 {
             // Late ones share one bucket, so some are refused; none is remembered.
             limiter.take(address(last), start).ok();
-            assert!(limiter.sources.len() <= 10);
+            assert!(limiter.0.buckets.len() <= 10);
         }
         assert!(limiter.take(address(2000), start).is_err());
         let later = start + Duration::from_secs(60);
         assert_eq!(limiter.take(address(2000), later), Ok(()));
-        assert_eq!(limiter.sources.len(), 1);
+        assert_eq!(limiter.0.buckets.len(), 1);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
@@ -26,9 +26,10 @@ use tokio_util::sync::CancellationToken;
 use super::message::{
     HintReply, Problem, ProblemCode, RedemptionBody, RedemptionReply, RenewalBody,
 };
+use super::quota::{ProvedLimits, Quotas, identified};
 use super::url::{HINT_PATH, PATH_PREFIX, RENEWAL_PATH};
 use crate::admin::json_fault;
-use crate::gate::{Gate, Place, Rate, RateLimiter};
+use crate::gate::{Gate, Place, Rate};
 use crate::secret::Secret;
 use crate::serve::{self, BodyFault, Limits};
 
@@ -86,37 +87,36 @@ pub struct RenewalRequest {
     pub from: SocketAddr,
 }
 
-/// What strangers may cost.
+/// What strangers may cost, and agents.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct GrantLimits {
     /// Of each connection.
     pub connection: Limits,
     /// Connections open at a time from one address.
     pub connections_per_source: usize,
-    /// Connections from one address over time. Each costs a handshake, so what is too many is closed
-    /// before it.
+    /// Connections of strangers from one address over time. Each costs a handshake, so what is too many is closed
+    /// before it. Those of agents count only until they have shown who they are.
     pub connection_rate: Rate,
-    /// Requests from one address over time. What is too many is answered with
+    /// Requests of strangers from one address over time. What is too many is answered with
     /// [`ProblemCode::TooMany`] and the time to wait.
     pub request_rate: Rate,
-    /// The same for questions when to renew, which take nothing from what may be redeemed and renewed.
-    pub hint_rate: Rate,
     /// Addresses that are remembered.
     pub sources: usize,
+    /// What agents may cost that have shown their certificate.
+    pub proved: ProvedLimits,
 }
 
 impl Default for GrantLimits {
-    /// [`Limits::GRANTS`]; from one address 16 connections at a time, 60 at once and 5 per second after
-    /// that, 20 requests at once and one per second after that, and as many questions when to renew as
-    /// connections; 4096 addresses remembered.
+    /// [`Limits::GRANTS`]; from one address 16 connections at a time; of strangers 60 at once and 5 per second after
+    /// that, and 20 requests at once and one per second after that; 4096 addresses remembered.
     fn default() -> Self {
         Self {
             connection: Limits::GRANTS,
             connections_per_source: 16,
             connection_rate: Rate { burst: 60, every: Duration::from_millis(200) },
             request_rate: Rate { burst: 20, every: Duration::from_secs(1) },
-            hint_rate: Rate { burst: 60, every: Duration::from_millis(200) },
             sources: 4096,
+            proved: ProvedLimits::default(),
         }
     }
 }
@@ -151,11 +151,7 @@ impl GrantServer {
     {
         let limits = self.limits;
         let gate = Gate::new(limits.connections_per_source, limits.connection_rate, limits.sources);
-        let limiter = |rate| Mutex::new(RateLimiter::new(rate, limits.sources, Instant::now()));
-        let rates = Arc::new(Rates {
-            hints: limiter(limits.hint_rate),
-            requests: limiter(limits.request_rate),
-        });
+        let quotas = Arc::new(Quotas::new(&limits, Instant::now()));
         serve::accept(self.listener, limits.connection, shutdown.clone(), move |stream, from| {
             let Some(place) = gate.enter(from.ip()) else {
                 tracing::debug!(%from, "too many connections to the grant port from this address");
@@ -167,7 +163,7 @@ impl GrantServer {
                 from,
                 Arc::clone(&granter),
                 config,
-                Arc::clone(&rates),
+                Arc::clone(&quotas),
                 place,
                 limits.connection,
                 shutdown.clone(),
@@ -183,12 +179,11 @@ async fn connection<G: Granter>(
     from: SocketAddr,
     granter: Arc<G>,
     config: Arc<ServerConfig>,
-    rates: Arc<Rates>,
+    quotas: Arc<Quotas>,
     place: Place,
     limits: Limits,
     shutdown: CancellationToken,
 ) {
-    let _place = place;
     let now = granter.now();
     let attempt = Attempt::server(now).with_subject("grant port").with_alpn(&[HTTP_ALPN]);
     let stream = match handfast_tls::accept(stream, config, attempt, limits.handshake).await {
@@ -199,7 +194,10 @@ async fn connection<G: Granter>(
         }
     };
     let peer = Peer::of(stream.get_ref().1);
-    let shared = Arc::new(Shared { granter, from, peer, rates, limits });
+    if peer.as_ref().and_then(identified).is_some() {
+        place.proved();
+    }
+    let shared = Arc::new(Shared { granter, from, peer, quotas, limits });
     let router = Router::new()
         .route(&format!("{PATH_PREFIX}{{id}}"), post(redeem::<G>))
         .route(RENEWAL_PATH, post(renew::<G>))
@@ -208,6 +206,7 @@ async fn connection<G: Granter>(
         .method_not_allowed_fallback(wrong_method)
         .with_state(shared);
     serve::http(stream, router, limits, shutdown).await;
+    drop(place);
 }
 
 struct Shared<G> {
@@ -215,14 +214,8 @@ struct Shared<G> {
     from: SocketAddr,
     /// Who is at the other end, if a certificate was shown.
     peer: Option<Peer>,
-    rates: Arc<Rates>,
+    quotas: Arc<Quotas>,
     limits: Limits,
-}
-
-/// How often each address may ask, over all connections.
-struct Rates {
-    hints: Mutex<RateLimiter>,
-    requests: Mutex<RateLimiter>,
 }
 
 async fn hint<G: Granter>(State(shared): State<Arc<Shared<G>>>) -> Response {
@@ -239,7 +232,7 @@ async fn hint<G: Granter>(State(shared): State<Arc<Shared<G>>>) -> Response {
 
 /// Whoever shows no certificate learns nothing, and whoever shows one can ask about no other.
 async fn answer_hint<G: Granter>(shared: &Shared<G>) -> Result<HintReply, Problem> {
-    shared.admit(&shared.rates.hints)?;
+    shared.quotas.hint(shared.from.ip(), shared.peer.as_ref(), Instant::now())?;
     let peer = shared.peer.clone().ok_or_else(|| Problem::new(ProblemCode::Unauthenticated))?;
     shared.granter.hint(peer).await
 }
@@ -255,7 +248,7 @@ async fn answer_renewal<G: Granter>(
     shared: &Shared<G>,
     body: Body,
 ) -> Result<RedemptionReply, Problem> {
-    shared.admit(&shared.rates.requests)?;
+    shared.quotas.renewal(shared.from.ip(), shared.peer.as_ref(), Instant::now())?;
     // Before the body: who is nobody need not send one.
     let peer = shared.peer.clone().ok_or_else(|| Problem::new(ProblemCode::Unauthenticated))?;
     let body: RenewalBody = read(body, shared.limits, "a renewal").await?;
@@ -279,7 +272,8 @@ async fn answer<G: Granter>(
     id: &str,
     body: Body,
 ) -> Result<RedemptionReply, Problem> {
-    shared.admit(&shared.rates.requests)?;
+    // Also of an agent: what is guessed at here is the code of a token, and that is a stranger's business.
+    shared.quotas.stranger(shared.from.ip(), Instant::now())?;
     // An identifier that cannot be one of ours is simply not known.
     let grant: Name = id.parse().map_err(|_| Problem::new(ProblemCode::Unknown))?;
     let body: RedemptionBody = read(body, shared.limits, "a redemption").await?;
@@ -297,17 +291,6 @@ async fn answer<G: Granter>(
     let csr = csr(&body.csr)?;
     let request = RedemptionRequest { grant, code: body.code, applicant, csr, from: shared.from };
     shared.granter.redeem(request).await
-}
-
-impl<G> Shared<G> {
-    /// Counts a request against the address that it comes from.
-    fn admit(&self, rate: &Mutex<RateLimiter>) -> Result<(), Problem> {
-        rate.lock()
-            // Nothing that runs under the lock can panic half-way through a change.
-            .unwrap_or_else(PoisonError::into_inner)
-            .take(self.from.ip(), Instant::now())
-            .map_err(|wait| Problem::new(ProblemCode::TooMany).retry_after(wait))
-    }
 }
 
 async fn read<T: DeserializeOwned>(body: Body, limits: Limits, what: &str) -> Result<T, Problem> {

@@ -8,12 +8,13 @@ use std::time::Duration;
 
 use handfast_api::access::{Caller, Target};
 use handfast_api::admin::{
-    Action, AdminSocket, AuditSearch, AuthorityStatus, FindIssued, Held, InstallAuthorities,
-    InstalledAuthorities, IssueCertificate, IssueToken, IssuedCertificate, IssuedToken, IssuedView,
-    KeysProtected, Node, PendingApproval, Permit, PolicyListing, PolicyVerdict, ProtectKeys,
-    RecordExport, RecordedExport, RedeemToken, RedeemedToken, Refusal, RefusalCode, Renew, Renewal,
-    RenewalOutcome, Renewals, RequestAuthorities, RequestedAuthorities, Revoke, Revoked,
-    RevokedCertificate, RollBack, Rotate, Taint, TestPolicy, VerifyAudit,
+    Action, AdminSocket, AuditSearch, AuthorityStatus, ExportAudit, ExportPage, FindIssued, Held,
+    InstallAuthorities, InstalledAuthorities, IssueCertificate, IssueToken, IssuedCertificate,
+    IssuedToken, IssuedView, KeysProtected, Node, PendingApproval, Permit, PolicyListing,
+    PolicyVerdict, ProtectKeys, RecordExport, RecordedExport, RedeemToken, RedeemedToken, Refusal,
+    RefusalCode, Renew, Renewal, RenewalOutcome, Renewals, RequestAuthorities,
+    RequestedAuthorities, Revoke, Revoked, RevokedCertificate, RollBack, Rotate, Taint, TestPolicy,
+    VerifyAudit,
 };
 use handfast_api::audit::{AuditRowView, VerificationView};
 use handfast_api::grants::{
@@ -119,17 +120,18 @@ impl Node for FakeNode {
             started_at: now(),
             state: NodeState::Ready,
             accesses: Vec::new(),
-            links: self.links().await,
-            listeners: self.listeners().await,
-            connectors: self.connectors().await,
+            links: self.links().await.expect("links"),
+            listeners: self.listeners().await.expect("listeners"),
+            connectors: self.connectors().await.expect("connectors"),
+            network_unknown: None,
             credentials: CredentialSummary::of(&[credential()]),
             problems: Vec::new(),
         }
     }
 
-    async fn links(&self) -> Vec<LinkStatus> {
+    async fn links(&self) -> Result<Vec<LinkStatus>, Refusal> {
         self.calls.fetch_add(1, Ordering::Relaxed);
-        vec![LinkStatus {
+        Ok(vec![LinkStatus {
             name: "west".to_owned(),
             direction: LinkDirection::Outgoing,
             state: LinkState::Up,
@@ -143,11 +145,11 @@ impl Node for FakeNode {
             bytes_in: 1,
             bytes_out: 2,
             fault: None,
-        }]
+        }])
     }
 
-    async fn listeners(&self) -> Vec<ListenerStatus> {
-        vec![ListenerStatus {
+    async fn listeners(&self) -> Result<Vec<ListenerStatus>, Refusal> {
+        Ok(vec![ListenerStatus {
             name: "payments".to_owned(),
             routing_key: "payments".to_owned(),
             host: "127.0.0.1".to_owned(),
@@ -160,11 +162,11 @@ impl Node for FakeNode {
             bytes_in: 0,
             bytes_out: 0,
             fault: None,
-        }]
+        }])
     }
 
-    async fn connectors(&self) -> Vec<ConnectorStatus> {
-        Vec::new()
+    async fn connectors(&self) -> Result<Vec<ConnectorStatus>, Refusal> {
+        Ok(Vec::new())
     }
 
     async fn stations(&self) -> Vec<StationView> {
@@ -201,6 +203,10 @@ impl Node for FakeNode {
 
     async fn audit_rows(&self, _search: AuditSearch) -> Result<Vec<AuditRowView>, Refusal> {
         Ok(Vec::new())
+    }
+
+    async fn export_audit(&self, _question: ExportAudit) -> Result<ExportPage, Refusal> {
+        Ok(ExportPage::default())
     }
 
     async fn verify_audit(&self, _question: VerifyAudit) -> Result<VerificationView, Refusal> {

@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use handfast_api::grants::{
-    GrantLimits, HintQuestion, HintReply, HintWhy, ProblemCode, Rate, RedeemError, Redeeming,
-    RedemptionReply, Renewing, ask_for_hint, redeem, renew,
+    GrantLimits, HintQuestion, HintReply, HintWhy, ProblemCode, ProvedLimits, Rate, RedeemError,
+    Redeeming, RedemptionReply, Renewing, ask_for_hint, redeem, renew,
 };
 use handfast_api::secret::Secret;
 use handfast_pki::{Credential, Csr, IdentityKind, KeyAlgorithm, PrivateKey, Profile, Subject};
@@ -313,7 +313,8 @@ async fn an_agent_is_told_when_to_renew_and_nobody_else_is() {
 async fn questions_are_bounded_and_take_nothing_from_renewals() {
     let authority = authority();
     let slow = Rate { burst: 2, every: Duration::from_secs(3600) };
-    let limits = GrantLimits { hint_rate: slow, ..GrantLimits::default() };
+    let proved = ProvedLimits { by_certificate: slow, ..ProvedLimits::default() };
+    let limits = GrantLimits { proved, ..GrantLimits::default() };
     let port = port_for_agents(&authority, limits).await;
     let (ca, agent) = (authority.anchors().to_pem(), agent_of(&authority));
     for _ in 0..2 {
@@ -335,6 +336,33 @@ async fn questions_are_bounded_and_take_nothing_from_renewals() {
     })
     .await
     .expect("renewed all the same");
+    port.server.stop().await;
+}
+
+#[tokio::test]
+async fn thousands_of_agents_behind_one_address_are_limited_each_by_itself() {
+    let authority = authority();
+    // What one address may do is gone with its third stranger.
+    let slow = Rate { burst: 3, every: Duration::from_secs(3600) };
+    let limits =
+        GrantLimits { connection_rate: slow, request_rate: slow, ..GrantLimits::default() };
+    let port = port_for_agents(&authority, limits).await;
+    let ca = authority.anchors().to_pem();
+    let (url, east) = (port.url("whatever"), East::new());
+    for _ in 0..40 {
+        let agent = agent_of(&authority);
+        hint(&port, &ca, &agent).await.expect("told");
+        let (csr, now) = (&east.csr, now());
+        renew(Renewing { url: &url, ca: &ca, credential: &agent, csr, now, timeout: PATIENCE })
+            .await
+            .expect("renewed");
+    }
+    // Strangers have what they had before, and no more; a certificate is none of a redemption's business.
+    for _ in 0..3 {
+        east.redeem(&port.url("good"), &ca).await.expect("granted");
+    }
+    let closed = east.redeem(&port.url("good"), &ca).await;
+    assert!(matches!(closed, Err(RedeemError::Tls(_))), "{closed:?}");
     port.server.stop().await;
 }
 

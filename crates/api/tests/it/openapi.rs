@@ -36,6 +36,10 @@ fn every_route_has_an_action_and_acting_ones_are_posts() {
         assert!(Action::ALL.contains(&route.action), "{route:?}");
         assert_eq!(route.action.acts(), route.method == "POST", "{} {}", route.method, route.path);
     }
+    // And a word that policies can give or take is asked for somewhere.
+    for action in Action::ALL {
+        assert!(routes.iter().any(|route| route.action == action), "no route asks for {action}");
+    }
 }
 
 /// A request that nobody's name is on is refused, whatever the path: routes cannot forget to ask.

@@ -7,11 +7,17 @@ use handfast_pki::Name;
 use jiff::Timestamp;
 
 use super::{Cause, Rotation, Seen};
+use crate::agent::LATELY;
+use crate::hint::LONGEST_SPREAD;
 use crate::schedule::later;
 
 /// For how long a step of a rotation by force waits for agents: as long as they usually let pass between two questions, with
 /// their jitter, and time to renew.
 pub const AGENTS_GRACE: Duration = Duration::from_secs(15 * 60);
+
+/// How long a step may take where everybody whom it waits for is connected: credentials are made anew and proven, sites take a
+/// bundle and renew.
+pub const STEP_GRACE: Duration = Duration::from_secs(5 * 60);
 
 /// Whoever trusts an authority, or holds what it signed.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -115,6 +121,20 @@ pub(super) fn before_revocation(record: &Rotation, seen: &Seen, now: Timestamp) 
         (consumer.reachable || absent) && !(consumer.trusts && consumer.follows)
     };
     laggards(record, seen, now, waits)
+}
+
+/// How long the present step may take from its beginning while all is well with those that it waits for.
+///
+/// Agents add what they need to ask, each at its own time, and to take their turn: also those that cannot be reached yet, for
+/// nobody knows of an agent that is there before it has asked. Who is away for longer is away.
+pub fn may_take(record: &Rotation, laggards: &[Laggard]) -> Duration {
+    let agents = laggards.iter().any(|laggard| matches!(laggard.who, Who::Agent(_)));
+    STEP_GRACE
+        + match record.cause {
+            _ if !agents => Duration::ZERO,
+            Cause::Forced => AGENTS_GRACE,
+            Cause::Asked | Cause::Scheduled => LATELY + LONGEST_SPREAD,
+        }
 }
 
 fn laggards(

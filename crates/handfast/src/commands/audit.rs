@@ -1,6 +1,5 @@
 //! `handfast audit list|verify|export`: what happened here, and the proof that nobody changed the record
-//! of it. All three read the ledger beside a node that may be running, and change nothing; `list` and `verify` also ask a
-//! node elsewhere.
+//! of it. All three read the ledger beside a node that may be running, and change nothing; or ask a node elsewhere.
 
 mod export;
 mod list;
@@ -37,7 +36,8 @@ pub(crate) enum Verb {
     /// Take the audit log away as JSON lines that verify anywhere
     #[command(after_help = "Examples:\n  handfast audit export audit.jsonl\n  \
         handfast audit export --since 7d --action certificate.issue > week.jsonl\n  \
-        handfast audit verify --export week.jsonl\n\n\
+        handfast audit verify --export week.jsonl\n  \
+        handfast audit export --node https://west.shop.example:8443 --client-cert ~/audrey west.jsonl\n\n\
         Rows that do not fit the filter are there by their hash only, so that what is there can be verified.")]
     Export(export::Arguments),
 }
@@ -45,7 +45,7 @@ pub(crate) enum Verb {
 /// Runs the verb.
 pub(crate) async fn run(verb: &Verb, context: &Context) -> anyhow::Result<()> {
     match verb {
-        Verb::Export(arguments) => export::run(arguments, context),
+        Verb::Export(arguments) => export::run(arguments, context).await,
         Verb::List(arguments) => list::run(arguments, context).await,
         Verb::Verify(arguments) => verify::run(arguments, context).await,
     }

@@ -5,6 +5,7 @@ mod health;
 pub(super) mod lists;
 pub(super) mod token;
 
+use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,9 +15,9 @@ use handfast_api::health::{HealthError, HealthServer};
 use handfast_api::telemetry::StationKind;
 use handfast_pki::SystemEntropy;
 use handfast_telemetry::desk::Witness;
-use handfast_telemetry::journal;
-use handfast_telemetry::keep::Keep;
-use handfast_telemetry::station::{Station, StationPlan, StationStatus};
+use handfast_telemetry::journal::{self, JournalError};
+use handfast_telemetry::keep::{Keep, KeepError};
+use handfast_telemetry::station::{Station, StationError, StationPlan, StationStatus};
 use handfast_telemetry::upstream::{Clock, Dice};
 use handfast_tls::Revocations;
 use tokio::sync::watch;
@@ -74,12 +75,23 @@ impl Lone {
         });
         let word = word(kind);
         let (station, faults) = starting.await?.map_err(|error| {
-            Failure::new(Exit::Failed, format!("the {word} cannot start"))
+            let (exit, remedy) = match what_is_wrong(&error) {
+                Wrong::InUse => (
+                    Exit::Home,
+                    "stop the other one, or give this one a directory of its own with --data"
+                        .to_owned(),
+                ),
+                Wrong::Forbidden => {
+                    (Exit::Home, "run it as the user whom that directory belongs to".to_owned())
+                }
+                Wrong::Other => {
+                    (Exit::Failed, "look at that directory, and at its disk".to_owned())
+                }
+            };
+            Failure::new(exit, format!("the {word} cannot start"))
                 .at(data.display())
                 .because(error)
-                .remedy(format!(
-                    "look whether another {word} uses that directory, and who may write to it"
-                ))
+                .remedy(remedy)
         })?;
         if !faults.is_empty() {
             let faults: Vec<String> = faults.iter().map(ToString::to_string).collect();
@@ -135,6 +147,34 @@ impl Lone {
     fn lock(&self) -> MutexGuard<'_, Option<Station>> {
         self.station.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// What stands in the way of a start, as far as the answer differs.
+enum Wrong {
+    Forbidden,
+    InUse,
+    Other,
+}
+
+/// The directory is to the one that runs there what a home is to a node.
+fn what_is_wrong(error: &StationError) -> Wrong {
+    match error {
+        StationError::Journal(journal) | StationError::Keep(KeepError::Journal(journal)) => {
+            match journal {
+                JournalError::InUse { .. } => Wrong::InUse,
+                JournalError::File { source, .. } if is_forbidden(source) => Wrong::Forbidden,
+                _ => Wrong::Other,
+            }
+        }
+        StationError::Keep(KeepError::Unreadable(source)) if is_forbidden(source) => {
+            Wrong::Forbidden
+        }
+        _ => Wrong::Other,
+    }
+}
+
+fn is_forbidden(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem)
 }
 
 /// Takes the address of `/healthz` and `/metrics`, if one is named. Before anything else is opened: whoever finds a port of

@@ -6,7 +6,7 @@ use handfast_api::admin::Remote;
 use handfast_pki::{Credential, Name};
 use handfast_store::{CredentialStore as _, DirectoryStore, HomePaths, Kind};
 
-use super::{audit, cert, collector, connector, listener, relay};
+use super::{cert, collector, connector, listener, relay};
 use crate::cli::{Command, Globals};
 use crate::clock;
 use crate::exit::Exit;
@@ -64,7 +64,6 @@ fn unreadable(path: &Path, error: &std::io::Error) -> Failure {
 /// What is about files of a home cannot be done on a node elsewhere.
 pub(super) fn check(command: &Command) -> anyhow::Result<()> {
     let here = match command {
-        Command::Audit(audit::Verb::Export(_)) => "audit export",
         Command::Backup(_) => "backup",
         Command::Cert(cert::Verb::Export(_)) => "cert export",
         Command::Cert(cert::Verb::Import(_)) => "cert import",

@@ -88,10 +88,20 @@ fn draw(page: &mut Page, view: &View, context: &Context) {
         ("certificates", certificates(view)),
         ("next renewal", words::moment(status.credentials.next_renewal, now)),
         ("first expiry", words::moment(status.credentials.first_expiry, now)),
-        ("link access", accesses(status)),
+        (
+            "link access",
+            status
+                .network_unknown
+                .as_ref()
+                .map_or_else(|| accesses(status), |_| "not known".to_owned()),
+        ),
     ]);
     for access in &status.accesses {
         words::fault(page, &format!("access {}", access.name), access.fault.as_ref());
+    }
+    if let Some(unknown) = &status.network_unknown {
+        page.heading("Links and services");
+        page.line(format!("Not known: {unknown}."));
     }
     if !status.links.is_empty() {
         page.heading("Links");

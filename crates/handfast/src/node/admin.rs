@@ -13,12 +13,13 @@ use std::time::{Duration, Instant};
 
 use handfast_api::access::{Caller, Target};
 use handfast_api::admin::{
-    Action, AuditSearch, AuthorityStatus, FindIssued, Held, InstallAuthorities,
-    InstalledAuthorities, IssueCertificate, IssueToken, IssuedCertificate, IssuedToken, IssuedView,
-    KeysProtected, Node, PendingApproval, Permit, PolicyListing, PolicyVerdict, ProtectKeys,
-    RecordExport, RecordedExport, RedeemToken, RedeemedToken, Refusal, RefusalCode, Renew, Renewal,
-    RenewalOutcome, Renewals, RequestAuthorities, RequestedAuthorities, Revoke, Revoked,
-    RevokedCertificate, RollBack, Rotate, Taint, TestPolicy, VerifyAudit,
+    Action, AuditSearch, AuthorityStatus, ExportAudit, ExportPage, FindIssued, Held,
+    InstallAuthorities, InstalledAuthorities, IssueCertificate, IssueToken, IssuedCertificate,
+    IssuedToken, IssuedView, KeysProtected, Node, PendingApproval, Permit, PolicyListing,
+    PolicyVerdict, ProtectKeys, RecordExport, RecordedExport, RedeemToken, RedeemedToken, Refusal,
+    RefusalCode, Renew, Renewal, RenewalOutcome, Renewals, RequestAuthorities,
+    RequestedAuthorities, Revoke, Revoked, RevokedCertificate, RollBack, Rotate, Taint, TestPolicy,
+    VerifyAudit,
 };
 use handfast_api::audit::{AuditRowView, VerificationView};
 use handfast_api::status::{
@@ -27,6 +28,7 @@ use handfast_api::status::{
 };
 use handfast_api::telemetry::{AsideChoice, AsideDealt, Rollout, RolloutQuestion, StationView};
 use handfast_authority::{RenewNowError, Report, Selection};
+use handfast_network::{NetworkStatus, Unknown};
 use handfast_pki::Name;
 use handfast_telemetry::forward::Forwarder;
 use handfast_telemetry::keep::KeepReader;
@@ -68,16 +70,15 @@ impl Admin {
         })
     }
 
-    async fn network_status(&self) -> handfast_network::NetworkStatus {
-        let core = Arc::clone(&self.core);
-        tokio::task::spawn_blocking(move || core.network_status()).await.unwrap_or_default()
+    async fn network_status(&self) -> Result<NetworkStatus, Unknown> {
+        self.core.network_status_apart().await
     }
 
     fn credential_list(&self) -> Vec<CredentialStatus> {
         self.core.credential_facts().iter().map(view::credential).collect()
     }
 
-    fn link_list(&self, status: &handfast_network::NetworkStatus) -> Vec<LinkStatus> {
+    fn link_list(&self, status: &NetworkStatus) -> Vec<LinkStatus> {
         let mut links: Vec<_> = status.links.iter().cloned().map(view::link).collect();
         let state = self.core.state();
         for name in state.unready.keys() {
@@ -92,9 +93,15 @@ impl Admin {
 impl Node for Admin {
     async fn status(&self) -> NodeStatus {
         let network = self.network_status().await;
-        let problems = self.core.problems();
+        let mut problems = self.core.problems();
         let credentials = self.credential_list();
-        let links = self.link_list(&network);
+        let network_unknown = network.as_ref().err().map(ToString::to_string);
+        if let Err(unknown) = network
+            && !self.core.state().draining
+        {
+            problems.insert(0, view::not_known(unknown));
+        }
+        let links = network.as_ref().map(|network| self.link_list(network)).unwrap_or_default();
         let state = self.core.state();
         let declared = state.declared.as_ref();
         NodeStatus {
@@ -108,7 +115,9 @@ impl Node for Admin {
                 (true, _) => NodeState::Draining,
                 (false, None) => NodeState::Starting,
                 (false, Some(_))
-                    if view::closed_port(&network).is_some()
+                    if network
+                        .as_ref()
+                        .is_ok_and(|network| view::closed_port(network).is_some())
                         || problems.iter().any(|p| p.severity == ProblemSeverity::Error) =>
                 {
                     NodeState::Degraded
@@ -117,27 +126,29 @@ impl Node for Admin {
             },
             accesses: {
                 drop(state);
-                view::accesses(&self.core, &network)
+                let accesses = |network| view::accesses(&self.core, network);
+                network.as_ref().map(accesses).unwrap_or_default()
             },
             links,
-            connectors: view::connectors(&network),
-            listeners: network.listeners.into_iter().map(view::listener).collect(),
+            connectors: network.as_ref().map(view::connectors).unwrap_or_default(),
+            listeners: network.map(view::listeners).unwrap_or_default(),
+            network_unknown,
             credentials: CredentialSummary::of(&credentials),
             problems,
         }
     }
 
-    async fn links(&self) -> Vec<LinkStatus> {
-        let status = self.network_status().await;
-        self.link_list(&status)
+    async fn links(&self) -> Result<Vec<LinkStatus>, Refusal> {
+        let status = self.network_status().await.map_err(view::unanswered)?;
+        Ok(self.link_list(&status))
     }
 
-    async fn listeners(&self) -> Vec<ListenerStatus> {
-        self.network_status().await.listeners.into_iter().map(view::listener).collect()
+    async fn listeners(&self) -> Result<Vec<ListenerStatus>, Refusal> {
+        Ok(view::listeners(self.network_status().await.map_err(view::unanswered)?))
     }
 
-    async fn connectors(&self) -> Vec<ConnectorStatus> {
-        view::connectors(&self.network_status().await)
+    async fn connectors(&self) -> Result<Vec<ConnectorStatus>, Refusal> {
+        Ok(view::connectors(&self.network_status().await.map_err(view::unanswered)?))
     }
 
     async fn stations(&self) -> Vec<StationView> {
@@ -184,6 +195,10 @@ impl Node for Admin {
         self.core.audit_rows(search).await
     }
 
+    async fn export_audit(&self, question: ExportAudit) -> Result<ExportPage, Refusal> {
+        self.core.export_audit(question).await
+    }
+
     async fn verify_audit(&self, question: VerifyAudit) -> Result<VerificationView, Refusal> {
         self.core.verify_audit(question).await
     }
@@ -210,8 +225,14 @@ impl Node for Admin {
 
     async fn faults(&self) -> Faults {
         let network = self.network_status().await;
-        let mut refusals: Vec<_> = network
-            .refusals
+        let mut problems = self.core.problems();
+        if let Err(unknown) = network
+            && !self.core.state().draining
+        {
+            problems.insert(0, view::not_known(unknown));
+        }
+        let refusals = network.map(|network| network.refusals).unwrap_or_default();
+        let mut refusals: Vec<_> = refusals
             .iter()
             .map(|refusal| RefusalView {
                 at: refusal.at,
@@ -222,7 +243,7 @@ impl Node for Admin {
             .collect();
         refusals.extend(self.core.state().refusals.iter().cloned());
         refusals.sort_by_key(|refusal| std::cmp::Reverse(refusal.at));
-        Faults { problems: self.core.problems(), refusals }
+        Faults { problems, refusals }
     }
 
     async fn authorize(

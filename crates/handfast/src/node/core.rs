@@ -11,7 +11,7 @@ use handfast_api::status::{ProblemSeverity, ProblemView, RefusalView};
 use handfast_authority::{
     Authority, AuthorityStanding, CredentialFacts, Declared, Publisher, Report,
 };
-use handfast_network::{Network, NetworkStatus, PeerRequest};
+use handfast_network::{Network, NetworkStatus, PeerRequest, Unknown};
 use handfast_pki::{Credential, Name, Purpose, TrustAnchors};
 use handfast_store::{DirectoryStore, Home, HomePaths, Ledger as _, SqliteLedger, WatchSettings};
 use jiff::{SignedDuration, Timestamp};
@@ -195,9 +195,17 @@ impl Core {
         self.state().network.clone()
     }
 
-    /// How the network is; nothing when there is none. Blocks for a moment.
-    pub(super) fn network_status(&self) -> NetworkStatus {
-        self.network().map(|network| network.status()).unwrap_or_default()
+    /// How the network is; nothing is there when there is none. Blocks until that is known, for seconds if need be.
+    pub(super) fn network_status(&self) -> Result<NetworkStatus, Unknown> {
+        self.network().map_or_else(|| Ok(NetworkStatus::default()), |network| network.status())
+    }
+
+    /// The same for who must not block.
+    pub(super) async fn network_status_apart(self: &Arc<Self>) -> Result<NetworkStatus, Unknown> {
+        let core = Arc::clone(self);
+        // It is only cut short when the process ends.
+        let asked = tokio::task::spawn_blocking(move || core.network_status());
+        asked.await.unwrap_or(Err(Unknown::Ended))
     }
 
     /// Looks whether the home can be written, if that is due or `now`. What failed for want of that is
@@ -310,7 +318,10 @@ impl Health for Core {
         let problems = self.problems();
         match problems.iter().find(|p| p.severity == ProblemSeverity::Error) {
             Some(problem) => Err(format!("{}: {}", problem.subject, problem.message)),
-            None => super::view::closed_port(&self.network_status()).map_or(Ok(()), Err),
+            None => {
+                let network = self.network_status().map_err(|unknown| unknown.to_string())?;
+                super::view::closed_port(&network).map_or(Ok(()), Err)
+            }
         }
     }
 

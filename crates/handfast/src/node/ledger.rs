@@ -3,9 +3,13 @@
 
 use std::sync::Arc;
 
-use handfast_api::admin::{AuditSearch, FindIssued, IssuedView, Refusal, RefusalCode, VerifyAudit};
-use handfast_api::audit::{AuditRowView, VerificationView};
-use handfast_store::{AuditLog, Home, HomePaths, Ledger, SignedHead, SqliteLedger, StoreError};
+use handfast_api::admin::{
+    AuditSearch, ExportAudit, ExportPage, FindIssued, IssuedView, Refusal, RefusalCode, VerifyAudit,
+};
+use handfast_api::audit::{AuditRowView, ExportEnd, ExportedRow, VerificationView};
+use handfast_store::{
+    AuditLog, AuditPublicKey, Home, HomePaths, Ledger, SignedHead, SqliteLedger, StoreError,
+};
 use jiff::Timestamp;
 
 use super::core::Core;
@@ -31,6 +35,35 @@ impl Core {
             let rows = AuditLog::open(path).and_then(|mut log| log.rows(&search.filter()));
             let rows = rows.map_err(|error| unreadable(&error))?;
             Ok(rows.iter().map(|recorded| AuditRowView::of(recorded, &recorded.leaf())).collect())
+        })
+        .await
+    }
+
+    /// A page of an export of the audit log.
+    pub(super) async fn export_audit(
+        self: &Arc<Self>,
+        question: ExportAudit,
+    ) -> Result<ExportPage, Refusal> {
+        let path = self.paths.state_db.clone();
+        apart(move || {
+            let (after, size) = (question.after.unwrap_or(0), question.size.unwrap_or(u64::MAX));
+            let read = || {
+                let mut log = AuditLog::open(path)?;
+                let page = log.page(after, size, ExportAudit::MOST)?;
+                Ok((page, log.keys()?))
+            };
+            let ((rows, head), keys) = read().map_err(|error: StoreError| unreadable(&error))?;
+            let filter = question.filter();
+            let covered = head.as_ref().map_or(0, |head| head.head.size);
+            Ok(ExportPage {
+                more: rows.last().is_some_and(|(last, _)| last.sequence < covered.min(size)),
+                rows: rows.iter().map(|(row, leaf)| ExportedRow::of(row, leaf, &filter)).collect(),
+                end: head.map(|head| ExportEnd {
+                    head: head.to_string(),
+                    keys: keys.iter().map(AuditPublicKey::to_pem).collect(),
+                }),
+                size: covered,
+            })
         })
         .await
     }

@@ -13,6 +13,7 @@ use handfast_tls::RevocationList;
 use jiff::Timestamp;
 
 use super::core::Core;
+use super::revocations::not_known_to_be_cut;
 use crate::clock;
 
 /// The lists of the last turn.
@@ -54,9 +55,12 @@ impl Core {
             });
             self.revoked.view.set_lists(lists.collect::<Vec<_>>());
             if let Some(network) = self.network() {
-                let cut = network.revocations_changed();
-                if cut > 0 {
-                    tracing::warn!(connections = cut, "cut because of a revocation list");
+                match network.revocations_changed() {
+                    Ok(0) => {}
+                    Ok(cut) => {
+                        tracing::warn!(connections = cut, "cut because of a revocation list")
+                    }
+                    Err(unknown) => not_known_to_be_cut(unknown),
                 }
             }
         }

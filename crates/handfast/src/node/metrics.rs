@@ -13,6 +13,7 @@ mod vitals;
 
 use handfast_api::health::NothingMeasured;
 use handfast_api::telemetry::StationView;
+use handfast_network::NetworkStatus;
 use handfast_telemetry::keep::Keep;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text::encode;
@@ -84,14 +85,27 @@ impl Snapshot {
         credentials::add(&mut snapshot, &core.credential_facts());
         issuances::add(&mut snapshot, core);
         notifications::add(&mut snapshot, core);
-        let network = core.network_status();
         let authorities = core.state().authorities.clone();
         rotation::add(&mut snapshot, &authorities);
-        authority::add(&mut snapshot, core, &network);
-        traffic::add(&mut snapshot, &network);
+        authority::add(&mut snapshot, core);
+        snapshot.network(core.network_status().as_ref().ok());
         telemetry::add(&mut snapshot, &super::admin::stations(core));
-        revocations::add(&mut snapshot, core, &network);
+        revocations::lists(&mut snapshot, core);
         snapshot
+    }
+
+    /// What the data plane says. Nothing at all, if it says nothing: zeros would be lies.
+    fn network(&mut self, network: Option<&NetworkStatus>) {
+        self.gauge(
+            "handfast_network_answers",
+            "1 while the data plane says how it is; while 0, links, listeners, connectors, handshakes and told revocations are absent",
+            None,
+            alone(flag(network.is_some())),
+        );
+        if let Some(network) = network {
+            traffic::add(self, network);
+            revocations::told(self, &network.revocations);
+        }
     }
 
     /// Something that goes up and down. `name` is without the unit, which the format appends.
@@ -172,4 +186,27 @@ fn seconds(at: jiff::Timestamp) -> f64 {
     #[expect(clippy::cast_precision_loss, reason = "exact for the next 285 million years")]
     let seconds = at.as_second() as f64;
     seconds
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn page(network: Option<&NetworkStatus>) -> String {
+        let mut snapshot = Snapshot::default();
+        snapshot.network(network);
+        written(snapshot)
+    }
+
+    #[test]
+    fn what_is_not_known_is_absent_and_said() {
+        let known = page(Some(&NetworkStatus::default()));
+        assert!(known.contains("handfast_network_answers{} 1.0"), "{known}");
+        assert!(known.contains("handfast_handshakes_accepted_total{} 0.0"), "{known}");
+        let unknown = page(None);
+        assert!(unknown.contains("handfast_network_answers{} 0.0"), "{unknown}");
+        for family in ["handshakes", "link", "flows", "revocation"] {
+            assert!(!unknown.contains(&format!("\nhandfast_{family}")), "{unknown}");
+        }
+    }
 }

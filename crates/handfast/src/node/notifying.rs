@@ -59,9 +59,8 @@ impl Core {
         report: &Report,
         notifiers: &mut Notifiers,
     ) {
-        let core = Arc::clone(self);
-        let network =
-            tokio::task::spawn_blocking(move || core.network_status()).await.unwrap_or_default();
+        // Without an answer nothing is known to be over either: what was told stays.
+        let Ok(network) = self.network_status_apart().await else { return };
         let refused = network.handshakes.refused;
         // Counted whether or not anybody is to be told: a receiver may be declared in the midst of it.
         let total = refused.iter().map(|(_, count)| count).sum();

@@ -10,8 +10,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use handfast_authority::{Authority, HeardRevocation, RevokeError, RevokeRequest, RevokedNow};
 use handfast_network::wire::{Revocations as Message, RevocationsAcknowledged, SignedRevocations};
 use handfast_network::{
-    Believed, Position, RevocationFeed, STATED, StatedRevocation, Told, believe_revocations,
-    decode_statement, encode_statement, read_revocations, state_revocations,
+    Believed, Position, RevocationFeed, STATED, StatedRevocation, Told, Unknown,
+    believe_revocations, decode_statement, encode_statement, read_revocations, state_revocations,
 };
 use handfast_pki::{CertificateId, Issuer, Name};
 use handfast_store::{CredentialStore, Ledger, RecordedRevocation, StoreError};
@@ -193,6 +193,11 @@ fn id_of(row: &RecordedRevocation) -> CertificateId {
     }
 }
 
+/// New connections are refused without the data plane's doing; those that are open are cut when it comes to it.
+pub(super) fn not_known_to_be_cut(unknown: Unknown) {
+    tracing::error!(%unknown, "it is not known which connections were cut for what is revoked");
+}
+
 fn info_of(row: &RecordedRevocation) -> RevokedInfo {
     RevokedInfo { at: row.revocation.at, reason: row.revocation.reason }
 }
@@ -206,7 +211,11 @@ impl Core {
         if self.revoked.view.generation() == before {
             return Ok(0);
         }
-        Ok(self.network().map_or(0, |network| network.revocations_changed()))
+        let Some(network) = self.network() else { return Ok(0) };
+        Ok(network.revocations_changed().unwrap_or_else(|unknown| {
+            not_known_to_be_cut(unknown);
+            0
+        }))
     }
 
     /// Revokes what was issued here; durable, and enforced on this node, when it returns.

@@ -8,7 +8,7 @@ use handfast_api::admin::{
     RotationStatus, Taint,
 };
 use handfast_api::status::CredentialSource;
-use handfast_authority::rotation::{Laggard, Who};
+use handfast_authority::rotation::{Laggard, Who, may_take};
 use handfast_authority::{
     AuthorityStanding, Declared, KeyStanding, ReceivedBundle, RotateError, RotateOrder, SiteSeen,
 };
@@ -21,10 +21,17 @@ use super::core::Core;
 use crate::clock;
 
 impl Core {
-    /// Tells the authority what the network sees of the sites that link here. Blocks for a moment.
+    /// Tells the authority what the network sees of the sites that link here. Blocks for a moment. While that is not known, what
+    /// was told last holds: nobody is away for want of an answer.
     pub(super) fn tell_sites(&self) {
-        let sites = self.network_status().sites;
-        self.authority().sites_seen(sites.into_iter().map(seen).collect());
+        match self.network_status() {
+            Ok(network) => {
+                self.authority().sites_seen(network.sites.into_iter().map(seen).collect());
+            }
+            Err(unknown) => {
+                tracing::warn!(%unknown, "it is not known which sites are linked; what was known last holds");
+            }
+        }
     }
 
     /// The other end of one of our links says what to trust there.
@@ -267,6 +274,7 @@ fn status(declared: &Declared, standing: &AuthorityStanding) -> AuthorityStatus 
             generation: rotation.generation,
             old_generation: rotation.old_generation,
             waits_for: standing.laggards.iter().map(laggard).collect(),
+            may_take_seconds: may_take(rotation, &standing.laggards).as_secs(),
             waived: rotation.waiver.as_ref().map(|waiver| format!("{}: {}", waiver.by, waiver.why)),
         }),
         next_step_at: standing.next_at,

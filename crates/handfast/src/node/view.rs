@@ -1,5 +1,6 @@
 //! From what the parts report to what the admin API shows.
 
+use handfast_api::admin::{Refusal, RefusalCode};
 use handfast_api::status::{
     AccessStatus, ConnectorStatus, CredentialSource, CredentialState, CredentialStatus, EdgeState,
     FaultView, KeyPlace, LinkDirection, LinkState, LinkStatus, ListenerStatus, PeerView,
@@ -120,7 +121,11 @@ pub(super) fn link(link: network::LinkStatus) -> LinkStatus {
     }
 }
 
-pub(super) fn listener(listener: network::ListenerStatus) -> ListenerStatus {
+pub(super) fn listeners(status: network::NetworkStatus) -> Vec<ListenerStatus> {
+    status.listeners.into_iter().map(listener).collect()
+}
+
+fn listener(listener: network::ListenerStatus) -> ListenerStatus {
     let (host, port) = split(&listener.bind);
     ListenerStatus {
         name: listener.name.to_string(),
@@ -200,6 +205,31 @@ pub(super) fn accesses(core: &Core, status: &network::NetworkStatus) -> Vec<Acce
         fault: actual.and_then(|a| a.fault.as_ref()).map(FaultView::from),
     }]
 }
+
+/// For a node whose data plane does not say how it is.
+pub(super) fn not_known(unknown: network::Unknown) -> ProblemView {
+    ProblemView {
+        severity: ProblemSeverity::Error,
+        subject: "network".to_owned(),
+        file: None,
+        line: None,
+        message: format!(
+            "{unknown}: how links, listeners, connectors and the link port are is not known, and they are not shown"
+        ),
+        remedy: NOT_KNOWN.to_owned(),
+    }
+}
+
+/// For whoever asked for nothing else.
+pub(super) fn unanswered(unknown: network::Unknown) -> Refusal {
+    let code = match unknown {
+        network::Unknown::Silent => RefusalCode::TimedOut,
+        _ => RefusalCode::NotReady,
+    };
+    Refusal::new(code, format!("{unknown}, so this is not known"), NOT_KNOWN)
+}
+
+const NOT_KNOWN: &str = "ask again; if it stays so, see the node's log and how busy the machine is, and restart the node";
 
 /// The first declared port that is not open, and why, in one line.
 pub(super) fn closed_port(status: &network::NetworkStatus) -> Option<String> {

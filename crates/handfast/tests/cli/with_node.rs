@@ -5,12 +5,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use handfast_api::access::{Caller, Target};
 use handfast_api::admin::{
-    Action, AdminSocket, AuditSearch, AuthorityStatus, FindIssued, Held, InstallAuthorities,
-    InstalledAuthorities, IssueCertificate, IssueToken, IssuedCertificate, IssuedToken, IssuedView,
-    KeysProtected, Node, PendingApproval, Permit, PolicyListing, PolicyVerdict, ProtectKeys,
-    RecordExport, RecordedExport, RedeemToken, RedeemedToken, Refusal, RefusalCode, Renew, Renewal,
-    RenewalOutcome, Renewals, RequestAuthorities, RequestedAuthorities, Revoke, Revoked,
-    RevokedCertificate, RollBack, Rotate, Taint, TestPolicy, VerifyAudit,
+    Action, AdminSocket, AuditSearch, AuthorityStatus, ExportAudit, ExportPage, FindIssued, Held,
+    InstallAuthorities, InstalledAuthorities, IssueCertificate, IssueToken, IssuedCertificate,
+    IssuedToken, IssuedView, KeysProtected, Node, PendingApproval, Permit, PolicyListing,
+    PolicyVerdict, ProtectKeys, RecordExport, RecordedExport, RedeemToken, RedeemedToken, Refusal,
+    RefusalCode, Renew, Renewal, RenewalOutcome, Renewals, RequestAuthorities,
+    RequestedAuthorities, Revoke, Revoked, RevokedCertificate, RollBack, Rotate, Taint, TestPolicy,
+    VerifyAudit,
 };
 use handfast_api::audit::{AuditRowView, VerificationView};
 use handfast_api::secret::Secret;
@@ -33,6 +34,8 @@ use crate::desk::{Desk, Ran, mode};
 struct Stub {
     links: Vec<LinkStatus>,
     listeners: Vec<ListenerStatus>,
+    /// Why it does not know how its links are.
+    network_unknown: Option<String>,
     /// How often it still answers that it knows no listener.
     unaware: Arc<AtomicUsize>,
     faults: Faults,
@@ -57,25 +60,29 @@ impl Node for Stub {
             links: self.links.clone(),
             listeners: self.listeners.clone(),
             connectors: Vec::new(),
+            network_unknown: self.network_unknown.clone(),
             credentials: CredentialSummary::default(),
             problems: self.faults.problems.clone(),
         }
     }
 
-    async fn links(&self) -> Vec<LinkStatus> {
-        self.links.clone()
+    async fn links(&self) -> Result<Vec<LinkStatus>, Refusal> {
+        match &self.network_unknown {
+            None => Ok(self.links.clone()),
+            Some(unknown) => Err(Refusal::new(RefusalCode::TimedOut, unknown.clone(), "ask again")),
+        }
     }
 
-    async fn listeners(&self) -> Vec<ListenerStatus> {
+    async fn listeners(&self) -> Result<Vec<ListenerStatus>, Refusal> {
         let less = |left: usize| left.checked_sub(1);
         if self.unaware.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less).is_ok() {
-            return Vec::new();
+            return Ok(Vec::new());
         }
-        self.listeners.clone()
+        Ok(self.listeners.clone())
     }
 
-    async fn connectors(&self) -> Vec<ConnectorStatus> {
-        Vec::new()
+    async fn connectors(&self) -> Result<Vec<ConnectorStatus>, Refusal> {
+        Ok(Vec::new())
     }
 
     async fn stations(&self) -> Vec<StationView> {
@@ -112,6 +119,10 @@ impl Node for Stub {
 
     async fn audit_rows(&self, _search: AuditSearch) -> Result<Vec<AuditRowView>, Refusal> {
         Ok(Vec::new())
+    }
+
+    async fn export_audit(&self, _question: ExportAudit) -> Result<ExportPage, Refusal> {
+        Ok(ExportPage::default())
     }
 
     async fn verify_audit(&self, _question: VerifyAudit) -> Result<VerificationView, Refusal> {
@@ -311,6 +322,22 @@ fn issued() -> IssuedToken {
         expiration_time: Timestamp::UNIX_EPOCH,
         agent: None,
     }
+}
+
+#[test]
+fn what_is_not_known_is_not_shown_as_down_or_absent() {
+    let desk = Desk::new();
+    let unknown = "the data plane has not answered for 5 s".to_owned();
+    let stub = Stub { network_unknown: Some(unknown.clone()), ..Stub::default() };
+    let said = run(&desk, stub.clone(), "status");
+    assert!(said.stdout.contains(&format!("Not known: {unknown}.")), "{said:#?}");
+    assert!(said.stdout.contains("link access   not known"), "{said:#?}");
+    let ran = run(&desk, stub.clone(), "link status");
+    assert_eq!(ran.code, 7, "{ran:#?}");
+    assert!(ran.stderr.contains(&unknown) && !ran.stdout.contains("link"), "{ran:#?}");
+    let checked = run(&desk, stub, "check");
+    assert!(checked.stdout.contains(&format!("is not known: {unknown}")), "{checked:#?}");
+    assert!(!checked.stdout.contains("there is no link"), "{checked:#?}");
 }
 
 #[test]

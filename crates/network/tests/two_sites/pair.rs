@@ -144,7 +144,7 @@ impl Site {
             routing_key: key.to_owned(),
         });
         self.apply();
-        let status = self.network.status();
+        let status = self.network.status().unwrap();
         let listener = status.listeners.iter().find(|l| l.routing_key == key).unwrap();
         listener.bound.unwrap()
     }
@@ -156,7 +156,7 @@ impl Site {
     ) -> NetworkStatus {
         let start = Instant::now();
         loop {
-            let status = self.network.status();
+            let status = self.network.status().unwrap();
             if holds(&status) {
                 return status;
             }

@@ -75,6 +75,29 @@ impl AuditLog {
         }
     }
 
+    /// The rows after number `after` with their recorded hashes, in order, `limit` at most and none that `size` does not cover;
+    /// and the newest head of the same moment. So an export can be read in pages: the log only grows, and its first rows are the same
+    /// whenever they are read.
+    pub fn page(
+        &mut self,
+        after: u64,
+        size: u64,
+        limit: u32,
+    ) -> Result<(Vec<(RecordedAudit, Hash)>, Option<SignedHead>), StoreError> {
+        self.read(|connection| {
+            let head = tree::newest(connection)?;
+            let last = head.as_ref().map_or(0, |head| head.head.size).min(size);
+            let mut rows = Vec::new();
+            each_row(connection, after, last, &mut |recorded, leaf| {
+                if rows.len() < limit as usize {
+                    rows.push((recorded, leaf));
+                }
+                rows.len() < limit as usize
+            })?;
+            Ok((rows, head))
+        })
+    }
+
     /// Checks the whole log: every row against its hash, every hash against the signed heads, the
     /// heads against the home's key, the file `audit.head`, and `elsewhere`, heads that were kept in
     /// other places (each with a noun phrase that says where).

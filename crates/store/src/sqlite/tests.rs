@@ -240,6 +240,23 @@ fn audit_rows_are_read_in_pages() {
 }
 
 #[test]
+fn an_export_is_read_in_pages_up_to_the_head_that_it_began_with() {
+    let (directory, ledger) = ledger();
+    ledger.audit_all(&["1", "2", "3", "4", "5"].map(row)).unwrap();
+    let mut log = AuditLog::open(directory.path().join("state.db")).unwrap();
+    let mut page = |after, size, limit| {
+        let (rows, head) = log.page(after, size, limit).unwrap();
+        let rows: Vec<u64> = rows.iter().map(|(row, _)| row.sequence).collect();
+        (rows, head.map(|head| head.head.size))
+    };
+    assert_eq!(page(0, u64::MAX, 2), (vec![1, 2], Some(5)));
+    ledger.audit(&row("6")).unwrap();
+    assert_eq!(page(2, 5, 2), (vec![3, 4], Some(6)));
+    assert_eq!(page(4, 5, 2), (vec![5], Some(6)), "what was written meanwhile is not in it");
+    assert_eq!(page(5, 5, 2), (Vec::new(), Some(6)));
+}
+
+#[test]
 fn several_audit_rows_are_written_together_or_not_at_all() {
     let (_directory, ledger) = ledger();
     ledger.audit_all(&[]).unwrap();

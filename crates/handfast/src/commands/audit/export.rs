@@ -1,12 +1,13 @@
-//! `handfast audit export`: JSON lines with a signed head at the end.
+//! `handfast audit export`: JSON lines with a signed head at the end, of this home's log or of that of a node elsewhere.
 
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use handfast_api::audit::{AuditRowView, ExportEnd, WithheldRow};
-use handfast_store::{AuditFilter, AuditLog};
+use handfast_api::admin::ExportAudit;
+use handfast_api::audit::{ExportEnd, ExportedRow};
+use handfast_store::{AuditFilter, AuditPublicKey};
 
 use super::Rows;
 use crate::commands::Context;
@@ -23,44 +24,82 @@ pub(crate) struct Arguments {
     rows: Rows,
 }
 
-/// Writes it.
-pub(super) fn run(arguments: &Arguments, context: &Context) -> anyhow::Result<()> {
-    let mut log = super::open(context)?;
+/// Writes it. Nothing is there under the name before all of it is.
+pub(super) async fn run(arguments: &Arguments, context: &Context) -> anyhow::Result<()> {
     let filter = arguments.rows.search().filter();
     let Some(path) = &arguments.file else {
-        return write(&mut log, &filter, &mut BufWriter::new(io::stdout().lock()));
+        let mut to = BufWriter::new(io::stdout().lock());
+        return write(&filter, &mut to, context).await;
     };
     let file = create(path)?;
     let mut to = BufWriter::new(&file);
-    let written = write(&mut log, &filter, &mut to).and_then(|()| Ok(file.sync_all()?));
-    if let Err(error) = written {
-        drop(to);
+    let written = write(&filter, &mut to, context).await;
+    drop(to);
+    if let Err(error) = written.and_then(|()| Ok(file.sync_all()?)) {
         // Half an export proves nothing, and would be in the way of the next one.
-        let _ = fs::remove_file(path);
+        drop(fs::remove_file(path));
         return Err(error.context(format!("nothing was exported to {}", path.display())));
     }
     context.output.say(&format!("exported to {}", path.display()))
 }
 
-fn write(log: &mut AuditLog, filter: &AuditFilter, to: &mut dyn Write) -> anyhow::Result<()> {
-    let keys = log.keys()?.iter().map(handfast_store::AuditPublicKey::to_pem).collect();
-    let head = log.export(&mut |recorded, leaf| {
-        let line = if filter.fits(&recorded.row) {
-            serde_json::to_string(&AuditRowView::of(&recorded, &leaf))?
-        } else {
-            serde_json::to_string(&WithheldRow::of(&recorded, &leaf))?
-        };
-        writeln!(to, "{line}")
-    })?;
-    let Some(head) = head else {
+async fn write(filter: &AuditFilter, to: &mut impl Write, context: &Context) -> anyhow::Result<()> {
+    let end = if context.is_remote() {
+        elsewhere(filter, to, context).await?
+    } else {
+        here(filter, to, context)?
+    };
+    let Some(end) = end else {
         return Err(
             Failure::new(Exit::No, "the audit log is empty: there is nothing to export").into()
         );
     };
-    let end = ExportEnd { head: head.to_string(), keys };
     writeln!(to, "{}", serde_json::to_string(&end)?)?;
     to.flush()?;
     Ok(())
+}
+
+/// Of the log of this home.
+fn here(
+    filter: &AuditFilter,
+    to: &mut impl Write,
+    context: &Context,
+) -> anyhow::Result<Option<ExportEnd>> {
+    let mut log = super::open(context)?;
+    let keys = log.keys()?.iter().map(AuditPublicKey::to_pem).collect();
+    let head = log.export(&mut |recorded, leaf| {
+        let row = ExportedRow::of(&recorded, &leaf, filter);
+        writeln!(to, "{}", serde_json::to_string(&row)?)
+    })?;
+    Ok(head.map(|head| ExportEnd { head: head.to_string(), keys }))
+}
+
+/// Of the node that is named, page by page, up to the head that it had with the first.
+async fn elsewhere(
+    filter: &AuditFilter,
+    to: &mut impl Write,
+    context: &Context,
+) -> anyhow::Result<Option<ExportEnd>> {
+    let client = context.client();
+    let mut question = ExportAudit::from(filter);
+    let mut end = None;
+    loop {
+        let page = client.export_audit(&question).await?;
+        if question.size.is_none() {
+            question.size = Some(page.size);
+            end = page.end;
+        }
+        for row in &page.rows {
+            writeln!(to, "{}", serde_json::to_string(row)?)?;
+        }
+        if !page.more {
+            return Ok(end);
+        }
+        let last = page.rows.last().map(ExportedRow::sequence);
+        // A node that begins again and again is not followed for ever.
+        anyhow::ensure!(last > question.after, "the node does not go on with its log");
+        question.after = last;
+    }
 }
 
 fn create(path: &Path) -> anyhow::Result<File> {

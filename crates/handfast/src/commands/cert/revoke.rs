@@ -98,6 +98,10 @@ fn draw(page: &mut Page, revoked: &Revoked, runs: bool) {
         page.line(
             "The node does not run: it refuses them, and tells other sites, from its start on.",
         );
+    } else if let Some(unknown) = &revoked.network_unknown {
+        page.line(format!(
+            "It is not known what else was cut and whom it tells ({unknown}): see `handfast status`."
+        ));
     } else if revoked.sites_told.is_empty() {
         page.line("No site is linked now; each is told when it links.");
     } else {

@@ -15,12 +15,23 @@ const GROUP: Group = Group::Network;
 
 pub(super) fn checks(facts: &Facts) -> Vec<Check> {
     let NodeFacts::Answers(status, faults) = &facts.node else { return Vec::new() };
-    let mut checks = ports(status);
-    checks.extend(links(status));
-    checks.extend(services(status));
+    let mut checks = match &status.network_unknown {
+        Some(unknown) => vec![not_known(unknown)],
+        None => [ports(status), links(status), services(status)].concat(),
+    };
     checks.extend(telemetry(&facts.stations));
     checks.push(refusals(&faults.refusals, facts.now));
     checks
+}
+
+/// Nothing is said of what is not known, neither that it is well nor that it is not.
+fn not_known(unknown: &str) -> Check {
+    Check::failed(
+        "network-answers",
+        GROUP,
+        format!("how ports, links and services are is not known: {unknown}"),
+        "ask again; if it stays so, see the node's log and how busy the machine is, and restart the node",
+    )
 }
 
 fn ports(status: &NodeStatus) -> Vec<Check> {

@@ -69,6 +69,7 @@ pub(super) const IDS: &[&str] = &[
     "credentials-renewed",
     "credentials-supplied",
     "credentials-endurance",
+    "network-answers",
     "ports-open",
     "links-up",
     "services-matched",

@@ -80,6 +80,7 @@ fn authority(minutes: Option<i64>) -> AuthorityStatus {
                 lacks: "trust".to_owned(),
                 expires: None,
             }],
+            may_take_seconds: 300,
             waived: None,
         }),
         next_step_at: None,
@@ -137,6 +138,7 @@ fn status() -> NodeStatus {
         links: vec![link(LinkState::Up)],
         listeners: Vec::new(),
         connectors: Vec::new(),
+        network_unknown: None,
         credentials: CredentialSummary::default(),
         problems: Vec::new(),
     }
@@ -338,6 +340,14 @@ fn the_credentials() {
 fn the_network() {
     one("links-up", Mark::Failed, "192.0.2.1:55671 is not up", |facts| {
         answers(facts, |status| status.links = vec![link(LinkState::Down)]);
+    });
+    // Of what is not known, nothing else is said.
+    one("network-answers", Mark::Failed, "not known: no answer", |facts| {
+        answers(facts, |status| {
+            status.network_unknown = Some("no answer".to_owned());
+            status.links.clear();
+            status.accesses.clear();
+        });
     });
     one("ports-open", Mark::Failed, "access east is closed on port 55671", |facts| {
         answers(facts, |status| status.accesses[0].state = EdgeState::Failed);

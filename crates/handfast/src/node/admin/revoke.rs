@@ -29,10 +29,7 @@ pub(super) async fn revoke(
     let request = RevokeRequest { what, reason, actor: actor.to_owned(), why };
     let RevokedHere { revoked, cut } =
         core.revoke(request).await.map_err(|error| refusal(&error))?;
-    let network = {
-        let core = Arc::clone(core);
-        tokio::task::spawn_blocking(move || core.network_status()).await.unwrap_or_default()
-    };
+    let network = core.network_status_apart().await;
     tracing::warn!(certificates = revoked.certificates.len(), connections = cut, "revoked");
     Ok(Revoked {
         certificates: revoked
@@ -51,7 +48,8 @@ pub(super) async fn revoke(
         enrolments_ended: revoked.lineages.len(),
         connections_cut: cut,
         sequence: revoked.sequence,
-        sites_told: told(&network),
+        sites_told: network.as_ref().map(told).unwrap_or_default(),
+        network_unknown: network.err().map(|unknown| unknown.to_string()),
     })
 }
 

@@ -1,16 +1,36 @@
-//! How far other sites have heard what is revoked, and the lists that others publish. The counts are in
-//! `authority`.
+//! What was done about revocations, how far other sites have heard of them, and the lists that others publish.
 
-use handfast_network::NetworkStatus;
+use handfast_network::RevocationStatus;
 use prometheus_client::registry::Unit;
 
 use super::{Snapshot, alone, label, number, seconds};
 use crate::clock;
 use crate::node::core::Core;
 
-/// Adds the families.
-pub(super) fn add(snapshot: &mut Snapshot, core: &Core, network: &NetworkStatus) {
-    let revocations = &network.revocations;
+/// Adds what the data plane knows.
+pub(super) fn told(snapshot: &mut Snapshot, revocations: &RevocationStatus) {
+    snapshot.gauge(
+        "handfast_revocations",
+        "Revocations that this node has recorded and tells other sites",
+        None,
+        alone(number(revocations.newest)),
+    );
+    snapshot.counter(
+        "handfast_revocations_cut",
+        "Link connections cut because of a revocation",
+        None,
+        alone(number(revocations.cut)),
+    );
+    let behind = revocations.sites.iter().map(|site| {
+        let heard = site.acknowledged.unwrap_or(0);
+        (label("site", &site.site), number(revocations.newest.saturating_sub(heard)))
+    });
+    snapshot.gauge(
+        "handfast_revocations_unacknowledged",
+        "Revocations that a linked site has yet to acknowledge",
+        None,
+        behind,
+    );
     snapshot.gauge(
         "handfast_revocation_sequence",
         "Number of the newest revocation that other sites are told",
@@ -26,6 +46,10 @@ pub(super) fn add(snapshot: &mut Snapshot, core: &Core, network: &NetworkStatus)
             .iter()
             .filter_map(|site| Some((label("site", &site.site), number(site.acknowledged?)))),
     );
+}
+
+/// Adds the lists that others publish.
+pub(super) fn lists(snapshot: &mut Snapshot, core: &Core) {
     let now = seconds(clock::now());
     let lists = core.revoked.view.lists();
     snapshot.gauge(
