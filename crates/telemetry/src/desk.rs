@@ -7,6 +7,7 @@ mod dialogue;
 mod foreign_report;
 mod health;
 mod http_report;
+mod onward;
 mod repeats;
 mod report;
 mod stream_quota;

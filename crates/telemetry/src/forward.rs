@@ -143,6 +143,9 @@ impl Forwarder {
         let (spool, repair) = Journal::open(directory.join(SPOOL), settings)?;
         let aside = Aside::open(&directory.join(ASIDE), ASIDE_BYTES)?;
         let cursor = Cursor::open(directory.join(CURSOR))?;
+        // What was sent by the last process is given back; with a lower limit there may be no room otherwise. A place
+        // that this spool never reached is not taken at its word.
+        spool.release(spool.reader(cursor.position()).position())?;
         let progress = Progress { done: cursor.position(), trouble: None };
         let shared = Arc::new(Shared {
             spool,

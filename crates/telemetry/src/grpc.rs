@@ -8,6 +8,7 @@
 mod flaw;
 mod framing;
 mod messages;
+mod passage;
 mod reply;
 mod status;
 mod unpacking;
@@ -16,6 +17,7 @@ pub use self::flaw::Flaw;
 pub(crate) use self::framing::head;
 pub use self::framing::{Framing, encode};
 pub use self::messages::{Coding, MESSAGE_LIMIT, Messages, Room, Unbounded};
+pub(crate) use self::passage::{Entrance, passage};
 pub use self::reply::{
     Body, BodyError, Lease, failed, is_grpc, message, no_body, stream, streamed,
 };

@@ -204,8 +204,8 @@ impl Journal {
         grown(self.state.watch(), beyond).await
     }
 
-    /// Removes the chunks in which everything lies before a place; says how many bytes that gave back.
-    /// Blocks while files are removed.
+    /// Removes the chunks in which everything lies before a place; says how many bytes that gave back. The newest stays,
+    /// until there is another and its room is needed. Blocks while files are removed.
     pub fn release(&self, before: Position) -> Result<u64, JournalError> {
         self.state.release(before)
     }

@@ -4,15 +4,17 @@
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
-use http::{Request, Response};
+use http::{Request, Response, Version};
 use hyper::body::{Frame, Incoming};
-use tokio::sync::mpsc;
+use tokio::sync::oneshot;
 
-use super::Desk;
 use super::report::malformed;
 use super::stream_quota::{Held, StreamQuota};
+use super::{Desk, onward};
 use crate::caller::Caller;
-use crate::grpc::{Body, Code, Coding, Flaw, MESSAGE_LIMIT, Messages, Status, failed, head};
+use crate::grpc::{
+    Body, Code, Coding, Entrance, Flaw, MESSAGE_LIMIT, Messages, Status, failed, head, passage,
+};
 use crate::protocol::method::Method;
 use crate::quota;
 use crate::rules::Claimed;
@@ -41,8 +43,14 @@ pub(super) async fn pass(
     };
     let messages = Messages::new(body, coding, MESSAGE_LIMIT, quota::PATIENCE * 15);
     let messages = messages.within(quota.held());
-    let mut said =
-        Said { caller: Arc::clone(caller), desk: Arc::clone(desk), messages, method, quota };
+    let mut said = Said {
+        caller: Arc::clone(caller),
+        desk: Arc::clone(desk),
+        messages,
+        method,
+        quota,
+        version: parts.version,
+    };
     let first = match said.first().await {
         Ok(first) => first,
         Err(status) => {
@@ -50,14 +58,15 @@ pub(super) async fn pass(
             return failed(&status);
         }
     };
-    let (sender, stream) = crate::grpc::stream(FRAMES);
-    tokio::spawn(said.on(first, sender));
+    let (entrance, stream) = passage(FRAMES);
+    let (breaks, broken) = oneshot::channel();
+    tokio::spawn(said.on(first, entrance, breaks));
     // What is sent on is not compressed.
     parts.headers.remove("grpc-encoding");
     desk.counts.passed();
     let mut request = Request::from_parts(parts, stream);
     desk.strip(&mut request);
-    desk.sink.pass(request).await
+    onward::pass(desk, request, broken).await
 }
 
 /// What the caller says.
@@ -67,6 +76,7 @@ struct Said {
     messages: Messages<Incoming, Held>,
     method: &'static Method,
     quota: StreamQuota,
+    version: Version,
 }
 
 impl Said {
@@ -117,44 +127,57 @@ impl Said {
         Ok((messages, named?))
     }
 
-    /// Sends on what is said. Where something may not be said, nothing comes after what was said before, and
-    /// the other side answers that.
-    async fn on(mut self, mut arrived: Vec<Bytes>, sender: mpsc::Sender<Frame<Bytes>>) {
+    /// Sends on what is said. Where it breaks off, or something may not be said, it has no end: the other side must not
+    /// take half a recording for a whole one.
+    async fn on(
+        mut self,
+        mut arrived: Vec<Bytes>,
+        entrance: Entrance,
+        breaks: oneshot::Sender<Status>,
+    ) {
         let (desk, caller) = (Arc::clone(&self.desk), Arc::clone(&self.caller));
         let outcome: Result<(), Status> = async {
             loop {
                 let bytes: usize = arrived.iter().map(Bytes::len).sum();
                 self.quota.pay(arrived.len() as u64, bytes as u64).await?;
                 for message in arrived.drain(..) {
-                    if !say(&message, &sender).await {
+                    if !say(&message, &entrance).await {
                         // The other side has heard enough.
                         return Ok(());
                     }
                 }
                 if !self.messages.next(&mut arrived).await? {
-                    return Ok(());
+                    let whole = onward::is_whole(self.messages.body(), self.version);
+                    let reset = || Status::new(Code::Cancelled, "the stream was reset");
+                    return whole.then_some(()).ok_or_else(reset);
                 }
                 (arrived, _) = self.judge(arrived).await?;
             }
         }
         .await;
-        if let Err(status) = outcome {
-            tracing::debug!(path = self.method.path, caller = %caller.name(), %status, "cut short");
-            desk.blame(&caller, self.method.path, &status);
+        match outcome {
+            Ok(()) => entrance.end(),
+            Err(status) => {
+                tracing::debug!(path = self.method.path, caller = %caller.name(), %status, "cut short");
+                desk.blame(&caller, self.method.path, &status);
+                // Before the way in is given up. Whoever broke it off does not hear it.
+                let _ = breaks.send(status);
+                drop(entrance);
+            }
         }
     }
 }
 
 /// Sends a message on, in pieces that are copies: what waits for the other side holds nothing else in memory. False if
 /// the other side hears no more.
-async fn say(message: &[u8], sender: &mpsc::Sender<Frame<Bytes>>) -> bool {
+async fn say(message: &[u8], entrance: &Entrance) -> bool {
     let (first, rest) = message.split_at(message.len().min(PIECE));
     let mut begin = BytesMut::new();
     head(message.len(), &mut begin);
     begin.extend_from_slice(first);
     let pieces = std::iter::once(begin.freeze());
     for piece in pieces.chain(rest.chunks(PIECE).map(Bytes::copy_from_slice)) {
-        if sender.send(Frame::data(piece)).await.is_err() {
+        if !entrance.send(Frame::data(piece)).await {
             return false;
         }
     }

@@ -187,6 +187,11 @@ where
         &mut self.room
     }
 
+    /// What they are taken out of.
+    pub fn body(&self) -> &B {
+        &self.body
+    }
+
     /// What came after the last message, once the body has ended.
     pub fn trailers(&self) -> Option<&http::HeaderMap> {
         self.trailers.as_ref()

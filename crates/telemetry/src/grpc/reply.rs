@@ -2,19 +2,30 @@
 //! status behind it, the bytes of somebody else's answer, or a stream that is filled as it goes.
 
 use std::convert::Infallible;
+use std::future::Future as _;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue, Request, Response, header};
 use hyper::body::{Frame, Incoming, SizeHint};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use super::framing::{Framing, encode};
+use super::passage::Passage;
 use super::status::{Code, Status};
 
 /// Why a body that is passed on broke off.
-pub type BodyError = hyper::Error;
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BodyError {
+    /// Whoever filled it did not come to the end.
+    #[error("what is passed on broke off before its end")]
+    BrokenOff,
+    /// Whoever it comes from broke it off.
+    #[error(transparent)]
+    Passed(#[from] hyper::Error),
+}
 
 /// What is sent as a body.
 #[derive(Debug)]
@@ -28,10 +39,14 @@ pub enum Body {
     Framed(Framing),
     /// Another's body, as it comes.
     Passed(Incoming),
+    /// What comes from somebody else, and may break off.
+    Passage(Passage),
     /// What is sent to the other end of the channel; it ends when that is dropped.
     Stream(mpsc::Receiver<Frame<Bytes>>),
     /// Another one, and what is given back when that is over.
     Leased(Box<Self>, Lease),
+    /// Another one, unless a status takes its place meanwhile, which is told in the trailers.
+    Unless(Box<Self>, oneshot::Receiver<Status>),
 }
 
 /// What is given back when it is dropped, whatever it is.
@@ -48,6 +63,12 @@ impl Body {
     #[must_use]
     pub(crate) fn keeping(self, lease: impl Send + Sync + 'static) -> Self {
         Self::Leased(Box::new(self), Lease(Box::new(lease)))
+    }
+
+    /// The same, as long as no `status` comes: then it is given up, and that is how it ends.
+    #[must_use]
+    pub(crate) fn unless(self, status: oneshot::Receiver<Status>) -> Self {
+        Self::Unless(Box::new(self), status)
     }
 }
 
@@ -66,9 +87,24 @@ impl hyper::body::Body for Body {
                 Poll::Ready(data.or_else(|| trailers.take().map(Frame::trailers)).map(Ok))
             }
             Self::Framed(framing) => Poll::Ready(framing.next().map(Frame::data).map(Ok)),
-            Self::Passed(body) => Pin::new(body).poll_frame(context),
+            Self::Passed(body) => Pin::new(body).poll_frame(context).map_err(BodyError::from),
+            Self::Passage(passage) => passage.poll(context),
             Self::Stream(frames) => frames.poll_recv(context).map(|frame| frame.map(Ok)),
             Self::Leased(body, _) => Pin::new(&mut **body).poll_frame(context),
+            Self::Unless(body, status) => match Pin::new(status).poll(context) {
+                Poll::Ready(Ok(status)) => {
+                    let mut trailers = HeaderMap::with_capacity(1);
+                    status.write(&mut trailers);
+                    *self = Self::Empty;
+                    Poll::Ready(Some(Ok(Frame::trailers(trailers))))
+                }
+                Poll::Ready(Err(_)) => {
+                    // None will come any more.
+                    *self = *std::mem::replace(body, Box::new(Self::Empty));
+                    self.poll_frame(context)
+                }
+                Poll::Pending => Pin::new(&mut **body).poll_frame(context),
+            },
         }
     }
 
@@ -76,9 +112,9 @@ impl hyper::body::Body for Body {
         match self {
             Self::Empty | Self::Whole(None, None) => true,
             Self::Framed(framing) => framing.left == 0,
-            Self::Whole(..) | Self::Stream(_) => false,
+            Self::Whole(..) | Self::Passage(_) | Self::Stream(_) => false,
             Self::Passed(body) => body.is_end_stream(),
-            Self::Leased(body, _) => body.is_end_stream(),
+            Self::Leased(body, _) | Self::Unless(body, _) => body.is_end_stream(),
         }
     }
 
@@ -90,7 +126,8 @@ impl hyper::body::Body for Body {
             }
             Self::Framed(framing) => SizeHint::with_exact(framing.left),
             Self::Passed(body) => body.size_hint(),
-            Self::Stream(_) => SizeHint::default(),
+            // A status may take the place of what has yet to come.
+            Self::Passage(_) | Self::Stream(_) | Self::Unless(..) => SizeHint::default(),
             Self::Leased(body, _) => body.size_hint(),
         }
     }

@@ -55,6 +55,8 @@ pub(crate) struct End {
 #[derive(Debug, Default)]
 struct Chunks {
     list: VecDeque<Chunk>,
+    /// What lies before it nobody needs any more, as far as that was said.
+    done: Position,
     records: u64,
     dropped_bytes: u64,
     dropped_records: u64,
@@ -165,8 +167,29 @@ impl State {
         Ok(true)
     }
 
+    /// Whether there is one chunk and no more.
+    pub(super) fn is_one(&self) -> bool {
+        self.chunks().list.len() == 1
+    }
+
+    /// Whether nobody needs anything of what is there.
+    pub(super) fn is_done(&self) -> bool {
+        let chunks = self.chunks();
+        chunks.list.back().is_none_or(|newest| newest.end() <= chunks.done.as_u64())
+    }
+
+    /// Removes what nobody needed before and could not go then, because it was the newest.
+    pub(super) fn release_done(&self) -> Result<u64, JournalError> {
+        let done = self.chunks().done;
+        self.release(done)
+    }
+
     pub(super) fn release(&self, before: Position) -> Result<u64, JournalError> {
         let mut released = 0;
+        {
+            let mut chunks = self.chunks();
+            chunks.done = chunks.done.max(before);
+        }
         loop {
             let mut chunks = self.chunks();
             let oldest = chunks.list.front().filter(|chunk| chunk.end() <= before.as_u64());

@@ -203,19 +203,31 @@ impl Writing {
         let limit = self.settings.limit_bytes;
         let wanted = self.buffer.len() as u64 + bytes + HEADER as u64;
         while self.state.bytes() + wanted > limit {
-            let dropped = match self.settings.when_full {
-                WhenFull::DropOldest => self.state.drop_oldest().unwrap_or_else(|error| {
-                    tracing::error!(%error, "the oldest chunk of a full journal cannot be dropped");
-                    false
-                }),
-                WhenFull::Refuse => false,
-            };
-            if !dropped {
+            // Whatever goes, what is too large by itself has no room beside the beginning of a chunk.
+            if HEADER as u64 + wanted > limit || !self.make_room()? {
                 let directory = self.state.directory().to_owned();
                 return Err(AppendError::Full { bytes, directory, limit });
             }
         }
         Ok(())
+    }
+
+    /// Gives the room of the oldest chunk back, if it may go; whether it did.
+    fn make_room(&mut self) -> Result<bool, AppendError> {
+        let drops = self.settings.when_full == WhenFull::DropOldest;
+        // One that is full may be all there is, and larger than what may be there now. The newest says where the
+        // journal ends, so another has to begin before it can go.
+        if self.open.is_none() && self.state.is_one() && (drops || self.state.is_done()) {
+            self.begin_chunk()?;
+        }
+        let made = match self.state.release_done() {
+            Ok(0) if drops => self.state.drop_oldest(),
+            released => released.map(|bytes| bytes > 0),
+        };
+        Ok(made.unwrap_or_else(|error| {
+            tracing::error!(%error, "the oldest chunk of a full journal cannot be given back");
+            false
+        }))
     }
 
     fn begin_chunk(&mut self) -> Result<(), AppendError> {

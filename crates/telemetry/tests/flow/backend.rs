@@ -114,7 +114,14 @@ async fn answer(
     let coding = Coding::of(&parts.headers).expect("a coding");
     let mut body = Messages::new(body, coding, MESSAGE_LIMIT, Duration::from_secs(10));
     let mut messages = Vec::new();
-    while body.next(&mut messages).await.unwrap_or_default() {}
+    loop {
+        match body.next(&mut messages).await {
+            Ok(true) => {}
+            Ok(false) => break,
+            // What broke off was not asked.
+            Err(status) => return failed(&status),
+        }
+    }
     let call = Call { path: parts.uri.path().to_owned(), headers: parts.headers, messages };
     let answer = (script.lock().expect("no panic"))(&call);
     calls.lock().expect("no panic").push(call);

@@ -1,13 +1,16 @@
 //! What an agent says arrives at the far end, once, over mutual TLS, whatever fails on the way.
 
+use std::time::Duration;
+
 use handfast_telemetry::caller::Transport;
 use handfast_telemetry::forward::Dialect;
 use handfast_telemetry::grpc::Code;
 use handfast_telemetry::journal::JournalSettings;
 use handfast_telemetry::port::Mode;
-use handfast_telemetry::station::Output;
+use handfast_telemetry::station::{Output, Station};
 use handfast_testkit::traffic::Nobody;
 
+use crate::backend::{Answer, Backend, TAKEN};
 use crate::support::{Scene, accepted, grpc, plain_caller, report, segment, until};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -43,7 +46,7 @@ async fn while_the_collector_is_away_the_relay_keeps_what_it_accepted() {
     let agent = plain_caller(grpc(&relay));
     report(&agent, &[segment("shop", "before")]).await.expect("accepted");
     until("the first arrives", || accepted(&collector, "segment") == 1).await;
-    collector.stop(std::time::Duration::from_secs(5)).await;
+    collector.stop(Duration::from_secs(5)).await;
     for n in 0..50 {
         report(&agent, &[segment("shop", &format!("away-{n}"))]).await.expect("spooled");
     }
@@ -99,4 +102,54 @@ async fn what_a_full_spool_refuses_is_not_counted_as_accepted() {
     }
     assert!((1..900).contains(&taken), "{taken}");
     assert_eq!(accepted(&relay, "segment"), taken);
+}
+
+/// Whoever lowers the limit restarts with it. What lies in the spool may be one chunk that is larger than that.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_spool_that_is_larger_than_its_new_limit_is_emptied_and_takes_again() {
+    let scene = Scene::new();
+    let backend = Backend::start(|_| Answer::Status(Code::Unavailable, "away")).await;
+    let start = |limit_bytes| {
+        let output = Output::Forward {
+            dialect: Dialect::SkyWalking,
+            directory: scene.path("small"),
+            spool: JournalSettings { limit_bytes, ..JournalSettings::default() },
+            upstream: Scene::plain_upstream(&[backend.address]),
+        };
+        scene.start(scene.plan("relay", Mode::Plaintext, output))
+    };
+    let sent = |relay: &Station| relay.status().forward.expect("it forwards").sent;
+    let large = |n: u8| segment(&format!("shop{}", "-".repeat(900)), &n.to_string());
+    let grace = Duration::from_secs(5);
+
+    let relay = start(1 << 20);
+    for n in 0..50 {
+        report(&plain_caller(grpc(&relay)), &[large(n)]).await.expect("spooled");
+    }
+    relay.stop(grace).await;
+    let relay = start(16 << 10);
+    let agent = plain_caller(grpc(&relay));
+    let full = report(&agent, &[large(50)]).await.expect_err("there is no room");
+    assert!(full.message.contains("raise the limit"), "{full}");
+    backend.answers(|_| TAKEN);
+    until("what was accepted arrives", || sent(&relay) == 50).await;
+    until("it takes again", || relay.status().forward.is_some_and(|f| f.lag_bytes == 0)).await;
+    report(&agent, &[large(51)]).await.expect("there is room again");
+    relay.stop(grace).await;
+
+    // The same where everything had been sent before the limit was lowered.
+    let relay = start(1 << 20);
+    for n in 52..90 {
+        report(&plain_caller(grpc(&relay)), &[large(n)]).await.expect("spooled");
+    }
+    until("all of it is sent", || relay.status().forward.is_some_and(|f| f.lag_bytes == 0)).await;
+    relay.stop(grace).await;
+    let relay = start(16 << 10);
+    report(&plain_caller(grpc(&relay)), &[large(90)]).await.expect("there is room");
+    until("it is sent", || sent(&relay) == 1).await;
+    let arrived = backend.each(|call| call.messages.concat()).concat();
+    for n in (0..50).chain(51..=90) {
+        let large = large(n);
+        assert!(arrived.windows(large.len()).any(|bytes| bytes == large), "{n} is lost");
+    }
 }

@@ -8,19 +8,19 @@ use handfast_telemetry::station::Station;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use crate::support::{Scene, accepted, grpc, plain_caller, report, segment};
+use crate::support::{SEGMENTS, Scene, accepted, grpc, plain_caller, report, segment};
 
-const DATA: u8 = 0;
-const HEADERS: u8 = 1;
-const RST_STREAM: u8 = 3;
-const SETTINGS: u8 = 4;
+pub(crate) const DATA: u8 = 0;
+pub(crate) const HEADERS: u8 = 1;
+pub(crate) const RST_STREAM: u8 = 3;
+pub(crate) const SETTINGS: u8 = 4;
 const PING: u8 = 6;
 const GOAWAY: u8 = 7;
 const CONTINUATION: u8 = 9;
-const END_STREAM: u8 = 1;
-const END_HEADERS: u8 = 4;
+pub(crate) const END_STREAM: u8 = 1;
+pub(crate) const END_HEADERS: u8 = 4;
 
-fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+pub(crate) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let length = u32::try_from(payload.len()).expect("small").to_be_bytes();
     let mut frame = length[1..].to_vec();
     frame.extend([kind, flags]);
@@ -31,10 +31,15 @@ fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
 
 /// POST of a call that reports segments.
 fn call() -> Vec<u8> {
-    let path = b"/skywalking.v3.TraceSegmentReportService/collect";
+    call_of(SEGMENTS)
+}
+
+/// POST of a call, with the headers that it needs and no others.
+pub(crate) fn call_of(path: &str) -> Vec<u8> {
+    let path = path.as_bytes();
     let mut block = vec![0x83, 0x86];
     for (name, value) in
-        [(&[0x04][..], &path[..]), (&[0x01], b"x"), (&[0x0f, 0x10], b"application/grpc")]
+        [(&[0x04][..], path), (&[0x01], b"x"), (&[0x0f, 0x10], b"application/grpc")]
     {
         block.extend(name);
         block.push(u8::try_from(value.len()).expect("short"));

@@ -5,6 +5,7 @@ mod asking;
 mod backend;
 mod backends;
 mod bounded_passing;
+mod breaking;
 mod carrying;
 mod claims;
 mod crashing;

@@ -164,6 +164,85 @@ fn a_full_journal_drops_its_oldest_when_told_to_and_counts_it() {
     });
 }
 
+/// The newest chunk cannot be given back, and may be all that there is: of a time when the limit was higher, or one batch
+/// that was larger than a chunk should be.
+#[test]
+fn a_limit_below_the_one_chunk_that_is_left_does_not_refuse_for_ever() {
+    for (before, sizes, after, fits) in [
+        (small().limit_bytes, &[900; 60][..], 40_000, true),
+        (100_000, &[90_000], 100_000, true),
+        // Nothing goes for what would not fit then either.
+        (small().limit_bytes, &[900; 60], 20_000, false),
+    ] {
+        let directory = tempfile::tempdir().unwrap();
+        let journal = |limit_bytes, when_full| {
+            let chunk_bytes = small().limit_bytes;
+            let settings = JournalSettings { chunk_bytes, limit_bytes, when_full, ..small() };
+            open(directory.path(), settings).0
+        };
+        let written: Vec<Record> = (0..).zip(sizes).map(|(n, size)| record(n, *size)).collect();
+        let more = record(99, if fits { 19_000 } else { 20_000 });
+        run(async {
+            let append = async |journal: &Journal, records| {
+                journal.append(records).await.unwrap().durable().await
+            };
+            let first = journal(before, WhenFull::Refuse);
+            let end = append(&first, written.clone()).await.unwrap();
+            assert_eq!(first.status().chunks, 1);
+            drop(first);
+
+            let lowered = journal(after, WhenFull::Refuse);
+            for _ in 0..2 {
+                let refused = append(&lowered, vec![more.clone()]).await.unwrap_err();
+                assert!(matches!(refused, AppendError::Full { .. }), "{refused}");
+            }
+            assert_eq!(lowered.status().chunks, 1);
+            let mut reader = lowered.reader(Position::START);
+            let mut read = Vec::new();
+            for _ in &written {
+                read.extend(reader.next_batch(1).unwrap());
+                lowered.release(reader.position()).unwrap();
+                if reader.position() < end {
+                    append(&lowered, vec![more.clone()]).await.unwrap_err();
+                }
+            }
+            assert_eq!(records(read), written, "nothing that was accepted is lost");
+            if !fits {
+                append(&lowered, vec![more.clone()]).await.unwrap_err();
+                assert_eq!(records(read_all(&lowered)), written, "nor given up in vain");
+                return;
+            }
+            append(&lowered, vec![more.clone()]).await.unwrap();
+            assert_eq!(reader.next_batch(1).unwrap()[0].1, more);
+            let status = lowered.status();
+            assert!(status.bytes <= after && status.oldest >= end, "{status:?}");
+            assert_eq!((status.dropped_records, status.records), (0, written.len() as u64 + 1));
+        });
+    }
+}
+
+#[test]
+fn who_drops_the_oldest_drops_the_one_chunk_that_is_larger_than_the_limit() {
+    let directory = tempfile::tempdir().unwrap();
+    run(async {
+        let (journal, _) =
+            open(directory.path(), JournalSettings { chunk_bytes: 1 << 20, ..small() });
+        let batch = (0..60).map(|n| record(n, 900)).collect();
+        journal.append(batch).await.unwrap().durable().await.unwrap();
+        drop(journal);
+        let settings =
+            JournalSettings { limit_bytes: 40_000, when_full: WhenFull::DropOldest, ..small() };
+        let (journal, _) = open(directory.path(), settings);
+        // What can never be taken costs nobody anything.
+        let never = journal.append(vec![record(60, 40_000)]).await.unwrap().durable().await;
+        assert!(matches!(never, Err(AppendError::Full { .. })), "{never:?}");
+        assert_eq!(journal.status().dropped_records, 0);
+        journal.append(vec![record(61, 900)]).await.unwrap().durable().await.unwrap();
+        let left: Vec<u64> = read_all(&journal).iter().map(|(_, r)| number(r)).collect();
+        assert_eq!((left, journal.status().dropped_records), (vec![61], 60));
+    });
+}
+
 #[test]
 fn a_journal_has_one_writer() {
     let directory = tempfile::tempdir().unwrap();
