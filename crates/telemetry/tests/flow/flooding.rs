@@ -135,7 +135,7 @@ async fn a_storm_of_agents_behind_one_address_comes_in_whole() {
     let collector = scene.collector(Mode::Mtls);
     let to = grpc(&collector);
     let config = scene.client(Some(&scene.agent("shop")));
-    let mut storm = tokio::task::JoinSet::new();
+    let mut storm = JoinSet::new();
     for _ in 0..UNKNOWN + 500 {
         storm.spawn(comes_in(Arc::clone(&config), to));
     }
@@ -177,7 +177,7 @@ async fn half_messages_and_bombs_in_many_streams_are_bounded_for_each_caller() {
     let shop = Arc::new(scene.caller(grpc(&collector), Some(&scene.agent("shop"))));
     // Reports, and the dialogues that are passed on.
     for path in [SEGMENTS, "/skywalking.v10.PprofTask/collect"] {
-        let mut calls = tokio::task::JoinSet::new();
+        let mut calls = JoinSet::new();
         let mut senders = Vec::new();
         // Each says that it sends a message of 40 MiB, and sends all of it but the end.
         for _ in 0..8 {
@@ -227,7 +227,7 @@ async fn beginnings_of_thousands_of_small_messages_are_bounded_for_each_caller()
     let scene = Scene::new();
     let collector = scene.collector(Mode::Mtls);
     let credential = scene.agent("shop");
-    let (mut calls, mut senders) = (tokio::task::JoinSet::new(), Vec::new());
+    let (mut calls, mut senders) = (JoinSet::new(), Vec::new());
     let mut begin = vec![0, 0, 0, 0xff, 0xff];
     begin.resize(60_000, 0);
     let begin = bytes::Bytes::from(begin);
