@@ -17,6 +17,7 @@ pub use self::flaw::Flaw;
 pub(crate) use self::framing::head;
 pub use self::framing::{Framing, encode};
 pub use self::messages::{Coding, MESSAGE_LIMIT, Messages, Room, Unbounded};
+pub use self::passage::Passage;
 pub(crate) use self::passage::{Entrance, passage};
 pub use self::reply::{
     Body, BodyError, Lease, failed, is_grpc, message, no_body, stream, streamed,

@@ -105,7 +105,8 @@ fn port_remedy(code: FaultCode, side: Side) -> Option<&'static str> {
     })
 }
 
-/// `None` where the usual remedy speaks of what is met here too.
+/// `None` where the usual remedy speaks of what is met here too. A relay's backend is a collector of ours, a forwarder's is
+/// an OAP or somebody else's that speaks OTLP.
 fn backend_remedy(code: FaultCode) -> Option<&'static str> {
     use FaultCode as C;
     Some(match code {
@@ -114,30 +115,58 @@ fn backend_remedy(code: FaultCode) -> Option<&'static str> {
              Collector; `handfast cert list` shows which are there"
         }
         C::UnknownIssuer => {
-            "use a credential of the collector's trust domain: `handfast enrol DIR --token FILE` under `input/certs`, \
-             and `tlsCredentials` of the Relay; or name our CA under `trust` of the Collector there"
+            "to a collector: use a credential of its trust domain (`handfast enrol DIR --token FILE` under `input/certs`, \
+             `tlsCredentials` of the Relay), or name our CA under `trust` of the Collector there; to another backend: \
+             `forward.tls.tlsCredentials` with the `ca.crt` that its certificate chains to, or `forward.tls.pin`; if it \
+             is the backend that does not know our CA, tell it there"
+        }
+        C::Expired => {
+            "look whose certificate has expired (`handfast cert verify HOST:PORT` shows the backend's, `handfast cert \
+             list` ours) and renew it where it is used: ours by `handfast cert renew NAME` or `handfast enrol`; if it \
+             looks fresh, compare `date -u` on both machines"
         }
         C::WrongIdentity | C::WrongTrustDomain => {
             "use the credential of this service in the collector's trust domain (`handfast enrol DIR --token FILE`, \
              `tlsCredentials` of the Relay), or bind the identity under `identities` of the Collector there"
         }
         C::WrongName => {
-            "add the name that is dialled to `hosts` of the Collector there, or say `serverName` of the Relay"
+            "add the name that is dialled to `hosts` of the Collector there, or say `serverName` of the Relay; of \
+             another backend, `forward.tls.serverName`: `handfast cert verify HOST:PORT` shows the names it carries"
+        }
+        C::NoIdentity => {
+            "use a credential that carries an identity: `handfast enrol DIR --token FILE` gets the one of a service \
+             (`tlsCredentials` of the Relay, or of `forward.tls` of the Collector)"
         }
         C::Revoked => {
-            "find out why it was revoked; then enrol anew: `handfast token issue FILE --agent SERVICE` at the \
-             collector's site, `handfast enrol DIR --token FILE` here"
+            "find out whose certificate was revoked, and why; then enrol anew: `handfast token issue FILE --agent \
+             SERVICE` at the collector's site, `handfast enrol DIR --token FILE` here; where the backend is not a \
+             collector, put a new one of its CA under the `tlsCredentials` of `forward.tls`"
+        }
+        C::V1Certificate => {
+            "issue it anew as X.509 v3 (`handfast agent-certs` makes good ones, for an OAP too); until then the one \
+             that the backend has can be pinned: `forward.tls.pin` of the Collector"
         }
         C::TlsToPlaintext => {
-            "turn TLS on at the collector's port (`mode: permissive` or `mtls`); a relay with `mode: plaintext` would \
-             send in the clear"
+            "turn TLS on at the port that is dialled: `mode: permissive` or `mtls` of a Collector, \
+             `SW_CORE_GRPC_SSL_ENABLED` or `SW_RECEIVER_GRPC_SSL_ENABLED` of an OAP; a relay with `mode: plaintext`, \
+             or a Collector without `forward.tls`, would send in the clear"
         }
         C::PlaintextToTls => {
             "say `mode: mtls` of the Relay, or `tls` under `forward` of the Collector"
         }
-        C::Unreachable | C::HostNotFound => {
-            "check that the collector runs (`handfast collector status` there) and that its port is open from here: \
-             `nc -vz HOST PORT`; what comes is spooled until then"
+        C::AlpnMismatch | C::Http2Missing => {
+            "dial the backend's port for gRPC, which is not the one for HTTP (11800 of a collector or an OAP, 4317 for \
+             OTLP, most often); a proxy in between must not take HTTP/2 away: `openssl s_client -alpn h2 -connect \
+             HOST:PORT` shows what is offered"
+        }
+        C::HostNotFound => {
+            "correct the backend's name (`backends` of the Relay, `forward.backends` of the Collector) or its entry in \
+             DNS: `getent hosts HOST` on this machine has to find it; it is looked up again at each dialling, and what \
+             comes is spooled until then"
+        }
+        C::Unreachable => {
+            "check that the backend runs (`handfast collector status` there, if it is a collector) and that its port is \
+             open from here: `nc -vz HOST PORT`; what comes is spooled until then"
         }
         _ => return None,
     })
