@@ -78,8 +78,10 @@ async fn longest_wait(bystander: &Upstream, call: impl Future<Output = ()>) -> D
     longest
 }
 
-/// What others may wait for beside work that takes so long.
-fn assert_prompt(longest: Duration, work: Duration) {
+/// What others may wait for beside work that took so long before, and so long after: the machine may have other things to
+/// do at either time.
+fn assert_prompt(longest: Duration, before: Duration, after: Duration) {
+    let work = before.max(after);
     assert!(work > Duration::from_millis(400), "{work:?} would hold up nobody");
     assert!(longest < work / 2, "{longest:?} beside work of {work:?}");
 }
@@ -92,13 +94,14 @@ async fn json_of_40_mb_holds_up_nobody() {
     let bank = scene.caller(grpc(&collector), Some(&scene.agent("bank")));
     let body = in_json();
     let endpoint = Endpoint::at("/v3/segments").expect("an endpoint");
-    let work = time_of(|| endpoint.read(&body).expect("read"));
+    let work = || time_of(|| endpoint.read(&body).expect("read"));
+    let before = work();
     let json = [("content-type", "application/json")];
     let longest = Box::pin(longest_wait(&bank, async {
-        let (status, said) = post(&shop, "/v3/segments", &json, body).await;
+        let (status, said) = post(&shop, "/v3/segments", &json, body.clone()).await;
         assert_eq!(status, 200, "{said}");
     }));
-    assert_prompt(longest.await, work);
+    assert_prompt(longest.await, before, work());
     assert_eq!(accepted(&collector, "segment"), 1);
 }
 
@@ -109,7 +112,8 @@ async fn forty_mb_of_protobuf_packed_hold_up_nobody_and_keep_their_order() {
     let shop = scene.caller(grpc(&collector), Some(&scene.agent("shop")));
     let bank = scene.caller(grpc(&collector), Some(&scene.agent("bank")));
     let message = in_protobuf();
-    let work = time_of(|| claims(RecordKind::Segment, &message).map(drop).expect("read"));
+    let work = || time_of(|| claims(RecordKind::Segment, &message).map(drop).expect("read"));
+    let before_it = work();
     let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     packed.write_all(&message).expect("memory");
     let packed = packed.finish().expect("memory");
@@ -130,7 +134,7 @@ async fn forty_mb_of_protobuf_packed_hold_up_nobody_and_keep_their_order() {
         let answer = shop.request(SEGMENTS, &headers, body.into()).await.expect("answered");
         assert!(Status::read(answer.headers()).is_none(), "{:?}", answer.headers());
     }));
-    assert_prompt(longest.await, work);
+    assert_prompt(longest.await, before_it, work());
     until("all of it is taken", || accepted(&collector, "segment") == 3).await;
     let journal = collector.keep().expect("a store").journal();
     let mut reader = journal.reader(handfast_telemetry::journal::Position::START);
