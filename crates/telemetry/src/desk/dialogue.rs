@@ -35,7 +35,7 @@ pub(super) async fn pass(
         }
     };
     let quota = match StreamQuota::open(desk, caller.account()) {
-        Ok(quota) => quota,
+        Ok(quota) => Arc::new(quota),
         Err(status) => {
             desk.blame(caller, method.path, &status);
             return failed(&status);
@@ -48,7 +48,7 @@ pub(super) async fn pass(
         desk: Arc::clone(desk),
         messages,
         method,
-        quota,
+        quota: Arc::clone(&quota),
         version: parts.version,
     };
     let first = match said.first().await {
@@ -66,7 +66,8 @@ pub(super) async fn pass(
     desk.counts.passed();
     let mut request = Request::from_parts(parts, stream);
     desk.strip(&mut request);
-    onward::pass(desk, request, broken).await
+    // The other side may take its time after all was said; until then it is one of the caller's streams.
+    onward::pass(desk, request, broken).await.map(|body| body.keeping(quota))
 }
 
 /// What the caller says.
@@ -75,7 +76,7 @@ struct Said {
     desk: Arc<Desk>,
     messages: Messages<Incoming, Held>,
     method: &'static Method,
-    quota: StreamQuota,
+    quota: Arc<StreamQuota>,
     version: Version,
 }
 

@@ -1,5 +1,6 @@
 //! What is passed on is bounded as well: by the quota of whoever sends it, and in memory by what the other side takes.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::{BufMut as _, Bytes, BytesMut};
@@ -7,7 +8,9 @@ use handfast_telemetry::grpc::{Body, Code, Status, stream};
 use handfast_telemetry::port::Mode;
 use handfast_telemetry::quota::Quota;
 use http::HeaderMap;
+use http_body_util::BodyExt as _;
 use hyper::body::Frame;
+use tokio::sync::Semaphore;
 
 use crate::backend::{Backend, TAKEN};
 use crate::mirror::Mirror;
@@ -55,6 +58,51 @@ async fn a_method_that_nobody_knows_is_no_way_around_a_quota() {
     let took = begin.elapsed();
     assert!(took > Duration::from_secs(2), "350 kB in {took:?}");
     assert_eq!(backend.each(|call| call.messages.concat()).last(), Some(&large.to_vec()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_recording_that_waits_for_its_answer_is_a_stream_of_its_caller_still() {
+    const RECORDING: &str = "/skywalking.v10.PprofTask/collect";
+
+    let scene = Scene::new();
+    let heard = Arc::new(Semaphore::new(0));
+    let hearing = Arc::clone(&heard);
+    let backend = Mirror::start(move |request| {
+        let hearing = Arc::clone(&hearing);
+        async move {
+            request.into_body().collect().await.expect("it ends in order");
+            hearing.add_permits(1);
+            // It has heard everything, and never answers.
+            std::future::pending().await
+        }
+    })
+    .await;
+    let output = scene.forward(Scene::plain_upstream(&[backend.address]));
+    let mut plan = scene.plan("collector", Mode::Mtls, output);
+    plan.desk.quota = Quota { streams: 1, ..Quota::default() };
+    let collector = scene.start(plan);
+    let shop = scene.caller(grpc(&collector), Some(&scene.agent("shop")));
+    let headers = HeaderMap::new();
+    let whose = Bytes::from_static(b"\x0a\x06\x0a\x04shop");
+    let others = async {
+        heard.acquire().await.expect("open").forget();
+        let second = shop.ask(RECORDING, &headers, &whose).await.expect_err("one waits");
+        assert!(second.message.contains("1 streams open"), "{second}");
+    };
+    tokio::select! {
+        answer = shop.ask(RECORDING, &headers, &whose) => panic!("{answer:?}"),
+        () = others => {}
+    }
+    // Whoever waits no longer gives it back.
+    let again = async {
+        while let Err(refused) = shop.ask(RECORDING, &headers, &whose).await {
+            assert!(refused.message.contains("streams open"), "{refused}");
+        }
+    };
+    tokio::select! {
+        () = again => panic!("nobody answers"),
+        heard = heard.acquire() => drop(heard.expect("open")),
+    }
 }
 
 /// Recordings of profilers are messages of megabytes, and go on to somebody who may take nothing.
