@@ -12,7 +12,7 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use handfast_pki::{IdentityKind, Profile, Subject};
+use handfast_pki::{Chain, IdentityKind, Profile, Subject};
 use handfast_testkit::authority::TestAuthority;
 use handfast_testkit::eventually::{eventually, now, until};
 use serde_json::Value;
@@ -93,6 +93,48 @@ fn nobody_without_a_good_operator_certificate_gets_as_far_as_a_request() {
     fs::write(alice.join("ca.crt"), other.anchors().to_pem()).unwrap();
     let ran = desk.remotely(&alice, "status -o json").exits(5).error();
     assert_eq!(ran["fault"], "unknown-issuer", "{ran:#}");
+}
+
+/// The site's CA signed it, and its ledger has never heard of it: an imported CA's past.
+#[test]
+fn what_a_ca_of_ours_signed_elsewhere_is_revoked_when_somebody_says_that_he_knows_better() {
+    let desk = Desk::new();
+    let alice = desk.operator("alice");
+    desk.remotely(&alice, "status").ok();
+    let chain = Chain::from_pem(&fs::read(alice.join("tls.crt")).unwrap()).unwrap();
+    let serial = chain.leaf().serial();
+    let line = format!("cert revoke --serial {serial} --reason key-compromise");
+    let of_ours = format!("{line} --issuer handfast-local-ca");
+    // Three times not: it is not known, and that is said; and whose CA it is has to be true.
+    for unsaid in [&line, &of_ours] {
+        let error = desk.west.refused(unsaid, 11);
+        assert!(error["what"].as_str().unwrap().contains("--not-issued-here"), "{error:#}");
+    }
+    desk.west.refused(&format!("{line} --issuer nobodys-ca --not-issued-here"), 11);
+    desk.west.run(&format!("{line} --not-issued-here")).exits(2);
+    desk.remotely(&alice, "status").ok();
+    // Whose it is nobody knows, so that only who may revoke anything may revoke it.
+    desk.remotely(&desk.operator("ivan"), &format!("{of_ours} --not-issued-here")).exits(5);
+
+    let said = desk.west.run(&format!("{of_ours} --not-issued-here --note index.txt")).ok().stdout;
+    assert!(
+        said.contains("1 certificate revoked") && said.contains("knows nothing of it"),
+        "{said}"
+    );
+    desk.remotely(&alice, "status").exits(5);
+    desk.refused_at_the_port("revoked");
+    let rows = desk.west.json("audit list --action certificate.revoke --outcome ok");
+    let row = rows.as_array().unwrap().last().unwrap().clone();
+    assert!(row["detail"].as_str().unwrap().contains("not issued here"), "{row:#}");
+    assert_eq!(row["subject"], format!("serial {serial} of handfast-local-ca"), "{row:#}");
+    let listed = desk.west.json("cert list --revoked");
+    assert_eq!(listed[0]["serial"], serial.to_string(), "{listed:#}");
+    // What is known is revoked as what is known.
+    let own = desk.west.serial("handfast-local-client");
+    let line = format!("cert revoke --serial {own} --issuer handfast-local-ca --reason superseded");
+    let error = desk.west.refused(&format!("{line} --not-issued-here"), 1);
+    assert!(error["what"].as_str().unwrap().contains("was issued here"), "{error:#}");
+    desk.west.run(&line).ok();
 }
 
 #[test]

@@ -20,6 +20,7 @@ mod decide;
 mod declared;
 mod desired;
 mod enrol;
+mod foreign;
 mod grant;
 mod heard;
 pub mod hint;
@@ -57,6 +58,7 @@ pub use declared::{
 };
 pub use desired::{DesiredCredential, NameConflict, SignedBy, conflicts, desired};
 pub use enrol::{EnrolmentAnswer, EnrolmentError};
+pub use foreign::{ForeignError, ForeignRevoked, RevokeForeign};
 pub use grant::{Code, GrantError, GrantOptions};
 pub use heard::HeardRevocation;
 pub use issue::{IssueFor, IssueRefusal, IssuedFor, PolicyViolation};

@@ -17,6 +17,8 @@ use crate::making::key_digest;
 /// What to revoke.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Revocable {
+    /// One certificate, by the key that signed it and its serial number, as [`Revocable::Serial`].
+    Exactly(CertificateId),
     /// Every certificate of this identity, and its enrolments.
     Identity(SpiffeId),
     /// One enrolment: its certificates, and its renewals.
@@ -31,6 +33,7 @@ pub enum Revocable {
 impl std::fmt::Display for Revocable {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
+            Self::Exactly(certificate) => write!(f, "serial {} of that CA", certificate.serial),
             Self::Identity(identity) => write!(f, "{identity}"),
             Self::Lineage(lineage) => write!(f, "enrolment {lineage}"),
             Self::Name(name) => f.write_str(name),
@@ -89,8 +92,8 @@ impl RevokedCertificate {
 pub enum RevokeError {
     /// The ledger has no such certificate.
     #[error(
-        "nothing was issued here for {what}: `handfast cert list --issued` shows what was, and a \
-         certificate can only be revoked where it was issued"
+        "nothing was issued here for {what}: `handfast cert list --issued` shows what was. What a CA of this home \
+         signed elsewhere, before it was imported, say, is revoked with --serial, --issuer and --not-issued-here"
     )]
     Unknown {
         /// What was asked for.
@@ -180,6 +183,11 @@ impl<S: CredentialStore, L: Ledger> Authority<S, L> {
     /// The certificates that are meant: all that have not expired.
     fn meant(&self, what: &Revocable, now: Timestamp) -> Result<Vec<Issued>, RevokeError> {
         let filter = match what {
+            Revocable::Exactly(certificate) => IssuedFilter {
+                issuer_key_id: Some(certificate.issuer_key_id),
+                serial: Some(certificate.serial.clone()),
+                ..IssuedFilter::default()
+            },
             Revocable::Identity(identity) => {
                 IssuedFilter { identity: Some(identity.clone()), ..IssuedFilter::default() }
             }
@@ -223,7 +231,7 @@ impl<S: CredentialStore, L: Ledger> Authority<S, L> {
 /// The enrolments that end: never those of this home's own credentials, which are made anew, and none
 /// for a single certificate.
 fn ended_with(what: &Revocable, certificates: &[RevokedCertificate]) -> Vec<Lineage> {
-    if matches!(what, Revocable::Serial(_)) {
+    if matches!(what, Revocable::Exactly(_) | Revocable::Serial(_)) {
         return Vec::new();
     }
     let lineages: BTreeSet<&Lineage> =

@@ -50,6 +50,6 @@ pub use issued::{Issued, IssuedFilter, Lineage, LineageError, RecordedIssued};
 pub use ledger::Ledger;
 pub use lone::{LoneCredential, LoneError};
 pub use revocation::{RecordedRevocation, RecordedStatement, Revocation};
-pub use sqlite::{AuditLog, SqliteLedger};
+pub use sqlite::{AuditLog, AuditPage, SqliteLedger};
 pub use supplied::revocation_lists;
 pub use watch::{ContentWatch, WatchSettings};

@@ -41,7 +41,7 @@ use crate::ledger::Ledger;
 use crate::revocation::{RecordedRevocation, RecordedStatement, Revocation};
 use failure::Failure;
 use group::{Group, Writing};
-pub use log::AuditLog;
+pub use log::{AuditLog, AuditPage};
 use sealing::{Beside, Sealing};
 
 /// A [`Ledger`] in one SQLite file, with its write-ahead log beside it.

@@ -13,6 +13,12 @@ pub struct Revoke {
     /// One certificate, by its serial number in hex.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub serial: Option<String>,
+    /// Only one that this CA signed: its name, or the SHA-256 of its public key in hex. Goes with `serial`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub issuer: Option<String>,
+    /// The CA signed it elsewhere, and the ledger does not know it. Goes with `serial` and `issuer`; what is known here is refused.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub not_issued_here: bool,
     /// Everything of an identity, and its enrolment: a SPIFFE ID.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub identity: Option<String>,
@@ -31,7 +37,10 @@ impl About for Revoke {
         let serial = self.serial.clone().map(Target::Serial);
         let identity = self.identity.clone().map(Target::Identity);
         let name = self.name.clone().map(Target::Credential);
-        let targets: Vec<Target> = serial.into_iter().chain(identity).chain(name).collect();
+        // Of what is known, its identity decides; of the rest nothing is known but whose word it is.
+        let issuer = self.issuer.clone().filter(|_| self.not_issued_here).map(Target::Authority);
+        let targets: Vec<Target> =
+            serial.into_iter().chain(issuer).chain(identity).chain(name).collect();
         // Refused later; nobody is asked about nothing.
         if targets.is_empty() { vec![Target::Site] } else { targets }
     }

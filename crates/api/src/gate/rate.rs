@@ -40,7 +40,7 @@ impl RateLimiter {
 #[derive(Debug)]
 pub(crate) struct Buckets<K> {
     rate: Rate,
-    buckets: HashMap<K, Bucket>,
+    by_key: HashMap<K, Bucket>,
     /// Shared by everybody who finds the table full.
     overflow: Bucket,
     capacity: usize,
@@ -55,21 +55,21 @@ struct Bucket {
 
 impl<K: Eq + Hash> Buckets<K> {
     pub(crate) fn new(rate: Rate, capacity: usize, now: Instant) -> Self {
-        Self { rate, buckets: HashMap::new(), overflow: Bucket { full_at: now }, capacity }
+        Self { rate, by_key: HashMap::new(), overflow: Bucket { full_at: now }, capacity }
     }
 
     /// Takes one request of `whose`, or says how long it must wait.
     pub(crate) fn take(&mut self, whose: K, now: Instant) -> Result<(), Duration> {
-        if !self.buckets.contains_key(&whose) && self.buckets.len() >= self.capacity {
+        if !self.by_key.contains_key(&whose) && self.by_key.len() >= self.capacity {
             // Those that are full again are forgotten: they would start full anyway.
-            self.buckets.retain(|_, bucket| bucket.full_at > now);
+            self.by_key.retain(|_, bucket| bucket.full_at > now);
         }
-        let room = self.buckets.len() < self.capacity;
+        let room = self.by_key.len() < self.capacity;
         let rate = self.rate;
-        match self.buckets.get_mut(&whose) {
+        match self.by_key.get_mut(&whose) {
             Some(bucket) => bucket.take(rate, now),
             None if room => {
-                self.buckets.entry(whose).or_insert(Bucket { full_at: now }).take(rate, now)
+                self.by_key.entry(whose).or_insert(Bucket { full_at: now }).take(rate, now)
             }
             None => self.overflow.take(rate, now),
         }
@@ -78,7 +78,7 @@ impl<K: Eq + Hash> Buckets<K> {
     /// Gives back what one request of `whose` took.
     fn give_back(&mut self, whose: &K, now: Instant) {
         // Who took from what the latecomers share leaves it to them.
-        if let Some(bucket) = self.buckets.get_mut(whose) {
+        if let Some(bucket) = self.by_key.get_mut(whose) {
             bucket.give_back(self.rate, now);
         }
     }
@@ -169,12 +169,12 @@ mod tests {
         for last in 0..1000 {
             // Late ones share one bucket, so some are refused; none is remembered.
             limiter.take(address(last), start).ok();
-            assert!(limiter.0.buckets.len() <= 10);
+            assert!(limiter.0.by_key.len() <= 10);
         }
         assert!(limiter.take(address(2000), start).is_err());
         let later = start + Duration::from_secs(60);
         assert_eq!(limiter.take(address(2000), later), Ok(()));
-        assert_eq!(limiter.0.buckets.len(), 1);
+        assert_eq!(limiter.0.by_key.len(), 1);
     }
 
     #[test]

@@ -1,11 +1,11 @@
 //! CRLs and OCSP answers from the ledger's rows.
 
 use handfast_authority::{
-    CredentialState, KeyPlace, OcspAnswer, Published, Publisher, Revocable, RevokeRequest,
-    RotateOrder,
+    CredentialState, ForeignError, KeyPlace, OcspAnswer, Published, Publisher, Revocable,
+    RevokeForeign, RevokeRequest, RotateOrder,
 };
 use handfast_pki::ocsp::{CertId, CertStatus, IdHash, OcspRequest, OcspResponse};
-use handfast_pki::{Certificate, Crl, CrlNumber, CrlView, RevocationReason};
+use handfast_pki::{Certificate, CertificateId, Crl, CrlNumber, CrlView, RevocationReason};
 use handfast_store::{AuditRange, CredentialStore, IssuedFilter, Kind, Ledger};
 
 use crate::site::Site;
@@ -135,6 +135,73 @@ fn what_has_expired_leaves_the_list_after_standing_in_one_more() {
     site.pass(3600);
     site.authority.publish_revocation(&publisher, site.now);
     assert!(listed(&publisher).is_none());
+}
+
+#[test]
+fn what_a_ca_signed_elsewhere_is_listed_and_answered_for_like_its_own() {
+    let (mut site, publisher) = site();
+    let (ca, _, _) = lists(&publisher.published());
+    let serial: handfast_pki::Serial = "0badcafe".parse().unwrap();
+    let question = |hash| OcspRequest { cert_id: CertId::new(hash, &ca, &serial), nonce: None };
+    assert_eq!(ask(&site, &publisher, &question(IdHash::Sha256)).1, CertStatus::Unknown);
+
+    // Nobody is taken at his word by chance: without saying so, what is unknown is not revoked.
+    let (name, key) = site.authority.issuer_meant("handfast-site-ca").unwrap();
+    assert_eq!((name.as_str(), key), ("handfast-site-ca", ca.key_id()));
+    let certificate = CertificateId { issuer_key_id: key, serial: serial.clone() };
+    assert_eq!(site.authority.issuer_meant(&certificate.issuer_hex()).unwrap().1, key);
+    let named = RevokeRequest {
+        what: Revocable::Exactly(certificate.clone()),
+        reason: RevocationReason::KeyCompromise,
+        actor: "test".to_owned(),
+        why: String::new(),
+    };
+    let unknown = site.authority.revoke(&named, site.now).unwrap_err();
+    assert!(unknown.to_string().contains("--not-issued-here"), "{unknown}");
+
+    let foreign = |certificate: CertificateId| RevokeForeign {
+        certificate,
+        reason: RevocationReason::KeyCompromise,
+        actor: "test".to_owned(),
+        why: "from the old CA's index.txt".to_owned(),
+    };
+    site.pass(60);
+    let done = site.authority.revoke_foreign(&foreign(certificate.clone()), site.now).unwrap();
+    assert!(!done.already);
+    site.authority.publish_revocation(&publisher, site.now);
+    let (_, full, delta) = lists(&publisher.published());
+    assert_eq!(full.lookup(&serial).unwrap().reason, RevocationReason::KeyCompromise);
+    assert!(delta.lookup(&serial).is_some());
+    let (_, status) = ask(&site, &publisher, &question(IdHash::Sha256));
+    assert!(matches!(status, CertStatus::Revoked { .. }), "{status:?}");
+    let rows = site.authority.ledger().audit_rows(&AuditRange::after(0, 10_000)).unwrap();
+    let last = &rows.last().unwrap().row;
+    assert!(
+        last.subject.contains("of handfast-site-ca") && last.detail.contains("not issued here"),
+        "{last:?}"
+    );
+    assert_eq!(last.why, "from the old CA's index.txt");
+
+    // Once more changes nothing; what is known is revoked as what is known, and the CA itself not at all.
+    site.pass(60);
+    let again = site.authority.revoke_foreign(&foreign(certificate), site.now).unwrap();
+    assert_eq!((again.already, again.at, again.sequence), (true, done.at, done.sequence));
+    let of = |name: &str, certificate: &Certificate| CertificateId {
+        issuer_key_id: site.authority.issuer_meant(name).unwrap().1,
+        serial: certificate.serial().clone(),
+    };
+    let known = foreign(of("handfast-site-ca", &server(&site)));
+    let known = site.authority.revoke_foreign(&known, site.now).unwrap_err();
+    assert!(matches!(known, ForeignError::IssuedHere { .. }), "{known}");
+    for nobody in ["handfast-other-ca", &"0".repeat(64)] {
+        let error = site.authority.issuer_meant(nobody).unwrap_err();
+        assert!(matches!(error, ForeignError::UnknownIssuer { .. }), "{error}");
+    }
+    // It is listed still when everything that was issued then has expired.
+    site.pass(48 * 3600);
+    site.settled();
+    site.authority.publish_revocation(&publisher, site.now);
+    assert!(lists(&publisher.published()).1.lookup(&serial).is_some());
 }
 
 fn ask(site: &Site, publisher: &Publisher, request: &OcspRequest) -> (OcspAnswer, CertStatus) {

@@ -25,6 +25,7 @@ use handfast_store::{AuditRow, HomePaths, IssuedFilter, Ledger as _};
 
 use self::waiting::Kept;
 use super::core::Core;
+use super::rotation::known_role;
 use crate::clock;
 
 /// What decides.
@@ -231,7 +232,7 @@ impl Core {
         action: Action,
         targets: &[Target],
     ) -> Result<Permit, Refusal> {
-        let targets = self.resolved(targets)?;
+        let targets = self.resolved(action, targets)?;
         if let Some(reason) = self.no_longer_valid(caller)? {
             return Err(self.deny(caller, action, &targets, reason));
         }
@@ -295,10 +296,18 @@ impl Core {
         Ok(None)
     }
 
-    /// Whose a serial number is, as far as the ledger knows.
-    fn resolved(&self, targets: &[Target]) -> Result<Vec<Target>, Refusal> {
+    /// Whose a serial number is, as far as the ledger knows; and which CA is meant by the issuer of a certificate to be revoked, in the word
+    /// that policies and the two-person rule know, however it was named.
+    fn resolved(&self, action: Action, targets: &[Target]) -> Result<Vec<Target>, Refusal> {
         let mut resolved = Vec::new();
         for target in targets {
+            if let (Action::CertificateRevoke, Target::Authority(issuer)) = (action, target)
+                && let Ok((name, _)) = self.authority().issuer_meant(issuer)
+            {
+                let known = self.state().declared.as_ref().and_then(|it| known_role(it, &name));
+                resolved.push(Target::Authority(known.map_or(name.to_string(), str::to_owned)));
+                continue;
+            }
             let Target::Serial(serial) = target else {
                 resolved.push(target.clone());
                 continue;
@@ -378,7 +387,7 @@ impl Core {
             Some(resource) => resource.parse().map_err(|error| invalid(format!("{error}")))?,
             None => Target::Site,
         };
-        let targets = self.resolved(&[target])?;
+        let targets = self.resolved(action, &[target])?;
         let access = self.access();
         let locally = matches!(principal, Principal::Local { .. });
         let needs_second_person = access.two_person.wants(action, &targets);

@@ -316,13 +316,11 @@ impl Health for Core {
             return Err("the node is stopping".to_owned());
         }
         let problems = self.problems();
-        match problems.iter().find(|p| p.severity == ProblemSeverity::Error) {
-            Some(problem) => Err(format!("{}: {}", problem.subject, problem.message)),
-            None => {
-                let network = self.network_status().map_err(|unknown| unknown.to_string())?;
-                super::view::closed_port(&network).map_or(Ok(()), Err)
-            }
+        if let Some(problem) = problems.iter().find(|p| p.severity == ProblemSeverity::Error) {
+            return Err(format!("{}: {}", problem.subject, problem.message));
         }
+        let network = self.network_status().map_err(|unknown| unknown.to_string())?;
+        super::view::closed_port(&network).map_or(Ok(()), Err)
     }
 
     fn metrics(&self) -> String {

@@ -8,7 +8,8 @@ use handfast_api::admin::{
 };
 use handfast_api::audit::{AuditRowView, ExportEnd, ExportedRow, VerificationView};
 use handfast_store::{
-    AuditLog, AuditPublicKey, Home, HomePaths, Ledger, SignedHead, SqliteLedger, StoreError,
+    AuditLog, AuditPage, AuditPublicKey, Home, HomePaths, Ledger, SignedHead, SqliteLedger,
+    StoreError,
 };
 use jiff::Timestamp;
 
@@ -52,7 +53,8 @@ impl Core {
                 let page = log.page(after, size, ExportAudit::MOST)?;
                 Ok((page, log.keys()?))
             };
-            let ((rows, head), keys) = read().map_err(|error: StoreError| unreadable(&error))?;
+            let (AuditPage { rows, head }, keys) =
+                read().map_err(|error: StoreError| unreadable(&error))?;
             let filter = question.filter();
             let covered = head.as_ref().map_or(0, |head| head.head.size);
             Ok(ExportPage {

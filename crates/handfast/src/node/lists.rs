@@ -58,7 +58,7 @@ impl Core {
                 match network.revocations_changed() {
                     Ok(0) => {}
                     Ok(cut) => {
-                        tracing::warn!(connections = cut, "cut because of a revocation list")
+                        tracing::warn!(connections = cut, "cut because of a revocation list");
                     }
                     Err(unknown) => not_known_to_be_cut(unknown),
                 }

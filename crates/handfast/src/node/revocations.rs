@@ -7,7 +7,10 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use handfast_authority::{Authority, HeardRevocation, RevokeError, RevokeRequest, RevokedNow};
+use handfast_authority::{
+    Authority, ForeignError, ForeignRevoked, HeardRevocation, RevokeError, RevokeForeign,
+    RevokeRequest, RevokedNow,
+};
 use handfast_network::wire::{Revocations as Message, RevocationsAcknowledged, SignedRevocations};
 use handfast_network::{
     Believed, Position, RevocationFeed, STATED, StatedRevocation, Told, Unknown,
@@ -236,6 +239,23 @@ impl Core {
         // Credentials of our own that were revoked are made anew at once.
         self.nudge();
         outcome
+    }
+
+    /// Revokes what a CA of this home signed elsewhere; durable, and enforced on this node, when it returns. Says also how many
+    /// connections were cut.
+    pub(super) async fn revoke_foreign(
+        self: &Arc<Self>,
+        request: RevokeForeign,
+    ) -> Result<(ForeignRevoked, usize), ForeignError> {
+        let core = Arc::clone(self);
+        let work = tokio::task::spawn_blocking(move || {
+            let revoked = core.authority().revoke_foreign(&request, clock::now())?;
+            Ok((revoked, core.take_over_revocations()?))
+        });
+        match work.await {
+            Ok(outcome) => outcome,
+            Err(error) => std::panic::resume_unwind(error.into_panic()),
+        }
     }
 
     /// Records what another site told, and says up to where that goes in its count. Nothing is

@@ -235,16 +235,20 @@ fn named(declared: &Declared, word: &str) -> Result<Name, Refusal> {
 }
 
 fn role(declared: &Declared, name: &Name) -> &'static str {
+    known_role(declared, name).unwrap_or("service")
+}
+
+/// The word that commands and policies have for a CA of the site; nothing for another one.
+pub(super) fn known_role(declared: &Declared, name: &Name) -> Option<&'static str> {
     let names = &declared.names;
-    if *name == names.root {
-        "root"
-    } else if *name == names.site_ca {
-        "site"
-    } else if *name == names.local_ca {
-        "local"
-    } else {
-        "service"
-    }
+    [
+        (&names.root, "root"),
+        (&names.site_ca, "site"),
+        (&names.local_ca, "local"),
+        (&names.service_ca, "service"),
+    ]
+    .into_iter()
+    .find_map(|(known, role)| (known == name).then_some(role))
 }
 
 fn status(declared: &Declared, standing: &AuthorityStanding) -> AuthorityStatus {

@@ -22,6 +22,15 @@ pub struct AuditLog {
     connection: Connection,
 }
 
+/// Rows that follow each other, and the newest head of the moment they were read at.
+#[derive(Clone, Debug)]
+pub struct AuditPage {
+    /// The rows with their recorded hashes.
+    pub rows: Vec<(RecordedAudit, Hash)>,
+    /// The head; absent while the log is empty.
+    pub head: Option<SignedHead>,
+}
+
 impl AuditLog {
     /// Opens the log in the ledger at `path`, which must be of this release's schema.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, StoreError> {
@@ -78,12 +87,7 @@ impl AuditLog {
     /// The rows after number `after` with their recorded hashes, in order, `limit` at most and none that `size` does not cover;
     /// and the newest head of the same moment. So an export can be read in pages: the log only grows, and its first rows are the same
     /// whenever they are read.
-    pub fn page(
-        &mut self,
-        after: u64,
-        size: u64,
-        limit: u32,
-    ) -> Result<(Vec<(RecordedAudit, Hash)>, Option<SignedHead>), StoreError> {
+    pub fn page(&mut self, after: u64, size: u64, limit: u32) -> Result<AuditPage, StoreError> {
         self.read(|connection| {
             let head = tree::newest(connection)?;
             let last = head.as_ref().map_or(0, |head| head.head.size).min(size);
@@ -94,7 +98,7 @@ impl AuditLog {
                 }
                 rows.len() < limit as usize
             })?;
-            Ok((rows, head))
+            Ok(AuditPage { rows, head })
         })
     }
 

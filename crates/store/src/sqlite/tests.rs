@@ -245,7 +245,7 @@ fn an_export_is_read_in_pages_up_to_the_head_that_it_began_with() {
     ledger.audit_all(&["1", "2", "3", "4", "5"].map(row)).unwrap();
     let mut log = AuditLog::open(directory.path().join("state.db")).unwrap();
     let mut page = |after, size, limit| {
-        let (rows, head) = log.page(after, size, limit).unwrap();
+        let AuditPage { rows, head } = log.page(after, size, limit).unwrap();
         let rows: Vec<u64> = rows.iter().map(|(row, _)| row.sequence).collect();
         (rows, head.map(|head| head.head.size))
     };

@@ -17,6 +17,12 @@ use crate::output::Page;
 pub(crate) struct Arguments {
     #[command(flatten)]
     what: What,
+    /// Only one that this CA of the home signed: its name, or the SHA-256 of its public key in hex
+    #[arg(long, value_name = "NAME|KEY ID", requires = "serial")]
+    issuer: Option<String>,
+    /// The issuer signed it elsewhere, before it was imported, say: revoke it although the ledger does not know it
+    #[arg(long, requires = "issuer")]
+    not_issued_here: bool,
     /// Why: key-compromise, ca-compromise, affiliation-changed, superseded, cessation-of-operation, privilege-withdrawn or unspecified
     #[arg(long, value_name = "REASON")]
     reason: RevocationReason,
@@ -45,9 +51,11 @@ struct What {
 
 /// Revokes, and says what was revoked and what that did.
 pub(super) async fn run(arguments: Arguments, context: &Context) -> anyhow::Result<()> {
-    let Arguments { what, reason, note, yes } = arguments;
+    let Arguments { what, issuer, not_issued_here, reason, note, yes } = arguments;
     let request = Revoke {
         serial: what.serial.as_ref().map(ToString::to_string),
+        issuer,
+        not_issued_here,
         identity: what.identity.as_ref().map(ToString::to_string),
         name: what.name,
         reason: reason.to_string(),
@@ -63,13 +71,26 @@ pub(super) async fn run(arguments: Arguments, context: &Context) -> anyhow::Resu
         }
         answer => (answer?, true),
     };
-    context.output.show(&revoked, |page| draw(page, &revoked, runs))
+    context.output.show(&revoked, |page| {
+        draw(page, &revoked, runs);
+        if request.not_issued_here {
+            page.line(
+                "The ledger knows nothing of it, neither whose it is nor when it ends: it stays revoked, and listed, for as long as its \
+                 issuer's key answers for what it signed.",
+            );
+        }
+    })
 }
 
 /// There is no way back, so a person is asked once.
 fn confirm(request: &Revoke, context: &Context) -> anyhow::Result<()> {
     let what = [&request.serial, &request.identity, &request.name];
-    let what = what.into_iter().flatten().next().cloned().unwrap_or_default();
+    let mut what = what.into_iter().flatten().next().cloned().unwrap_or_default();
+    if let (Some(issuer), true) = (&request.issuer, request.not_issued_here) {
+        what = format!(
+            "serial {what} of {issuer}, which was not issued here and of which nothing is known"
+        );
+    }
     context.output.say(&format!(
         "Revoke {what} ({})? Its connections are cut, and this cannot be undone. Type yes:",
         request.reason

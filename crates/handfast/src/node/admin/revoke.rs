@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use handfast_api::access::Principal;
 use handfast_api::admin::{Refusal, RefusalCode, Revoke, Revoked, RevokedCertificate};
-use handfast_authority::{Revocable, RevokeError, RevokeRequest};
+use handfast_authority::{
+    ForeignError, ForeignRevoked, Revocable, RevokeError, RevokeForeign, RevokeRequest,
+};
 use handfast_network::NetworkStatus;
 use handfast_pki::CertificateId;
 use handfast_store::{Home, HomePaths, Ledger as _, RecordedRevocation, WatchSettings};
@@ -23,34 +25,76 @@ pub(super) async fn revoke(
     request: &Revoke,
     actor: &str,
 ) -> Result<Revoked, Refusal> {
-    let what = what(request)?;
+    let what = what(core, request).await?;
     let reason = request.reason.parse().map_err(|error| invalid(&error))?;
     let why = request.note.clone().unwrap_or_default();
-    let request = RevokeRequest { what, reason, actor: actor.to_owned(), why };
-    let RevokedHere { revoked, cut } =
-        core.revoke(request).await.map_err(|error| refusal(&error))?;
+    let actor = actor.to_owned();
+    let done = match what {
+        What::Issued(what) => {
+            let request = RevokeRequest { what, reason, actor, why };
+            let RevokedHere { revoked, cut } =
+                core.revoke(request).await.map_err(|error| refusal(&error))?;
+            Done {
+                certificates: revoked.certificates.iter().map(issued).collect(),
+                enrolments_ended: revoked.lineages.len(),
+                cut,
+                sequence: revoked.sequence,
+            }
+        }
+        What::Foreign(certificate) => {
+            let request = RevokeForeign { certificate: certificate.clone(), reason, actor, why };
+            let (revoked, cut) =
+                core.revoke_foreign(request).await.map_err(|error| foreign_refusal(&error))?;
+            Done {
+                certificates: vec![foreign(&certificate, &revoked)],
+                enrolments_ended: 0,
+                cut,
+                sequence: revoked.sequence,
+            }
+        }
+    };
     let network = core.network_status_apart().await;
-    tracing::warn!(certificates = revoked.certificates.len(), connections = cut, "revoked");
+    tracing::warn!(certificates = done.certificates.len(), connections = done.cut, "revoked");
     Ok(Revoked {
-        certificates: revoked
-            .certificates
-            .iter()
-            .map(|one| RevokedCertificate {
-                serial: one.issued.serial.to_string(),
-                issuer_key_id: one.id().issuer_hex(),
-                identity: one.issued.identity.as_ref().map(ToString::to_string),
-                reason: one.reason.to_string(),
-                at: one.at,
-                not_after: Some(one.issued.not_after),
-                already: one.already,
-            })
-            .collect(),
-        enrolments_ended: revoked.lineages.len(),
-        connections_cut: cut,
-        sequence: revoked.sequence,
+        certificates: done.certificates,
+        enrolments_ended: done.enrolments_ended,
+        connections_cut: done.cut,
+        sequence: done.sequence,
         sites_told: network.as_ref().map(told).unwrap_or_default(),
         network_unknown: network.err().map(|unknown| unknown.to_string()),
     })
+}
+
+/// What was done, whoever issued it.
+struct Done {
+    certificates: Vec<RevokedCertificate>,
+    enrolments_ended: usize,
+    cut: usize,
+    sequence: u64,
+}
+
+fn issued(one: &handfast_authority::RevokedCertificate) -> RevokedCertificate {
+    RevokedCertificate {
+        serial: one.issued.serial.to_string(),
+        issuer_key_id: one.id().issuer_hex(),
+        identity: one.issued.identity.as_ref().map(ToString::to_string),
+        reason: one.reason.to_string(),
+        at: one.at,
+        not_after: Some(one.issued.not_after),
+        already: one.already,
+    }
+}
+
+fn foreign(certificate: &CertificateId, revoked: &ForeignRevoked) -> RevokedCertificate {
+    RevokedCertificate {
+        serial: certificate.serial.to_string(),
+        issuer_key_id: certificate.issuer_hex(),
+        identity: None,
+        reason: revoked.reason.to_string(),
+        at: revoked.at,
+        not_after: None,
+        already: revoked.already,
+    }
 }
 
 /// Revokes while no node runs: on record at once, enforced and told from the node's next start on.
@@ -110,17 +154,61 @@ fn told(network: &NetworkStatus) -> Vec<String> {
     listening.map(|site| site.site.to_string()).collect()
 }
 
-fn what(request: &Revoke) -> Result<Revocable, Refusal> {
-    match (&request.serial, &request.identity, &request.name) {
+/// What is to be revoked.
+enum What {
+    Issued(Revocable),
+    /// A CA of this home signed it elsewhere.
+    Foreign(CertificateId),
+}
+
+async fn what(core: &Arc<Core>, request: &Revoke) -> Result<What, Refusal> {
+    let named = (&request.serial, &request.identity, &request.name);
+    if let (Some(issuer), (Some(serial), None, None)) = (&request.issuer, named) {
+        let serial = serial.parse().map_err(|error| invalid(&error))?;
+        let (core, issuer) = (Arc::clone(core), issuer.clone());
+        let meant = tokio::task::spawn_blocking(move || core.authority().issuer_meant(&issuer));
+        let meant =
+            meant.await.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()));
+        let (_, issuer_key_id) = meant.map_err(|error| foreign_refusal(&error))?;
+        let certificate = CertificateId { issuer_key_id, serial };
+        return Ok(if request.not_issued_here {
+            What::Foreign(certificate)
+        } else {
+            What::Issued(Revocable::Exactly(certificate))
+        });
+    }
+    if request.issuer.is_some() || request.not_issued_here {
+        return Err(invalid(
+            &"an issuer goes with a serial number, and what was not issued here is named by both",
+        ));
+    }
+    let meant = match named {
         (Some(serial), None, None) => {
-            Ok(Revocable::Serial(serial.parse().map_err(|error| invalid(&error))?))
+            Revocable::Serial(serial.parse().map_err(|error| invalid(&error))?)
         }
         (None, Some(identity), None) => {
-            Ok(Revocable::Identity(identity.parse().map_err(|error| invalid(&error))?))
+            Revocable::Identity(identity.parse().map_err(|error| invalid(&error))?)
         }
-        (None, None, Some(name)) => Ok(Revocable::Name(name.clone())),
-        _ => Err(invalid(&"name exactly one of serial, identity and name")),
-    }
+        (None, None, Some(name)) => Revocable::Name(name.clone()),
+        _ => return Err(invalid(&"name exactly one of serial, identity and name")),
+    };
+    Ok(What::Issued(meant))
+}
+
+fn foreign_refusal(error: &ForeignError) -> Refusal {
+    let (code, remedy) = match error {
+        ForeignError::IssuedHere { .. } => {
+            (RefusalCode::Conflict, "see `handfast cert list --issued --serial`")
+        }
+        ForeignError::SelfSigned { .. } => {
+            (RefusalCode::Invalid, "`handfast ca rotate --help` tells how")
+        }
+        ForeignError::UnknownIssuer { .. } => {
+            (RefusalCode::NotFound, "`handfast ca status` shows the CAs of this home")
+        }
+        _ => (RefusalCode::Internal, "look for a full or failing disk"),
+    };
+    Refusal::new(code, error.to_string(), remedy)
 }
 
 fn invalid(what: &dyn std::fmt::Display) -> Refusal {
