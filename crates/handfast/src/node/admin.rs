@@ -327,7 +327,10 @@ impl Node for Admin {
         caller: &Caller,
         request: ProtectKeys,
     ) -> Result<KeysProtected, Refusal> {
-        self.core.protect(request, caller.actor()).await
+        let done = self.core.protect(request, caller.actor()).await?;
+        // Whoever looks next sees how the keys lie now.
+        self.core.turn(None).await;
+        Ok(done)
     }
 
     async fn request_authorities(

@@ -43,7 +43,6 @@ impl Core {
             };
             Refusal::new(RefusalCode::NotReady, error.to_string(), remedy)
         })?;
-        self.nudge();
         let mut changed: Vec<_> = done.changed.iter().map(|(_, name)| name.to_string()).collect();
         changed.sort();
         Ok(KeysProtected { changed, unchanged: done.unchanged })

@@ -229,3 +229,27 @@ fn a_port_that_speaks_no_tls_is_recognised() {
         (&false.into(), &"tls-to-plaintext".into())
     );
 }
+
+#[test]
+fn a_credential_that_is_mistyped_is_answered_with_the_nearest() {
+    let desk = Desk::new();
+    desk.write("h/input/certs/payments/tls.crt", "");
+    let mistyped = desk.run("--home h cert show paymets");
+    assert_eq!(mistyped.code, 3, "{mistyped:#?}");
+    assert!(mistyped.stderr.contains("to do  did you mean `payments`?"), "{mistyped:#?}");
+    let strange = desk.run("--home h cert show banana");
+    assert!(
+        strange.stderr.contains("see what there is: handfast --home h cert list"),
+        "{strange:#?}"
+    );
+}
+
+#[test]
+fn of_a_server_that_is_not_there_nothing_is_said_but_that() {
+    let closed = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = closed.local_addr().expect("an address").port();
+    drop(closed);
+    let ran = Desk::new().run(&format!("cert verify 127.0.0.1:{port}"));
+    assert_eq!((ran.code, ran.stdout.trim()), (4, ""), "{ran:#?}");
+    assert!(ran.stderr.contains("nothing answers at the address"), "{ran:#?}");
+}

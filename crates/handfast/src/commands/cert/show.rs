@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use handfast_api::resources::nearest;
 use handfast_pki::{Chain, Name};
 use handfast_store::{CredentialStore as _, DirectoryStore, Kind, Stored};
 use serde::Serialize;
@@ -109,10 +110,17 @@ pub(super) fn load(target: &str, context: &Context) -> anyhow::Result<Stored> {
     };
     let name: Name = target.parse().map_err(|error| unknown(format!("{error}")))?;
     let store = DirectoryStore::read_only(&context.home);
+    let mut known = Vec::new();
     for kind in [Kind::Certificate, Kind::Issuer] {
         if let Some(stored) = store.load(kind, &name)? {
             return Ok(stored);
         }
+        known.extend(store.list(kind)?);
     }
-    Err(unknown("there is none of this name".to_owned()).into())
+    let unknown = unknown("there is none of this name".to_owned());
+    Err(match nearest(target, known.iter().map(Name::as_str)) {
+        Some(near) => unknown.remedy(format!("did you mean `{near}`?")),
+        None => unknown,
+    }
+    .into())
 }

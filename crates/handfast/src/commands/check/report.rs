@@ -193,8 +193,7 @@ impl View {
             skipped => format!(", {skipped} not looked at"),
         };
         page.line(match (self.failed, self.warnings) {
-            (0, 0) if self.skipped == 0 => format!("all of {well} checks are well"),
-            (0, 0) => format!("{well} well{skipped}"),
+            (0, 0) => format!("all of {well} checks are well{skipped}"),
             (failed, warnings) => {
                 let plural = if warnings == 1 { "" } else { "s" };
                 format!("{failed} failed, {warnings} warning{plural}, {well} well{skipped}")

@@ -144,7 +144,7 @@ impl Found {
         for finding in &self.revocation {
             page.line(finding.to_string());
         }
-        if !self.chain_checked {
+        if !self.chain_checked && !self.certificates.is_empty() {
             page.line("The server's chain was not checked: name the CA with --ca FILE.");
         }
         if self.ok {
