@@ -84,7 +84,8 @@ pub(crate) enum Verb {
     #[command(
         after_help = "Examples:\n  handfast cert revoke --identity spiffe://shop.example/site/east --reason key-compromise\n  \
         handfast cert revoke --serial 4f2a19c0 --reason superseded --yes\n  \
-        handfast cert revoke --name east --reason cessation-of-operation --note 'site closed'\n\n\
+        handfast cert revoke --name east --reason cessation-of-operation --note 'site closed'\n  \
+        handfast cert revoke --serial 4f2a19c0 --issuer corporate-ca --not-issued-here --reason superseded\n\n\
         Connections of this node are cut when the command returns, those of linked sites within a second.\n\
         Credentials of this home are made anew at once. A revocation cannot be taken back. Works without a running node\n\
         too: it is on record at once, and enforced from the node's start on."
