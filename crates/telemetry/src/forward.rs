@@ -73,6 +73,8 @@ pub struct Forwarder {
 
 struct Shared {
     spool: Journal,
+    /// All that hold the spool: also those that are told to end, and have not heard it yet.
+    tasks: TaskTracker,
     aside: Arc<Aside>,
     said: Said,
     dialect: Dialect,
@@ -149,6 +151,7 @@ impl Forwarder {
         let progress = Progress { done: cursor.position(), trouble: None };
         let shared = Arc::new(Shared {
             spool,
+            tasks: TaskTracker::new(),
             aside: Arc::new(aside),
             said: Said::default(),
             dialect,
@@ -163,7 +166,7 @@ impl Forwarder {
             understood: AtomicU64::new(0),
         });
         let forwarder =
-            Self { shared, ending: CancellationToken::new(), tasks: TaskTracker::new() };
+            Self { tasks: shared.tasks.clone(), shared, ending: CancellationToken::new() };
         let (shared, ending) = (Arc::clone(&forwarder.shared), forwarder.ending.clone());
         forwarder.tasks.spawn(async move {
             tokio::select! {

@@ -36,11 +36,11 @@ pub(super) async fn run(shared: Arc<Shared>, cursor: Cursor) {
         while under_way.len() < TOGETHER
             && let Some((batch, shipment)) = line.waiting.pop_front()
         {
-            let shared = Arc::clone(&shared);
-            under_way.spawn(async move {
+            let (shared, tasks) = (Arc::clone(&shared), shared.tasks.clone());
+            under_way.spawn(tasks.track_future(async move {
                 deliver(&shared, shipment).await;
                 batch
-            });
+            }));
         }
         tokio::select! {
             Some(arrived) = under_way.join_next() => line.arrived(finished(arrived).await),
@@ -160,7 +160,7 @@ async fn settle(shared: &Shared, sorted: Sorted) -> Vec<Shipment> {
 /// Remembers that everything before `position` has arrived, and gives its room back.
 async fn step(shared: &Arc<Shared>, cursor: Option<Cursor>, position: Position) -> Option<Cursor> {
     let worker = Arc::clone(shared);
-    let stepping = tokio::task::spawn_blocking(move || {
+    let stepping = shared.tasks.spawn_blocking(move || {
         let mut cursor = cursor?;
         // First the room, for on a full disk there may be none to note anything in. After a crash in between it
         // goes on with what is left.
