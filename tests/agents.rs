@@ -44,6 +44,13 @@ fn enrol(place: &Place, arguments: &str) -> Value {
     place.run(&format!("enrol {arguments} -o json")).ok().json()
 }
 
+/// The agent of service `shop`, by a token of `west`; its credential is in the directory `shop`.
+fn enrol_shop(place: &Place, west: &Site) {
+    let token = west.path("../shop.token").display().to_string();
+    west.json(&format!("token issue {token} --agent shop"));
+    enrol(place, &format!("shop --token {token}"));
+}
+
 #[test]
 fn an_agent_enrols_by_token_and_stays_fresh_without_it() {
     let place = place();
@@ -130,9 +137,7 @@ fn a_revoked_agent_renews_no_more_and_comes_back_by_a_new_token() {
     let place = place();
     // It hears of it long before it would renew by its life.
     let west = west(&place, "24h");
-    let token = west.path("../shop.token").display().to_string();
-    west.json(&format!("token issue {token} --agent shop"));
-    enrol(&place, &format!("shop --token {token}"));
+    enrol_shop(&place, &west);
     let directory = place.path("shop");
     let first = leaf(&directory);
     west.json("cert revoke --identity spiffe://demo.example/agent/shop --reason key-compromise");
@@ -271,10 +276,8 @@ fn a_renewal_that_is_killed_leaves_the_old_credential_or_the_new_one() {
 fn an_agent_goes_along_when_the_service_ca_and_the_root_get_new_keys() {
     let place = place();
     let west = west(&place, "20s");
-    let token = west.path("../shop.token").display().to_string();
-    west.json(&format!("token issue {token} --agent shop"));
-    enrol(&place, &format!("shop --token {token}"));
-    std::fs::remove_file(&token).expect("the token");
+    enrol_shop(&place, &west);
+    std::fs::remove_file(west.path("../shop.token")).expect("the token");
     let directory = place.path("shop");
     let _keeper = Keeper::start(&place, "enrol shop --keep");
     for authority in ["service", "root"] {
@@ -367,10 +370,8 @@ fn agents_and_relays_hear_of_a_rotation_by_themselves_and_of_one_by_force_too() 
 fn whoever_waits_for_a_rotation_waits_as_long_as_agents_take_to_ask() {
     let place = place();
     let west = west(&place, "24h");
-    let token = west.path("../shop.token").display().to_string();
-    west.json(&format!("token issue {token} --agent shop"));
     // Enrolled, and asking next when this test is over.
-    enrol(&place, &format!("shop --token {token}"));
+    enrol_shop(&place, &west);
     let said = place.path("said");
     let home = west.home().display().to_string();
     let mut waits = place
@@ -398,9 +399,7 @@ fn whoever_waits_for_a_rotation_waits_as_long_as_agents_take_to_ask() {
 fn an_agent_that_gets_no_answer_keeps_to_its_own_time_and_says_so_once() {
     let place = place();
     let mut west = west(&place, "45s");
-    let token = west.path("../shop.token").display().to_string();
-    west.json(&format!("token issue {token} --agent shop"));
-    enrol(&place, &format!("shop --token {token}"));
+    enrol_shop(&place, &west);
     let directory = place.path("shop");
     let first = leaf(&directory);
     let said = place.path("said");
